@@ -1,0 +1,94 @@
+"""Flambeau: PyTorch's API and semantics, with kernels generated at run time.
+
+``import flambeau as torch`` and write PyTorch.  Names are loaded when they are first used, so that importing the package
+costs little; ``docs/architecture.md`` walks through how a call becomes machine code.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .core.device import device
+from .core.dtype import (
+    bfloat16, bool_ as bool, dtype, float16, float32, float64, get_default_dtype, int8, int16, int32, int64, set_default_dtype, uint8,
+)
+from .core.dtype import can_cast, promote_types
+from .core.shape import Size
+from .version import __version__
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+
+_SUBMODULES = frozenset({
+    "autograd", "backends", "cuda", "distributions", "fft", "func", "io", "jit", "linalg", "nn", "optim", "overrides", "random", "special", "testing",
+    "types", "utils", "visual", "amp", "multiprocessing", "return_types", "serialization", "storage", "hub", "signal", "sparse", "masked", "nested",
+    "distributed", "profiler", "library", "futures", "mps", "compiler", "version", "debug", "functional",
+})
+# names that live in a module of their own choosing
+_HOMES = {
+    "Tensor": "tensor.api", "no_grad": "autograd.modes", "enable_grad": "autograd.modes", "inference_mode": "autograd.modes",
+    "set_grad_enabled": "autograd.modes", "is_grad_enabled": "autograd.modes", "is_inference_mode_enabled": "autograd.modes",
+    "Generator": "random", "manual_seed": "random", "seed": "random", "initial_seed": "random", "get_rng_state": "random", "set_rng_state": "random",
+    "default_generator": "random", "set_printoptions": "tensor.printing", "save": "io", "load": "io",
+    "composite": "ops.composite", "explain": "visual.explain", "eager": "stream.eager", "config": "core.config",
+    "finfo": "core.limits", "iinfo": "core.limits", "result_type": "tensor.api", "is_tensor": "tensor.api", "is_floating_point": "tensor.api",
+    "set_default_device": "tensor.creation", "get_default_device": "tensor.creation", "is_storage": "tensor.api", "is_complex": "tensor.api",
+    "set_num_threads": "runtime.threads", "get_num_threads": "runtime.threads", "set_num_interop_threads": "runtime.threads",
+    "get_num_interop_threads": "runtime.threads", "compile": "visual.compile",
+}
+_VALUES = ("inf", "nan", "pi", "e")
+
+
+def __getattr__(name: str) -> Any:
+    value = _find(name)
+    globals()[name] = value
+    return value
+
+
+def _find(name: str) -> Any:
+    if name in _SUBMODULES:
+        try:
+            return importlib.import_module("." + name, __name__)
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+            raise _missing(name) from None
+    if name in _VALUES:
+        import math
+
+        return getattr(math, name)
+    if name == "newaxis":
+        return None
+    api = importlib.import_module(".tensor.api", __name__)
+    home = _HOMES.get(name)
+    if home is not None:
+        return getattr(importlib.import_module("." + home, __name__), name)
+    found = api.lookup(name)
+    if found is not None:
+        return found
+    raise _missing(name)
+
+
+def _missing(name: str) -> AttributeError:
+    return AttributeError(f"module 'torch' has no attribute {name!r}: Flambeau does not have torch.{name} (yet)")
+
+
+def __dir__() -> list[str]:
+    from .tensor import api
+
+    return sorted({*globals(), *_SUBMODULES, *_HOMES, *_VALUES, *api.names()})
+
+
+def _flush() -> None:
+    """Execute what is pending; optimizers call it at the end of a step."""
+    from .stream.flush import flush
+
+    flush()
+
+
+if TYPE_CHECKING:
+    from .core.limits import finfo, iinfo  # noqa: F401
+    from .tensor.tensor import Tensor  # noqa: F401
+
+__all__ = ["Size", "__version__", "bfloat16", "bool", "can_cast", "device", "dtype", "get_default_dtype", "promote_types", "set_default_dtype", "uint8", "int8"]

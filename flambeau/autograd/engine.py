@@ -1,0 +1,313 @@
+"""The backward pass: nodes in reverse order of recording, taken from a heap.
+
+A node's time stamp is smaller than its consumers', so popping the largest first visits every node after all that use its
+result: no traversal beforehand, no dependency counts.  Gradients are recorded calls like any other.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from ..core.shape import meta
+from ..ops import definition
+from ..stream.record import LOCK
+from . import graph
+from .graph import MODE, Leaf, Node, Output
+
+ANOMALY = [False, True]       # enabled, check for nan
+
+
+def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: bool, captures: dict[Node, list[int]] | None = None,
+        results: list[Any] | None = None, accumulate: bool = True) -> None:
+    """Propagate from ``roots`` (node, gradient).
+
+    ``captures``: nodes whose gradient is put into ``results`` at the given places; ``accumulate``: leaves get their ``grad``.
+    """
+    add = definition.OPS["add"]
+    pending: dict[Node, Any] = {}
+    heap: list[tuple[int, int, Node]] = []
+    leaves: dict[Node, Any] = {}
+    order = 0
+    for n, g in roots:
+        target = leaves if n.__class__ is Leaf else pending
+        if n in target:
+            target[n] = add(target[n], g)
+        else:
+            target[n] = g
+            if target is pending:
+                heap.append((-n.seq, order, n))
+                order += 1
+    heap.sort()
+    needed = None if accumulate or captures is None else _reaches(heap, captures)
+    before, MODE.grad = MODE.grad, create_graph
+    try:
+        while heap:
+            n = heappop(heap)[2]
+            g = pending.pop(n)
+            if n.prehooks is not None and g.__class__ is not list:
+                g = call_hooks(n.prehooks, g)
+            if n.retain is not None:
+                keep_grad(n, g)
+            if captures is not None and n in captures:
+                for i in captures[n]:
+                    results[i] = g  # type: ignore[index]
+            if n.__class__ is Output:
+                main = n.edges[0]
+                assert main is not None
+                collected = pending.get(main)
+                if collected is None:
+                    collected = pending[main] = [None] * main.outputs
+                    heappush(heap, (-main.seq, order, main))
+                    order += 1
+                i = n.index  # type: ignore[attr-defined]
+                collected[i] = g if collected[i] is None else add(collected[i], g)
+                continue
+            if needed is not None and n not in needed:
+                continue
+            if n.saved is None:
+                raise RuntimeError(
+                    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+                    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if "
+                    "you need to backward through the graph a second time or if you need to access saved tensors after calling backward.\n"
+                    f"{n.name()}: compute the loss again for another backward(), or call .backward(retain_graph=True) the first time.")
+            grads = n.entry.run(n, g)
+            if not retain_graph and n.saved:
+                n.saved = None
+            if n.hooks is not None:
+                grads = node_hooks(n, grads, g)
+            if ANOMALY[0]:
+                check_anomaly(n, grads)
+            for e, ge in zip(n.edges, grads, strict=False):
+                if e is None or ge is None:
+                    continue
+                if e.__class__ is Leaf:
+                    leaves[e] = add(leaves[e], ge) if e in leaves else ge
+                elif e in pending:
+                    pending[e] = add(pending[e], ge)
+                else:
+                    pending[e] = ge
+                    heappush(heap, (-e.seq, order, e))
+                    order += 1
+        for n, g in leaves.items():
+            t = n.variable()  # type: ignore[attr-defined]
+            if n.prehooks is not None:
+                g = call_hooks(n.prehooks, g)
+            if captures is not None and n in captures:
+                for i in captures[n]:
+                    results[i] = g  # type: ignore[index]
+                if not accumulate:
+                    continue
+            elif captures is not None:
+                continue
+            if t is not None:
+                accumulate_grad(t, g, create_graph)
+    finally:
+        MODE.grad = before
+
+
+def _reaches(heap: list[tuple[int, int, Node]], captures: dict[Node, list[int]]) -> set[Node]:
+    """The nodes from which a captured node can be reached."""
+    found: set[Node] = set()
+    state: dict[Node, bool] = {}
+    stack: list[tuple[Node, bool]] = [(n, False) for _, _, n in heap]
+    while stack:
+        n, done = stack.pop()
+        if done:
+            state[n] = any(e is not None and (e in captures or state.get(e, False)) for e in n.edges)
+            if state[n]:
+                found.add(n)
+        elif n not in state:
+            state[n] = False
+            stack.append((n, True))
+            stack.extend((e, False) for e in n.edges if e is not None and e not in state)
+    return found
+
+
+def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
+    """Add ``g`` to ``t.grad``."""
+    m = t._meta
+    if g._meta.shape != m.shape:
+        g = g.sum_to_size(m.shape)
+    old = t._grad
+    if old is None:
+        b = g._buffer
+        # a gradient that is somebody else's too, or an expanded view, gets memory of its own
+        if not create_graph and (b.taken or g._base is not None or not g._meta.contiguous or b.slot is None or g._meta.dtype is not m.dtype):
+            g = definition.OPS["clone"](g) if g._meta.dtype is m.dtype else g.to(m.dtype)
+            b = g._buffer
+        b.taken = True
+        if create_graph:
+            t._grad = g
+        else:
+            new = definition.make_tensor(g._meta, b)
+            t._grad = new
+    elif create_graph:
+        t._grad = definition.OPS["add"](old, g)
+    else:
+        new = definition.OPS["add"](old, g)
+        with LOCK:
+            if old._meta.dtype is new._meta.dtype and old._base is None and old._buffer.exposed == 0:
+                # the tensor object stays, as with in-place accumulation
+                old._meta, old._buffer = new._meta, new._buffer
+                new._buffer.taken = True
+            else:
+                t._grad.add_(g)
+    if t._post_hooks is not None:
+        for h in list(t._post_hooks):
+            h[0](t)
+
+
+def call_hooks(hooks: list[Any], g: Any) -> Any:
+    """Pass ``g`` through hooks; one that returns a tensor replaces it."""
+    for h in list(hooks):
+        r = h[0](g)
+        if r is not None:
+            if not isinstance(r, definition.Tensor):
+                raise TypeError(f"hook returned {type(r).__name__}: a gradient hook must return a Tensor or None")
+            g = r
+    return g
+
+
+def node_hooks(n: Node, grads: Sequence[Any], g: Any) -> Sequence[Any]:
+    """The hooks of a node: they see and may replace the gradients of its inputs."""
+    outs = tuple(g) if g.__class__ is list else (g,)
+    for h in list(n.hooks or ()):
+        r = h[0](tuple(grads), outs)
+        if r is not None:
+            grads = tuple(r) if isinstance(r, (tuple, list)) else (r,)
+    return grads
+
+
+def keep_grad(n: Node, g: Any) -> None:
+    """``retain_grad``: store the gradient on the tensors that asked."""
+    for w in n.retain:
+        t = w()
+        if t is not None:
+            if not MODE.grad:
+                g = definition.OPS["clone"](g)
+            t._grad = g if t._grad is None else definition.OPS["add"](t._grad, g)
+
+
+def check_anomaly(n: Node, grads: Sequence[Any]) -> None:
+    """Anomaly mode: stop at the first nan, and show where the forward call was made."""
+    if not ANOMALY[1]:
+        return
+    for i, g in enumerate(grads):
+        if g is not None and g._meta.dtype.is_floating_point and bool(g.isnan().any()):
+            if n.anomaly:
+                warnings.warn(f"Error detected in {n.name()}. Traceback of forward call that caused the error:\n{n.anomaly}", UserWarning, stacklevel=2)
+            raise RuntimeError(f"Function '{n.name()}' returned nan values in its {i}th output.")
+
+
+def root_gradient(t: Any, g: Any) -> Any:
+    """The gradient to start from at ``t``: checked, or ones for a scalar."""
+    m = t._meta
+    if g is None:
+        if m.numel != 1:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs\n"
+                               f"backward() was called on a tensor of shape {list(m.shape)}: reduce it first (loss.mean() or loss.sum()), or pass gradient=.")
+        if not m.dtype.is_floating_point:
+            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {m.dtype}")
+        return definition.OPS["ones_constant"](meta(m.shape, None, 0, m.dtype, m.device))
+    if not isinstance(g, definition.Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+    if g._meta.shape != m.shape:
+        raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape of {t.shape}.")
+    return g
+
+
+def as_tuple(x: Any) -> tuple[Any, ...]:
+    """A sequence of tensors from one or several."""
+    return (x,) if isinstance(x, definition.Tensor) else tuple(x)
+
+
+def no_grad_error(i: int) -> RuntimeError:
+    """The error for an output that has no graph."""
+    return RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn\n"
+                        "backward() needs a result computed from tensors with requires_grad=True, outside torch.no_grad(). "
+                        "Was it detached, computed under no_grad(), or are all parameters frozen?")
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+             grad_variables: Any = None, inputs: Any = None) -> None:
+    """Compute the gradients of ``tensors`` and add them to the ``grad`` of the leaves.
+
+    Parameters
+    ----------
+    tensors : Tensor or sequence of Tensor
+        What to differentiate.
+    grad_tensors : Tensor or sequence, optional
+        Their gradients (the vector of a vector-Jacobian product); may be left out for scalars.
+    retain_graph : bool, optional
+        Keep what the graph saved, so that it can be used again; default: ``create_graph``.
+    create_graph : bool
+        Record the backward pass itself, for higher derivatives.
+    inputs : Tensor or sequence, optional
+        Accumulate only into these.
+    """
+    outputs = as_tuple(tensors)
+    given = (None,) * len(outputs) if grad_tensors is None else as_tuple(grad_tensors) if isinstance(grad_tensors, definition.Tensor) else tuple(grad_tensors)
+    roots = []
+    for i, (t, g) in enumerate(zip(outputs, given, strict=True)):
+        if t._node is None:
+            raise no_grad_error(i)
+        roots.append((t._node, root_gradient(t, g)))
+    captures: dict[Node, list[int]] | None = None
+    chosen: tuple[Any, ...] = ()
+    if inputs is not None:
+        chosen = as_tuple(inputs)
+        if not chosen:
+            raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
+        captures = {}
+        for i, t in enumerate(chosen):
+            if t._node is None:
+                raise RuntimeError("One of the differentiated Tensors does not require grad")
+            captures.setdefault(t._node, []).append(i)
+    results: list[Any] = [None] * len(chosen)
+    keep = create_graph if retain_graph is None else retain_graph
+    run(roots, keep, create_graph, captures, results, accumulate=inputs is None)
+    for t, g in zip(chosen, results, strict=True):
+        if g is not None:
+            accumulate_grad(t, g, create_graph)
+
+
+def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+         only_inputs: bool = True, allow_unused: bool | None = None, is_grads_batched: bool = False, materialize_grads: bool = False) -> tuple[Any, ...]:
+    """The gradients of ``outputs`` with respect to ``inputs``, without touching any ``grad``.
+
+    Returns one tensor per input; an input that was not used raises ``RuntimeError`` unless ``allow_unused`` (then None) or
+    ``materialize_grads`` (then zeros).
+    """
+    outs, ins = as_tuple(outputs), as_tuple(inputs)
+    given = (None,) * len(outs) if grad_outputs is None else as_tuple(grad_outputs)
+    if len(given) != len(outs):
+        raise RuntimeError(f"got {len(outs)} tensors and {len(given)} gradients")
+    if is_grads_batched:
+        raise NotImplementedError("is_grads_batched=True is not available yet: loop over the gradients")
+    if allow_unused is False and materialize_grads:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+    roots = []
+    for i, (t, g) in enumerate(zip(outs, given, strict=True)):
+        if t._node is None:
+            raise no_grad_error(i)
+        roots.append((t._node, root_gradient(t, g)))
+    captures: dict[Node, list[int]] = {}
+    for i, t in enumerate(ins):
+        if t._node is None:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+        captures.setdefault(t._node, []).append(i)
+    results: list[Any] = [None] * len(ins)
+    run(roots, create_graph if retain_graph is None else retain_graph, create_graph, captures, results, accumulate=False)
+    for i, g in enumerate(results):
+        if g is None:
+            if materialize_grads:
+                results[i] = definition.OPS["zeros_like"](ins[i])
+            elif not allow_unused:
+                raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.")
+    return tuple(results)
+
+
+__all__ = ["backward", "grad", "graph"]

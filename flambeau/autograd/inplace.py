@@ -1,0 +1,99 @@
+"""In-place writes in the graph: the written tensor, its base and the other views of the buffer get new nodes.
+
+Writing through a view changes the base: its new node lets the gradient of the written region go through the operation
+and the rest pass (``CopySlices``).  Views taken earlier read the base's new history through ``AsStridedBackward0``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.shape import Meta, span
+from ..ops import definition
+from . import graph
+from .graph import Node
+
+
+class _CopySlices:
+    """Backward of a write into a region ``region`` of a tensor with layout ``base``."""
+
+    name = "CopySlices"
+
+    def __init__(self, base: Meta, region: Meta, inner: Node) -> None:
+        self.base, self.region, self.inner = base, region, inner
+
+    def run(self, node: Node, g: Any) -> list[Any]:
+        whole = in_layout(g, self.base)
+        part = strided(whole, self.region)
+        self.inner.saved = node.saved
+        grads = self.inner.entry.run(self.inner, definition.OPS["clone"](part))
+        own = grads[0] if self.inner.edges and self.inner.edges[0] is not None else None
+        if own is None:
+            part.zero_()
+        else:
+            part.copy_(own)
+        return [strided(whole, self.base), *grads[1:]]
+
+
+class _AsStrided:
+    """Backward of a view that is known only by its layout: scatter the gradient into the base's."""
+
+    name = "AsStridedBackward0"
+
+    def __init__(self, base: Meta, view: Meta) -> None:
+        self.base, self.view = base, view
+
+    def run(self, node: Node, g: Any) -> list[Any]:
+        whole = definition.OPS["zeros"](span(self.base)[1] + 1 - min(0, self.base.offset), dtype=g.dtype)
+        region = strided(whole, self.view)
+        stretched = tuple(i for i, (s, t) in enumerate(zip(self.view.shape, self.view.strides, strict=True)) if t == 0 and s > 1)
+        if stretched:
+            g = g.sum(stretched, keepdim=True)
+            for i in stretched:
+                region = region.narrow(i, 0, 1)
+        region.copy_(g)
+        return [strided(whole, self.base)]
+
+
+def in_layout(g: Any, base: Meta) -> Any:
+    """A copy of ``g`` laid out as ``base`` lies in its buffer (from element 0)."""
+    whole = definition.OPS["zeros"](span(base)[1] + 1, dtype=g.dtype)
+    strided(whole, base).copy_(g)
+    return whole
+
+
+def strided(whole: Any, m: Meta) -> Any:
+    """The part of ``whole`` that the layout ``m`` covers."""
+    return definition.OPS["as_strided"](whole, tuple(m.shape), m.strides, m.offset)
+
+
+def rebase(t: Any, n: Node) -> None:
+    """Make ``n``, the node of a write into ``t``, part of the history of everything that shares its buffer."""
+    base = t._base
+    if base is None:
+        t._node = n
+        refresh_views(t, t)
+        return
+    outer = graph.node(_CopySlices(base._meta, t._meta, n), (base._node, *n.edges[1:]), n.saved or (), n.params)
+    outer.seq = max(outer.seq, n.seq)
+    base._node = outer
+    refresh_views(base, None)
+
+
+def refresh_views(base: Any, skip: Any) -> None:
+    """New nodes for the live differentiable views of ``base``."""
+    views = base._buffer.views
+    if not views:
+        return
+    live = []
+    for w in views:
+        v = w()
+        if v is None:
+            continue
+        live.append(w)
+        if v is not skip and v._base is base and v._meta.dtype.is_floating_point:
+            v._node = graph.node(_AsStrided(base._meta, v._meta), (base._node,), ())
+    views[:] = live
+
+
+definition.rebase = rebase

@@ -1,0 +1,145 @@
+"""Switches of gradient recording: ``no_grad`` and its relatives, as context managers and decorators."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from .graph import MODE
+
+
+class _Switch:
+    """Sets the gradient mode in a block or a function; may be used bare as a decorator."""
+
+    value = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = object.__new__(cls)
+        if len(args) == 1 and not kwargs and callable(args[0]):
+            made.__init__()  # type: ignore[misc]
+            return made(args[0])
+        return made
+
+    def __init__(self, orig_func: Any = None) -> None:
+        self.stack: list[tuple[bool, bool]] = []
+
+    def apply(self) -> None:
+        """Set the mode."""
+        MODE.grad = self.value
+
+    def __enter__(self) -> None:
+        self.stack.append((MODE.grad, MODE.inference))
+        self.apply()
+
+    def __exit__(self, *exc: object) -> None:
+        MODE.grad, MODE.inference = self.stack.pop()
+
+    def clone(self) -> _Switch:
+        """A new switch of the same setting."""
+        return type(self)()
+
+    def __call__(self, fn: Any) -> Any:
+        if inspect.isclass(fn):
+            fn.__init__ = self(fn.__init__)
+            return fn
+        if inspect.isgeneratorfunction(fn):
+            @functools.wraps(fn)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                g = fn(*args, **kwargs)
+                try:
+                    with self.clone():
+                        value = next(g)
+                    while True:
+                        try:
+                            sent = yield value
+                        except GeneratorExit:
+                            g.close()
+                            raise
+                        except BaseException as error:
+                            with self.clone():
+                                value = g.throw(error)
+                        else:
+                            with self.clone():
+                                value = g.send(sent)
+                except StopIteration as stop:
+                    return stop.value
+
+            return generator
+
+        @functools.wraps(fn)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self.clone():
+                return fn(*args, **kwargs)
+
+        return wrapped
+
+
+class no_grad(_Switch):
+    """Operations are not recorded for differentiation."""
+
+
+class enable_grad(_Switch):
+    """Operations are recorded, also inside :class:`no_grad`."""
+
+    value = True
+
+
+class set_grad_enabled(_Switch):
+    """Recording on or off; takes effect at once, and until the end of the block when used as a context manager."""
+
+    def __new__(cls, mode: bool) -> Any:
+        return object.__new__(cls)
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.before = (MODE.grad, MODE.inference)
+        self.value = bool(mode)
+        MODE.grad = self.value
+
+    def __enter__(self) -> None:
+        self.stack.append(self.before)
+        MODE.grad = self.value
+
+    def clone(self) -> _Switch:
+        """A new switch of the same setting."""
+        return set_grad_enabled(self.value)
+
+    def __call__(self, fn: Any) -> Any:
+        MODE.grad, MODE.inference = self.before
+        return super().__call__(fn)
+
+
+class inference_mode(_Switch):
+    """``no_grad`` whose results can never take part in differentiation."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        if callable(mode) and not isinstance(mode, bool):
+            made = object.__new__(cls)
+            made.__init__()  # type: ignore[misc]
+            return made(mode)
+        return object.__new__(cls)
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def apply(self) -> None:
+        """Set the mode."""
+        MODE.inference = self.mode
+        if self.mode:
+            MODE.grad = False
+
+    def clone(self) -> _Switch:
+        """A new switch of the same setting."""
+        return inference_mode(self.mode)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded now, in this thread."""
+    return MODE.grad
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether inference mode is on, in this thread."""
+    return MODE.inference

@@ -1,0 +1,1 @@
+"""Facts shared by every stage: data types, shapes and metadata, errors, configuration."""

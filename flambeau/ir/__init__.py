@@ -1,0 +1,1 @@
+"""The loop IR: scalar expressions, loop nests over them, their simplification and verification."""

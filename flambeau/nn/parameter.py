@@ -1,0 +1,87 @@
+"""Parameter and Buffer: tensors that a module registers when they are assigned to it.
+
+Both are ordinary tensors of the public API; a ``Parameter`` differs by its class, by requiring a gradient, and by how it prints.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import flambeau as fl
+
+
+class Parameter(fl.Tensor):
+    """A tensor that is trained: assigned to a :class:`Module` it appears among ``module.parameters()``.
+
+    Parameters
+    ----------
+    data : Tensor, optional
+        The values, any shape; shared with the parameter, not copied.  An empty tensor if left out.
+    requires_grad : bool
+        Whether autograd fills ``.grad``.
+
+    Raises
+    ------
+    RuntimeError
+        If a gradient is asked for a type that is not floating point.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
+        if data is None:
+            data = fl.empty(0)
+        return fl.Tensor._make_subclass(cls, data, requires_grad)  # type: ignore[no-any-return]
+
+    def __init__(self, data: Any = None, requires_grad: bool = True) -> None:
+        pass
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        if id(self) in memo:
+            return memo[id(self)]  # type: ignore[no-any-return]
+        copy = type(self)(self.data.clone(), self.requires_grad)
+        memo[id(self)] = copy
+        return copy
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _rebuild_parameter, (self.data, self.requires_grad, OrderedDict())
+
+
+def _rebuild_parameter(data: Any, requires_grad: bool, backward_hooks: Any) -> Parameter:
+    return Parameter(data, requires_grad)
+
+
+class _BufferClass(type):
+    """Makes any tensor that was marked by :class:`Buffer` an instance of it."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, fl.Tensor) and getattr(instance, "_is_buffer", False)
+
+
+class Buffer(metaclass=_BufferClass):
+    """``Buffer(data)`` is a tensor that a module registers as a buffer when it is assigned.
+
+    Parameters
+    ----------
+    data : Tensor, optional
+        The values, any shape and dtype.
+    persistent : bool
+        Whether the buffer is part of the module's ``state_dict()``.
+    """
+
+    def __new__(cls, data: Any = None, *, persistent: bool = True) -> Any:
+        if data is None:
+            data = fl.empty(0)
+        t = data.detach().requires_grad_(data.requires_grad)
+        t.persistent = persistent
+        t._is_buffer = True
+        return t
+
+
+def is_lazy(param: Any) -> bool:
+    """Whether ``param`` has no shape yet (there is no such parameter here)."""
+    return False

@@ -1,0 +1,623 @@
+"""Composites: functions over tensors that are recorded as one call.
+
+The body of a ``@composite`` is run once per signature (metadata of its tensors, who requires a gradient, its other
+arguments) with symbolic tensors, on a stream of its own; what it recorded becomes a list of calls, and the gradient of
+that list a second one together with the intermediate values it needs.  From then on a use records one call and one graph
+node, and the planner splices the lists in before it fuses.  Higher derivatives run the body again with gradients recorded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..autograd import graph
+from ..autograd.graph import MODE, Leaf, Node
+from ..core.device import META
+from ..core.dtype import dtype, float64
+from ..core.errors import TraceError, type_name
+from ..core.shape import Meta, meta
+from ..ir import expression as ir
+from ..ir.expression import Expr
+from ..ir.loops import Nest
+from ..stream import record as stream
+from ..stream.record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Buffer, Signature, signature
+from . import definition
+from .definition import OPS, Symbol, make_tensor, unpack
+
+
+class Body:
+    """A recorded list of calls over local slots: operands first, then what the calls make."""
+
+    __slots__ = ("calls", "metas", "operands", "results", "scalars")
+
+    def __init__(self, operands: int, calls: list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], scalars: list[Any], metas: dict[int, Meta],
+                 results: list[int]) -> None:
+        self.operands, self.calls, self.scalars, self.metas, self.results = operands, calls, scalars, metas, results
+
+
+class Trace:
+    """What one signature of a composite became."""
+
+    __slots__ = ("backward", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "skeleton", "structure")
+
+    forward: Signature
+    outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
+    structure: Any              # rebuilds tuples and lists around the outputs
+    backward: Signature | None
+    kept: list[tuple[str, int]]     # operands of the backward call: ("operand", i), ("hidden", i), ("gradient", i)
+    hidden: int                     # intermediate values the forward call returns for the backward one
+    grads: list[tuple[str, int, Meta | None] | None]    # per operand: where its gradient comes from
+    metas: list[Meta]
+
+
+class _Tracer:
+    """Marks the stream as being traced."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def accepts(self, b: Buffer) -> bool:
+        return False
+
+
+class Composite:
+    """A composite function and the traces of its signatures."""
+
+    def __init__(self, fn: Callable[..., Any], node: str | None, runtime: Sequence[str], name: str | None) -> None:
+        self.fn = fn
+        self.name = name or fn.__name__
+        camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
+        self.node_name = (node or camel) + "Backward0"
+        parameters = list(inspect.signature(fn).parameters.values())
+        self.names = [p.name for p in parameters]
+        self.place = {n: i for i, n in enumerate(self.names)}
+        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        self.defaults = [p.default for p in parameters]
+        self.runtime = frozenset(self.place[n] for n in runtime)
+        self.cache: dict[Any, Trace] = {}
+
+    # -------------------------------------------------------------- calling
+
+    def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+        """Argument values in definition order."""
+        n = len(args)
+        if n > self.positional:
+            raise TypeError(f"{self.name}() takes {self.positional} positional arguments but {n} were given")
+        values = list(args)
+        values.extend(self.defaults[n:])
+        for k, v in kwargs.items():
+            i = self.place.get(k)
+            if i is None:
+                raise TypeError(f"{self.name}() got an unexpected keyword argument '{k}'")
+            if i < n:
+                raise TypeError(f"{self.name}() got multiple values for argument '{k}'")
+            values[i] = v
+        for i in range(n, len(values)):
+            if values[i] is inspect.Parameter.empty:
+                raise TypeError(f"{self.name}() missing 1 required positional argument: '{self.names[i]}'")
+        return values
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        values: Sequence[Any] = args if not kwargs and len(args) == len(self.names) else self.bind(args, kwargs)
+        tensors: list[Any] = []
+        key: list[Any] = []
+        scalars: list[Any] = []
+        classes = definition._TENSORS
+        graph_wanted = False
+        for i, v in enumerate(values):
+            c = v.__class__
+            if c in classes:
+                tensors.append(v)
+                key.append(v._meta)
+                if v._node is not None:
+                    graph_wanted = True
+            elif i in self.runtime:
+                key.append(float)
+                scalars.append(v)
+            elif c is list or c is tuple:
+                graph_wanted |= _flatten(v, key, tensors)
+            elif isinstance(v, definition.Tensor):
+                tensors.append(v)
+                key.append(v._meta)
+                if v._node is not None:
+                    graph_wanted = True
+            else:
+                key.append(c)
+                key.append(v)
+        mask: Any = 0
+        if graph_wanted and MODE.grad:
+            mask = tuple([t._node is not None for t in tensors])
+        try:
+            trace = self.cache.get((mask, *key))
+        except TypeError:
+            raise TypeError(f"{self.name}(): cannot use an argument of type {_unhashable(values)} here") from None
+        if trace is None:
+            if any(m.device is META for m in key if m.__class__ is Meta) or not tensors:
+                return self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
+            trace = self.trace(values, tensors, mask, (mask, *key))
+        return self.replay(trace, tensors, scalars, mask, values)
+
+    def replay(self, trace: Trace, tensors: list[Any], scalars: list[Any], mask: Any, values: Sequence[Any]) -> Any:
+        """Record one call of a traced signature."""
+        with LOCK:
+            operands = [t._buffer for t in tensors]
+            fresh = stream.append(trace.forward, operands, scalars)
+        n: Node | None = None
+        if trace.backward is not None:
+            hidden = fresh[len(fresh) - trace.hidden:] if trace.hidden else []
+            n = graph.node(_Entry(self, trace, values), tuple([t._node if w else None for t, w in zip(tensors, mask, strict=True)]),
+                           (*operands, *hidden), tuple(scalars))
+        made: list[Any] = []
+        differentiable: list[Any] = []
+        for where, i, m, flows in trace.outputs:
+            if where == "fresh":
+                t = make_tensor(m, fresh[i])  # type: ignore[arg-type]
+            elif tensors[i]._meta is m and not flows:
+                t = tensors[i]
+            else:
+                t = make_tensor(m, operands[i])  # type: ignore[arg-type]
+                base = tensors[i]
+                t._base = base if base._base is None else base._base
+            if flows and n is not None:
+                differentiable.append(t)
+            made.append(t)
+        if n is not None:
+            if len(differentiable) == 1:
+                differentiable[0]._node = n
+            else:
+                for t, o in zip(differentiable, graph.outputs_of(n, len(differentiable)), strict=True):
+                    t._node = o
+        return _rebuild(trace.structure, made)
+
+    # -------------------------------------------------------------- tracing
+
+    def trace(self, values: Sequence[Any], tensors: list[Any], mask: Any, key: Any) -> Trace:
+        """Run the body on symbolic tensors and keep what it recorded."""
+        from ..autograd import engine
+
+        with LOCK:
+            held = KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:], LIMIT[0], STATE.tracing, STATE.bytes
+            hooks = definition.SAVED_HOOKS[:]
+            mode = MODE.grad
+            for part in (KEY, BUFFERS, SCALARS, ORIGINS, definition.SAVED_HOOKS):
+                part.clear()  # type: ignore[attr-defined]
+            LIMIT[0], STATE.tracing = 1 << 60, _Tracer(self.name)
+            try:
+                symbolic = [_symbol(t._meta) for t in tensors]
+                inputs = list(symbolic)
+                MODE.grad = bool(mask) and any(mask)
+                for i, t in enumerate(symbolic):
+                    if mask and mask[i]:
+                        t._node = graph.leaf(t)
+                leaves = [t._node for t in symbolic]
+                count = len(symbolic)
+                numbers = iter(range(len(values)))
+                arguments = _substitute(values, iter(inputs), self.runtime, numbers)
+                result = self.fn(*arguments[: self.positional], **dict(zip(self.names[self.positional:], arguments[self.positional:], strict=True)))
+                outputs: list[Any] = []
+                structure = _outline(result, outputs)
+                writes = tuple(i for i, t in enumerate(symbolic) if t._buffer.wrote)
+                forward_key, forward_scalars = KEY[:], SCALARS[:]
+                slots = {id(b): i for i, b in enumerate(BUFFERS)}
+                flowing = [t for t in outputs if t._node is not None]
+                grads: list[Any] = [None] * count
+                gradients: list[Any] = []
+                if flowing:
+                    MODE.grad = False
+                    gradients = [_symbol(meta(t._meta.shape, None, 0, t._meta.dtype, t._meta.device)) for t in flowing]
+                    captures: dict[Node, list[int]] = {}
+                    for i, n in enumerate(leaves):
+                        if n is not None:
+                            captures.setdefault(n, []).append(i)
+                    engine.run(_roots(flowing, gradients), True, False, captures, grads, accumulate=False)
+                    # the gradient must have the operand's own layout, not a view of something else
+                return self._finish(key, values, symbolic, outputs, structure, writes, forward_key, forward_scalars, slots, flowing, gradients, grads, leaves)
+            finally:
+                MODE.grad = mode
+                for part, old in zip((KEY, BUFFERS, SCALARS, ORIGINS), held[:4], strict=True):
+                    part[:] = old  # type: ignore[index]
+                definition.SAVED_HOOKS[:] = hooks
+                LIMIT[0], STATE.tracing, STATE.bytes = held[4], held[5], held[6]
+
+    def _finish(self, key: Any, values: Sequence[Any], symbolic: list[Any], outputs: list[Any], structure: Any, writes: tuple[int, ...],
+                forward_key: list[Any], forward_scalars: list[Any], slots: dict[int, int], flowing: list[Any], gradients: list[Any],
+                grads: list[Any], leaves: list[Any]) -> Trace:
+        count = len(symbolic)
+        calls, metas = _calls(forward_key, 0, count, set())
+        for i, t in enumerate(symbolic):
+            metas[i] = t._meta
+        trace = Trace()
+        trace.owner, trace.name = self, self.node_name
+        trace.structure, trace.metas = structure, [t._meta for t in symbolic]
+        trace.skeleton = None
+        flow = {id(t) for t in flowing}
+        results: list[int] = []
+        trace.outputs = []
+        for t in outputs:
+            s = slots[id(t._buffer)]
+            if s < count:
+                trace.outputs.append(("operand", s, t._meta, id(t) in flow))
+            else:
+                if s not in results:
+                    results.append(s)
+                trace.outputs.append(("fresh", results.index(s), t._meta, id(t) in flow))
+        trace.backward, trace.kept, trace.hidden, trace.grads = None, [], 0, [None] * count
+        if flowing:
+            backward_key = KEY[len(forward_key):]
+            made_before = len(slots)
+            given = {BUFFERS.index(g._buffer): i for i, g in enumerate(gradients)}
+            bcalls, bmetas = _calls(backward_key, len(forward_scalars), made_before, set(given))
+            needed: dict[int, int] = {}          # slot of the whole trace -> operand number of the backward body
+            trace.kept = []
+
+            def operand(s: int) -> None:
+                if s not in needed and (s < made_before or s in given):
+                    needed[s] = len(needed)
+                    if s in given:
+                        trace.kept.append(("gradient", given[s]))
+                    elif s < count:
+                        trace.kept.append(("operand", s))
+                    else:
+                        if s not in hidden:
+                            hidden.append(s)
+                        trace.kept.append(("hidden", hidden.index(s)))
+
+            hidden: list[int] = []
+            grad_slots = [None if g is None else g._buffer.slot for g in grads]
+            for _, ins, _outs, _ in bcalls:
+                for s in ins:
+                    operand(s)
+            for s in grad_slots:
+                if s is not None:
+                    operand(s)
+            renumber = dict(needed)
+            for _, _, outs, _ in bcalls:
+                for s in outs:
+                    renumber[s] = len(renumber)
+            produced: list[int] = []
+            for i, (g, s) in enumerate(zip(grads, grad_slots, strict=True)):
+                if g is None or leaves[i] is None or s is None:
+                    continue
+                if s in needed:
+                    trace.grads[i] = ("kept", needed[s], g._meta)
+                else:
+                    if s not in produced:
+                        produced.append(s)
+                    trace.grads[i] = ("fresh", produced.index(s), g._meta)
+            body_metas = {renumber[s]: m for s, m in bmetas.items() if s in renumber}
+            ins_metas: list[Meta] = []
+            for s in needed:
+                m = gradients[given[s]]._meta if s in given else metas.get(s) or symbolic[s]._meta
+                ins_metas.append(m)
+                body_metas[renumber[s]] = m
+            bcalls = [(sig, tuple(renumber[s] for s in i), tuple(renumber[s] for s in o), f) for sig, i, o, f in bcalls]
+            body = Body(len(needed), bcalls, SCALARS[len(forward_scalars):], body_metas, [renumber[s] for s in produced])
+            stable = ("backward", self.name, *key)
+            trace.backward = signature(trace.name, ins_metas, [body_metas[r] for r in body.results], _lower_body, _letters(body), (),
+                                       any(c[0].checks for c in bcalls), None, body, stable)
+            trace.hidden = len(hidden)
+            results = results + hidden
+        body = Body(count, calls, forward_scalars, metas, results)
+        runtime = "d" * len(self.runtime)
+        trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
+                                  body, ("forward", self.name, *key))
+        if len(self.cache) > 20_000:
+            self.cache.clear()
+        self.cache[key] = trace
+        return trace
+
+
+def _letters(body: Body) -> str:
+    """Run-time numbers of a backward body: those of the forward arguments it mentions, all of them passed again."""
+    return "d" * (1 + max((_highest(s) for s in body.scalars), default=-1))
+
+
+def _highest(s: Any) -> int:
+    return _highest_in(s.expr) if isinstance(s, Symbol) else -1
+
+
+def _highest_in(e: Any) -> int:
+    if not isinstance(e, tuple):
+        return -1
+    return e[1] if e[0] == "argument" else max(_highest_in(e[1]), _highest_in(e[2]))
+
+
+def _roots(flowing: list[Any], gradients: list[Any]) -> list[tuple[Node, Any]]:
+    return [(t._node, g) for t, g in zip(flowing, gradients, strict=True)]
+
+
+def _symbol(m: Meta) -> Any:
+    """A tensor without a value, in the stream that is being traced."""
+    b = stream.new_buffer()
+    b.slot = len(BUFFERS)
+    BUFFERS.append(b)
+    return make_tensor(m, b)
+
+
+def _calls(key: list[Any], first_scalar: int, next_slot: int, skip: set[int]) -> tuple[list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], dict[int, Meta]]:
+    """The calls of a recorded key and the metadata of what they make; ``skip``: slots that are symbolic inputs."""
+    calls = []
+    metas: dict[int, Meta] = {}
+    i = 0
+    scalars = 0
+    while i < len(key):
+        sig = key[i]
+        n = len(sig.ins)
+        outs = []
+        for m in sig.outs:
+            while next_slot in skip:
+                next_slot += 1
+            outs.append(next_slot)
+            metas[next_slot] = m
+            next_slot += 1
+        calls.append((sig, tuple(key[i + 1: i + 1 + n]), tuple(outs), scalars))
+        scalars += len(sig.scalars)
+        i += 1 + n
+    return calls, metas
+
+
+def _flatten(values: Any, key: list[Any], tensors: list[Any]) -> bool:
+    """Put a list of tensors, numbers and lists into a key."""
+    key.append(values.__class__)
+    key.append(len(values))
+    wanted = False
+    for v in values:
+        if isinstance(v, definition.Tensor):
+            tensors.append(v)
+            key.append(v._meta)
+            wanted |= v._node is not None
+        elif v.__class__ is list or v.__class__ is tuple:
+            wanted |= _flatten(v, key, tensors)
+        else:
+            key.append(v.__class__)
+            key.append(v)
+    return wanted
+
+
+def _unhashable(values: Sequence[Any]) -> str:
+    for v in values:
+        try:
+            hash(v)
+        except TypeError:
+            return type_name(v)
+    return "list"
+
+
+def _substitute(values: Sequence[Any], tensors: Any, runtime: frozenset[int], numbers: Any) -> list[Any]:
+    """The arguments with symbolic tensors and run-time numbers in their places."""
+    out = []
+    for i, v in enumerate(values):
+        if i in runtime:
+            out.append(Symbol(("argument", next(numbers))))
+        else:
+            out.append(_replace(v, tensors))
+    return out
+
+
+def _replace(v: Any, tensors: Any) -> Any:
+    if isinstance(v, definition.Tensor):
+        return next(tensors)
+    if v.__class__ is list or v.__class__ is tuple:
+        return v.__class__([_replace(x, tensors) for x in v])
+    return v
+
+
+def _outline(result: Any, outputs: list[Any]) -> Any:
+    """The structure of a result; its tensors are appended to ``outputs``."""
+    if isinstance(result, definition.Tensor):
+        outputs.append(result)
+        return None
+    if isinstance(result, (tuple, list)):
+        return (result.__class__, [_outline(x, outputs) for x in result])
+    return ("constant", result)
+
+
+def _rebuild(structure: Any, made: list[Any]) -> Any:
+    if structure is None:
+        return made[0]
+    it = iter(made)
+
+    def build(s: Any) -> Any:
+        if s is None:
+            return next(it)
+        if s[0] == "constant":
+            return s[1]
+        items = [build(x) for x in s[1]]
+        return s[0](*items) if hasattr(s[0], "_fields") else s[0](items)
+
+    return build(structure)
+
+
+# ------------------------------------------------------------------ lowering
+
+
+def _lower_body(sig: Signature, slots: Sequence[int], results: Sequence[int], first_scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    """Splice the calls of a body into the program."""
+    body: Body = sig.params
+    where: dict[int, int] = dict(enumerate(slots))
+    for local, s in zip(body.results, results, strict=True):
+        where[local] = s
+    steps: list[Any] = []
+    for inner, ins, outs, scalars in body.calls:
+        for o in outs:
+            if o not in where:
+                where[o] = new_slot(body.metas[o])
+        steps.extend(inner.lower(inner, [where[i] for i in ins], [where[o] for o in outs], scalars, new_slot, origin))
+    if body.scalars:
+        memo: dict[Expr, Expr] = {}
+
+        def leaf(x: Expr) -> Expr | None:
+            return number(body.scalars[x.attr], x.dtype, first_scalar) if x.op == "scalar" else None
+
+        for step in steps:
+            if step.__class__ is Nest:
+                step.value = ir.rewrite(step.value, leaf, memo)
+                if step.finish is not None:
+                    step.finish = ir.rewrite(step.finish, leaf, memo)
+    return steps
+
+
+def number(s: Any, d: dtype, first_scalar: int) -> Expr:
+    """A number of a body as an expression of ``d``: fixed at plan time, or computed from run-time numbers in float64."""
+    if not isinstance(s, Symbol):
+        return ir.value(s, d)
+    if s.expr[0] == "argument":
+        return ir.scalar(first_scalar + s.expr[1], d)
+    return _symbol_expr(s.expr, first_scalar).cast(d)
+
+
+def _symbol_expr(e: Any, first: int) -> Expr:
+    if not isinstance(e, tuple):
+        return ir.value(e, float64)
+    if e[0] == "argument":
+        return ir.scalar(first + e[1], float64)
+    a = _symbol_expr(e[1], first)
+    return ir.unary("sqrt", a) if e[0] == "sqrt" else ir.binary(e[0], a, _symbol_expr(e[2], first))
+
+
+# ------------------------------------------------------------------ gradient
+
+
+class _Entry:
+    """The graph entry of one use: runs the traced gradient, or the body again when the gradient is to be differentiated."""
+
+    __slots__ = ("composite", "name", "trace", "values")
+
+    def __init__(self, composite: Composite, trace: Trace, values: Sequence[Any]) -> None:
+        self.composite, self.trace, self.name = composite, trace, trace.name
+        self.values = [_skeleton(v) for v in values]
+
+    def run(self, node: Node, g: Any) -> list[Any]:
+        trace = self.trace
+        given = g if g.__class__ is list else [g]
+        flows = [m for _, _, m, f in trace.outputs if f]
+        for i, m in enumerate(flows):
+            assert m is not None
+            x = given[i]
+            if x is None:
+                x = OPS["zeros"](m.shape, dtype=m.dtype, device=m.device)
+            elif not (x._meta.contiguous and x._meta.offset == 0 and x._meta.dtype is m.dtype):
+                x = OPS["clone"](x) if x._meta.dtype is m.dtype else x.to(m.dtype)
+            given[i] = x
+        if MODE.grad:
+            return self.again(node, given)
+        saved = node.saved
+        assert saved is not None and trace.backward is not None
+        count = len(trace.metas)
+        operands: list[Buffer] = []
+        for what, i in trace.kept:
+            if what == "gradient":
+                operands.append(given[i]._buffer)
+            else:
+                b = saved[i] if what == "operand" else saved[count + i]
+                if b.wrote > node.seq:
+                    raise definition.stale_error(node, trace.metas[i] if what == "operand" else flows[0])  # type: ignore[arg-type]
+                operands.append(b)
+        with LOCK:
+            fresh = stream.append(trace.backward, operands, node.params[: len(trace.backward.scalars)])
+        out = []
+        for where in trace.grads:
+            if where is None:
+                out.append(None)
+            else:
+                what, i, m = where
+                assert m is not None
+                out.append(make_tensor(m, fresh[i] if what == "fresh" else operands[i]))
+        return out
+
+    def again(self, node: Node, given: list[Any]) -> list[Any]:
+        """The gradient as an ordinary recorded computation, for higher derivatives."""
+        from ..autograd import engine
+
+        assert node.saved is not None
+        inputs = []
+        for m, b, e in zip(self.trace.metas, node.saved, node.edges, strict=False):
+            x = unpack(node, m, b, e)
+            if e is not None:
+                x._node = graph.node(_Identity, (e,), ())
+            inputs.append(x)
+        numbers = iter(node.params)
+        it = iter(inputs)
+        c = self.composite
+        values = [next(numbers) if i in c.runtime else _restore(v, it) for i, v in enumerate(self.values)]
+        result = c.fn(*values[: c.positional], **dict(zip(c.names[c.positional:], values[c.positional:], strict=True)))
+        outputs: list[Any] = []
+        _outline(result, outputs)
+        flowing = [t for t in outputs if t._node is not None]
+        wanted = [x for x in inputs if x._node is not None]
+        grads = iter(engine.grad(flowing, wanted, given, create_graph=True, allow_unused=True))
+        return [next(grads) if x._node is not None else None for x in inputs]
+
+
+class _IdentityEntry:
+    name = "AliasBackward0"
+
+    def run(self, node: Node, g: Any) -> list[Any]:
+        return [g]
+
+
+_Identity = _IdentityEntry()
+_HOLE: Any = object()
+
+
+def _skeleton(v: Any) -> Any:
+    if isinstance(v, definition.Tensor):
+        return _HOLE
+    if v.__class__ is list or v.__class__ is tuple:
+        return v.__class__([_skeleton(x) for x in v])
+    return v
+
+
+def _restore(v: Any, tensors: Any) -> Any:
+    if v is _HOLE:
+        return next(tensors)
+    if v.__class__ is list or v.__class__ is tuple:
+        return v.__class__([_restore(x, tensors) for x in v])
+    return v
+
+
+# ------------------------------------------------------------------ decorators
+
+
+def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, runtime: Sequence[str] = (), name: str | None = None,
+              register: bool = False) -> Any:
+    """Record calls of ``fn`` as one instruction; see the module's text.
+
+    Parameters
+    ----------
+    node : str, optional
+        PyTorch's name of the graph node without ``Backward0``; default: the function's name in camel case.
+    runtime : sequence of str
+        Arguments that are Python numbers given at run time: not part of the key.
+    register : bool
+        Also make it ``torch.<name>`` and a method, as ``@public`` does.
+    """
+    if fn is None:
+        return lambda f: composite(f, node=node, runtime=runtime, name=name, register=register)
+    c = Composite(fn, node, runtime, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return c(*args, **kwargs)
+
+    call.__name__, call.__qualname__, call.__doc__, call.__module__ = fn.__name__, fn.__qualname__, fn.__doc__, fn.__module__
+    call.__wrapped__ = fn  # type: ignore[attr-defined]
+    call.composite = c  # type: ignore[attr-defined]
+    if register:
+        public(call, name=c.name)
+    return call
+
+
+def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, method: bool = True, function: bool = True) -> Any:
+    """Publish a plain function over tensors as ``torch.<name>`` and, when ``method``, as ``Tensor.<name>``."""
+    if fn is None:
+        return lambda f: public(f, name=name, method=method, function=function)
+    fn.is_method, fn.is_function = method, function  # type: ignore[attr-defined]
+    OPS[name or fn.__name__.rstrip("_")] = fn
+    return fn
+
+
+__all__ = ["Composite", "Leaf", "TraceError", "composite", "public"]

@@ -1,0 +1,985 @@
+"""The forms of an operation: ``@pointwise``, ``@compute``, ``@host`` and ``@view``, and their gradients.
+
+A decorated function defines the operation once.  Bare parameters are tensors (or Python numbers), annotated ones are static, and
+those annotated ``float`` are run-time numbers.  What the decorator returns is the function users call; methods, in-place and
+``out=`` forms come from the same definition.  ``@op.backward`` registers the gradient: a function of tensors whose parameters
+say by name what it needs: ``g`` (gradient of the result), ``y`` (the result), operands, ``<operand>_meta`` (only its metadata),
+``needs`` (which operands want a gradient) and any static parameter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..autograd import graph
+from ..autograd.graph import MODE, STALE, Node
+from ..core.device import META
+from ..core.dtype import bool_, can_cast, compute_dtype, dtype, float_of, result_dtype, scalar_dtype
+from ..core.errors import type_name
+from ..core.shape import Meta, Size, broadcast_shapes, contiguous_strides, meta, overlaps_itself
+from ..ir import expression as ir
+from ..ir.expression import Access, Expr
+from ..ir.loops import Host, Nest
+from ..stream import record as stream
+from ..stream.record import BUFFERS, KEY, LIMIT, LOCK, SCALARS, STATE, Buffer, Signature, bind, new_buffer, signature, tick
+from .formula import RESULT, Operand, Template, build, instantiate
+
+OPS: dict[str, Any] = {}            # name -> the function users call
+_new = object.__new__
+Tensor: Any = None                  # the tensor class, bound by the tensor package
+_TENSORS: set[type] = set()
+NUMBERS = (bool, int, float)
+
+
+def set_tensor_class(cls: type) -> None:
+    """Say which class results have; called once by the tensor package."""
+    global Tensor
+    Tensor = cls
+    _TENSORS.add(cls)
+
+
+class Operation:
+    """A definition: formula, parameters, gradient, and the signatures seen so far."""
+
+    def __init__(self, fn: Callable[..., Any], kind: str, **how: Any) -> None:
+        self.fn, self.kind, self.how = fn, kind, how
+        self.name: str = how.get("name") or fn.__name__.rstrip("_")
+        camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
+        self.node_name: str = (how.get("node") or camel) + "Backward0"
+        self.cache: dict[Any, Signature] = {}
+        self.fast: dict[Any, Signature] = {}
+        self.rule: Callable[..., Any] | None = None
+        self.rule_args: list[tuple[str, Any]] = []
+        parameters = list(inspect.signature(fn).parameters.values())
+        if kind == "view":
+            parameters = [parameters[0].replace(annotation=inspect.Parameter.empty), *parameters[1:]]
+        self.order = [p.name for p in parameters]
+        self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.operands = [p.name for p in parameters if p.annotation is p.empty]
+        self.params = [p.name for p in parameters if p.annotation is not p.empty]
+        self.runtime = {p.name for p in parameters if p.annotation == "float"}
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.default_params = tuple(self.defaults.get(p) for p in self.params)
+        self.index = {n: i for i, n in enumerate(self.operands)}
+        self.numbers: bool = how.get("numbers", kind == "pointwise" and len(self.operands) > 1)
+        self.raw = set(how.get("raw", ()))
+        self.public: Any = None
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}>"
+
+    # -------------------------------------------------------------- arguments
+
+    def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...]]:
+        """Operand values and static parameters of a call, in definition order."""
+        if len(args) > len(self.positional):
+            raise TypeError(f"{self.name}() takes {len(self.positional)} positional arguments but {len(args)} were given")
+        values = dict(zip(self.positional, args, strict=False))
+        for k, v in kwargs.items():
+            if k not in self.order:
+                k = _RENAMED.get(k, k)
+                if k not in self.order:
+                    raise TypeError(f"{self.name}() got an unexpected keyword argument '{k}'")
+            if k in values:
+                raise TypeError(f"{self.name}() got multiple values for argument '{k}'")
+            values[k] = v
+        for n in self.order:
+            if n not in values:
+                if n not in self.defaults:
+                    raise TypeError(f"{self.name}() missing 1 required positional argument: '{n}'")
+                values[n] = self.defaults[n]
+        return [values[n] for n in self.operands], tuple([_static(values[n]) for n in self.params])
+
+    def classify(self, values: list[Any]) -> tuple[tuple[Any, ...], list[Any], list[Any]]:
+        """(kind of each operand, the tensors, the Python numbers)."""
+        kinds: list[Any] = []
+        tensors: list[Any] = []
+        numbers: list[Any] = []
+        for i, v in enumerate(values):
+            if v.__class__ in _TENSORS or isinstance(v, Tensor):
+                kinds.append(v._meta)
+                tensors.append(v)
+                continue
+            if v is None and self.defaults.get(self.operands[i], 0) is None:
+                kinds.append(None)
+                continue
+            if self.numbers:
+                if v.__class__ not in NUMBERS and hasattr(v, "item") and getattr(v, "ndim", 1) == 0:
+                    v = values[i] = v.item()       # a NumPy scalar
+                if v.__class__ in NUMBERS:
+                    kinds.append(v.__class__)
+                    numbers.append(v)
+                    continue
+                if isinstance(v, float):           # a symbolic number of a composite, or a subclass
+                    kinds.append(float)
+                    numbers.append(v)
+                    continue
+                if isinstance(v, int):             # an enum, say
+                    kinds.append(int)
+                    numbers.append(int(v))
+                    continue
+            raise TypeError(f"{self.name}(): argument '{self.operands[i]}' (position {i + 1}) must be Tensor, not {type_name(v)}")
+        if not tensors:
+            raise TypeError(f"{self.name}(): argument '{self.operands[0]}' (position 1) must be Tensor, not {type_name(values[0])}")
+        return tuple(kinds), tensors, numbers
+
+    def signature(self, kinds: tuple[Any, ...], params: tuple[Any, ...], into: Meta | None = None) -> Signature:
+        """The signature of these metadata and parameters; ``into``: the result is stored through this layout of an operand."""
+        key = (kinds, tuple([_number_class(v) if n in self.runtime and isinstance(v, NUMBERS) else (v, v.__class__) if v.__class__ in NUMBERS else v
+                             for n, v in zip(self.params, params, strict=True)]), into)
+        sig = self.cache.get(key)
+        if sig is None:
+            if len(self.cache) > 20_000:
+                self.cache.clear()
+                self.fast.clear()
+            sig = self.cache[key] = self.make(kinds, params, into, key)
+        return sig
+
+    def make(self, kinds: tuple[Any, ...], params: tuple[Any, ...], into: Meta | None, key: Any) -> Signature:
+        """Build the formula for these metadata (this is where shapes and dtypes are checked)."""
+        metas = [k for k in kinds if k.__class__ is Meta]
+        device = common_device(self.name, metas)
+        letters: list[str] = []
+
+        def runtime(d: dtype) -> Expr:
+            letters.append("d" if d.is_floating_point else "q")
+            return ir.scalar(len(letters) - 1, d)
+
+        if self.kind == "pointwise":
+            template = self._pointwise(kinds, params, runtime)
+        elif self.kind == "compute":
+            template = self._compute(kinds, params, runtime)
+        else:
+            return self._host(kinds, metas, params, into, key)
+        result = meta(template.shape, None, 0, template.dtype, device)
+        ins: list[Any] = list(metas)
+        writes: tuple[int, ...] = ()
+        outs: tuple[Meta, ...] = (result,)
+        if into is not None:
+            writes, outs = (len(ins),), ()
+            ins.append(into)
+        sig = signature(self.name, ins, outs, _lower_nests, "".join(letters), writes, template.checks,
+                        self.grad_entry(kinds, params, result), (template, result, self.kind == "pointwise"))
+        sig.kinds = kinds
+        sig.stable = (self.name, *key)
+        return sig
+
+    def _pointwise(self, kinds: tuple[Any, ...], params: tuple[Any, ...], runtime: Callable[[dtype], Expr]) -> Template:
+        rule = self.how.get("dtype", "promote")
+        shape = broadcast_shapes(*[k.shape for k in kinds if k.__class__ is Meta])
+        promoted = promote_kinds([k for n, k in zip(self.operands, kinds, strict=True) if n not in self.raw])
+        if callable(rule):
+            operand, result = rule(promoted, kinds, dict(zip(self.params, params, strict=True)))
+        elif rule == "float":
+            operand = result = float_of(promoted)
+        elif rule == "bool":
+            operand, result = promoted, bool_
+        else:
+            operand = result = promoted
+        compute = compute_dtype(operand)
+        exprs: list[Any] = []
+        number = 0
+        for n, k in zip(self.operands, kinds, strict=True):
+            if k.__class__ is Meta:
+                load = ir.make("load", k.dtype, (), Access(number, k.offset, broadcast_strides(k, shape), k.dtype))
+                number += 1
+                if n in self.raw:
+                    exprs.append(load)
+                else:
+                    # a 16-bit operand is rounded to 16 bits only where it comes from a wider type
+                    exprs.append((load.cast(operand) if compute is not operand and k.dtype is not operand else load).cast(compute))
+            elif k is None:
+                exprs.append(None)
+            else:
+                exprs.append(runtime(compute))
+        extra = {}
+        for n, v in zip(self.params, params, strict=True):
+            extra[n] = runtime(compute) if n in self.runtime and isinstance(v, NUMBERS) else v
+        value = self.fn(**dict(zip(self.operands, exprs, strict=True)), **extra)
+        d = result if value.dtype is compute else (result if rule == "bool" or callable(rule) else value.dtype)
+        store = Access(RESULT, 0, contiguous_strides(shape), d)
+        return Template([Nest("map", tuple(shape), len(shape), value.cast(d), store)], tuple(shape), d, False)
+
+    def _compute(self, kinds: tuple[Any, ...], params: tuple[Any, ...], runtime: Callable[[dtype], Expr]) -> Template:
+        handles: dict[str, Any] = {}
+        number = 0
+        first: Meta | None = None
+        for n, k in zip(self.operands, kinds, strict=True):
+            if k.__class__ is Meta:
+                handles[n] = Operand(number, k)
+                number += 1
+                first = first or k
+            else:
+                handles[n] = None
+        assert first is not None
+        for n, v in zip(self.params, params, strict=True):
+            handles[n] = runtime(compute_dtype(float_of(first.dtype))) if n in self.runtime and isinstance(v, NUMBERS) else v
+        halves = {k.dtype for k in kinds if k.__class__ is Meta and k.dtype.is_floating_point}
+        half = next(iter(halves)) if len(halves) == 1 else None
+        rule = self.how.get("dtype")
+
+        def result(d: dtype) -> dtype:
+            if rule is not None:
+                return rule(d, kinds, dict(zip(self.params, params, strict=True)))  # type: ignore[no-any-return]
+            return half if half is not None and d is compute_dtype(half) else d
+
+        return build(lambda: self.fn(**handles), result)
+
+    def _host(self, kinds: tuple[Any, ...], metas: list[Meta], params: tuple[Any, ...], into: Meta | None, key: Any) -> Signature:
+        shapes = self.how["outs"](*kinds, **dict(zip(self.params, params, strict=True)))
+        outs = tuple(shapes) if isinstance(shapes, (tuple, list)) else (shapes,)
+        sig = signature(self.name, metas, outs, _lower_host, "", (), False, self.grad_entry(kinds, params, outs[0]),
+                        (self, dict(zip(self.params, params, strict=True))))
+        sig.kinds = kinds
+        sig.stable = (self.name, *key)
+        return sig
+
+    # -------------------------------------------------------------- gradient
+
+    def backward(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Register the gradient rule; see the module's text for what it may ask for."""
+        self.rule = rule
+        self.rule_args = []
+        for n in inspect.signature(rule).parameters:
+            if n in ("g", "y", "needs"):
+                self.rule_args.append((n, None))
+            elif n in self.index:
+                self.rule_args.append(("operand", self.index[n]))
+            elif n.endswith("_meta") and n[:-5] in self.index:
+                self.rule_args.append(("meta", self.index[n[:-5]]))
+            elif n in self.params:
+                self.rule_args.append(("param", self.params.index(n)))
+            else:
+                raise TypeError(f"gradient of {self.name}: unknown parameter {n!r}")
+        return rule
+
+    def grad_entry(self, kinds: tuple[Any, ...], params: tuple[Any, ...], result: Meta) -> GradEntry | None:
+        """How to differentiate a call with these metadata; None when there is nothing to differentiate."""
+        if self.rule is None or not result.dtype.is_floating_point:
+            return None
+        return GradEntry(self, kinds, result)
+
+
+class Symbol(float):
+    """A run-time number while a composite is traced: arithmetic on it is recorded and done by the kernel, in float64.
+
+    ``expr`` is ``("argument", i)``, a Python number, or ``(operation, left, right)``.
+    """
+
+    __slots__ = ("expr",)
+    expr: Any
+
+    def __new__(cls, expr: Any) -> Symbol:
+        s = float.__new__(cls, float("nan"))
+        s.expr = expr
+        return s
+
+    def _with(self, op: str, a: Any, b: Any) -> Symbol:
+        return Symbol((op, getattr(a, "expr", a), getattr(b, "expr", b)))
+
+    def __add__(self, o: Any) -> Any:
+        return self._with("add", self, o) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __radd__(self, o: Any) -> Any:
+        return self._with("add", o, self) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __sub__(self, o: Any) -> Any:
+        return self._with("sub", self, o) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __rsub__(self, o: Any) -> Any:
+        return self._with("sub", o, self) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __mul__(self, o: Any) -> Any:
+        return self._with("mul", self, o) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __rmul__(self, o: Any) -> Any:
+        return self._with("mul", o, self) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __truediv__(self, o: Any) -> Any:
+        return self._with("div", self, o) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __rtruediv__(self, o: Any) -> Any:
+        return self._with("div", o, self) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __pow__(self, o: Any) -> Any:  # type: ignore[override]
+        if o == 0.5:
+            return self._with("sqrt", self, None)
+        return self._with("pow", self, o) if isinstance(o, NUMBERS) else NotImplemented
+
+    def __neg__(self) -> Any:
+        return self._with("sub", 0.0, self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("the value of a run-time number is not known while a composite is traced")
+
+    __lt__ = __le__ = __gt__ = __ge__ = lambda self, o: self.__bool__()  # type: ignore[assignment]
+
+    def __eq__(self, o: object) -> bool:
+        return self is o
+
+    __hash__ = object.__hash__
+
+
+def _number_class(v: Any) -> type:
+    return float if isinstance(v, float) else v.__class__
+
+
+_RENAMED = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other", "self": "input"}
+_HASHABLE = frozenset({bool, int, float, str, type(None), tuple, Size})
+
+
+def _static(v: Any) -> Any:
+    """A static parameter in a hashable form."""
+    c = v.__class__
+    if c is list or c is tuple or c is Size:
+        return tuple([_static(x) for x in v])
+    if c in _HASHABLE:
+        return v
+    if isinstance(v, Tensor) and v._meta.numel == 1:
+        return v.item()
+    if hasattr(v, "__index__") and not isinstance(v, bool):
+        return v.__index__()
+    return v
+
+
+def promote_kinds(kinds: Sequence[Any]) -> dtype:
+    """The common dtype of operands given as metadata or as classes of Python numbers."""
+    dims: list[dtype] = []
+    zero: list[dtype] = []
+    numbers: list[dtype] = []
+    for k in kinds:
+        if k is None:
+            continue
+        if k.__class__ is Meta:
+            (dims if k.ndim else zero).append(k.dtype)
+        else:
+            numbers.append(scalar_dtype(k(0)))
+    return result_dtype(dims, zero, numbers)
+
+
+def broadcast_strides(m: Meta, shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of ``m`` over the axes of ``shape``: 0 where it is stretched."""
+    pad = len(shape) - m.ndim
+    return (0,) * pad + tuple([0 if s == 1 else t for s, t in zip(m.shape, m.strides, strict=True)])
+
+
+def common_device(name: str, metas: Sequence[Meta]) -> Any:
+    """The device all operands share; 0-d tensors of the CPU go with any."""
+    device = metas[0].device
+    for m in metas[1:]:
+        if m.device is not device:
+            if m.ndim == 0 and m.device.type == "cpu":
+                continue
+            if device.type == "cpu" and metas[0].ndim == 0:
+                device = m.device
+                continue
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found at least two devices, {device} and {m.device}!\n"
+                f"{name}: operands are on {device} and {m.device}. Move both to one device: x = x.to(device) (to() returns a new tensor)."
+            )
+    return device
+
+
+# ------------------------------------------------------------------ gradients of recorded calls
+
+
+class GradEntry:
+    """The gradient of one signature: which operands to keep, and how to call the rule."""
+
+    __slots__ = ("keep_y", "kinds", "name", "numbers", "op", "positions", "result", "save", "slots")
+
+    def __init__(self, op: Operation, kinds: tuple[Any, ...], result: Meta) -> None:
+        self.op, self.kinds, self.result = op, kinds, result
+        self.name = op.node_name
+        # operand index -> number among the tensor operands
+        self.positions = {}
+        for i, k in enumerate(kinds):
+            if k.__class__ is Meta:
+                self.positions[i] = len(self.positions)
+        wanted = [i for what, i in op.rule_args if what == "operand"]
+        self.save = tuple(self.positions[i] for i in wanted if i in self.positions)     # tensor operands to keep
+        self.numbers = any(i not in self.positions and kinds[i] is not None for i in wanted)
+        self.keep_y = any(what == "y" for what, _ in op.rule_args)
+
+    def run(self, node: Node, g: Any) -> list[Any]:
+        """The gradients of the tensor operands (None where there is none)."""
+        saved = node.saved
+        assert saved is not None
+        op = self.op
+        at = 0
+        args: list[Any] = []
+        params, numbers = node.params
+        for what, i in op.rule_args:
+            if what == "g":
+                args.append(g)
+            elif what == "operand":
+                k = self.kinds[i]
+                if k.__class__ is Meta:
+                    args.append(unpack(node, k, saved[at], saved[at + 1]))
+                    at += 2
+                else:
+                    args.append(None if k is None else numbers[_number_index(self.kinds, i)])
+            elif what == "meta":
+                args.append(self.kinds[i])
+            elif what == "param":
+                args.append(params[i])
+            elif what == "y":
+                args.append(unpack(node, self.result, saved[-1], node, True))
+            else:
+                args.append(self.needs(node))
+        grads = op.rule(*args)  # type: ignore[misc]
+        if grads.__class__ is not tuple:
+            grads = (grads,)
+        out = []
+        edges = node.edges
+        j = 0
+        for k, gi in zip(self.kinds, grads, strict=False):
+            if k.__class__ is not Meta:
+                continue
+            if gi is not None and edges[j] is not None:
+                gi = fit(gi, k)
+            out.append(gi if edges[j] is not None else None)
+            j += 1
+        return out
+
+    def needs(self, node: Node) -> tuple[bool, ...]:
+        """Per operand of the definition: is its gradient wanted?"""
+        return tuple(i in self.positions and node.edges[self.positions[i]] is not None for i in range(len(self.kinds)))
+
+
+def _number_index(kinds: Sequence[Any], i: int) -> int:
+    return sum(1 for k in kinds[:i] if k is not None and k.__class__ is not Meta)
+
+
+def fit(g: Any, m: Meta) -> Any:
+    """``g`` folded back to the shape and dtype of an operand that was broadcast or promoted."""
+    if g._meta.shape != m.shape:
+        g = g.sum_to_size(m.shape)
+    if g._meta.dtype is not m.dtype:
+        g = g.to(m.dtype)
+    return g
+
+
+def unpack(node: Node, m: Meta, buffer: Buffer, source: Any, is_result: bool = False) -> Any:
+    """A saved tensor again; refuses when it was overwritten since."""
+    if buffer.__class__ is _Packed:
+        return buffer.unpack()     # type: ignore[attr-defined]
+    if buffer.wrote > node.seq:
+        raise stale_error(node, m)
+    t = _new(Tensor)
+    t._meta, t._buffer, t._base = m, buffer, None
+    t._node = source if MODE.grad else None
+    return t
+
+
+class _Packed:
+    """A saved tensor that went through the user's saved-tensor hooks."""
+
+    __slots__ = ("packed", "unpack_hook", "wrote")
+
+    def __init__(self, packed: Any, unpack_hook: Any) -> None:
+        self.packed, self.unpack_hook, self.wrote = packed, unpack_hook, 0
+
+    def unpack(self) -> Any:
+        return self.unpack_hook(self.packed)
+
+
+def stale_error(node: Node, m: Meta) -> RuntimeError:
+    """The error for a saved tensor that an in-place operation changed."""
+    from ..core.shape import _type_name
+
+    return RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[torch.{_type_name(m)} {list(m.shape)}], needed by {node.name()}, was written after it was saved. "
+        "Hint: use an out-of-place operation (x = x + 1 for x += 1), or clone() the tensor before changing it; "
+        "torch.autograd.set_detect_anomaly(True) shows the forward call."
+    )
+
+
+SAVED_HOOKS: list[tuple[Any, Any]] = []      # torch.autograd.graph.saved_tensors_hooks
+
+
+def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], result: Buffer, params: tuple[Any, ...], numbers: Sequence[Any],
+           written: Buffer | None = None) -> Node:
+    """A graph node for a call that was just recorded; ``written``: the operand it overwrote."""
+    saved: list[Any] = []
+    for i in entry.save:
+        x = tensors[i]
+        saved.append(STALE if x._buffer is written else x._buffer)
+        saved.append(x._node)
+    if entry.keep_y:
+        saved.append(result)
+    if SAVED_HOOKS:
+        _pack(entry, saved, tensors, t)
+    return graph.node(entry, tuple([x._node if x._meta.dtype.is_floating_point else None for x in tensors]), tuple(saved), (params, tuple(numbers)))
+
+
+def _pack(entry: GradEntry, saved: list[Any], tensors: Sequence[Any], y: Any) -> None:
+    pack, unpack_ = SAVED_HOOKS[-1]
+    for k, i in enumerate(entry.save):
+        saved[2 * k] = _Packed(pack(tensors[i].detach()), unpack_)
+    if entry.keep_y:
+        saved[-1] = _Packed(pack(y.detach()), unpack_)
+
+
+# ------------------------------------------------------------------ lowering
+
+
+def _lower_nests(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    template, result, elementwise = sig.params
+    if not sig.writes:
+        return instantiate(template.nests, slots, (results[0], None), scalar, origin)
+    into = sig.ins[-1]
+    destination = slots[-1]
+    clash = any(s == destination and m is not into for s, m in zip(slots[:-1], sig.ins, strict=False))
+    if elementwise and not clash and into.shape == result.shape:
+        return instantiate(template.nests, slots, (destination, into), scalar, origin)
+    temporary = new_slot(result)
+    steps: list[Any] = list(instantiate(template.nests, slots, (temporary, None), scalar, origin))
+    load = ir.make("load", result.dtype, (), Access(temporary, 0, broadcast_strides(result, into.shape), result.dtype))
+    steps.append(Nest("map", tuple(into.shape), into.ndim, load.cast(into.dtype), Access(destination, into.offset, into.strides, into.dtype), origin=origin))
+    return steps
+
+
+def _lower_host(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    op, params = sig.params
+    ins = tuple((Access(s, m.offset, m.strides, m.dtype), tuple(m.shape)) for s, m in zip(slots, sig.ins, strict=True))
+    outs = tuple((Access(s, m.offset, m.strides, m.dtype), tuple(m.shape)) for s, m in zip(results, sig.outs, strict=True))
+    return [Host(op.fn if not op.how.get("run") else op.how["run"], ins, outs, (), op.name, params, origin)]
+
+
+# ------------------------------------------------------------------ calls
+
+
+def make_tensor(m: Meta, b: Buffer) -> Any:
+    """A tensor over a buffer."""
+    t = _new(Tensor)
+    t._meta, t._buffer, t._node, t._base = m, b, None, None
+    return t
+
+
+def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Any call: bind, check, record."""
+    out = kwargs.pop("out", None) if kwargs else None
+    values, params = op.bind(args, kwargs)
+    kinds, tensors, numbers = op.classify(values)
+    if out is not None:
+        return record_out(op, kinds, params, tensors, numbers, out)
+    sig = op.signature(kinds, params)
+    if op.kind == "pointwise" and params == op.default_params and sig.outs[0].device is not META and len(kinds) == len(op.operands) <= 2:
+        if not (op.runtime and op.params):
+            op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
+    scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)] if op.kind != "host" else []
+    result = record_fresh(sig, tensors, check_scalars(op, sig, scalars))
+    if sig.grad is not None:
+        for x in tensors:
+            if x._node is not None:
+                if MODE.grad and x._meta.dtype.is_floating_point:
+                    first = result[0] if result.__class__ is list else result
+                    n = attach(first, sig.grad, tensors, first._buffer, params, numbers)
+                    first._node = n
+                break
+    return tuple(result) if result.__class__ is list else result
+
+
+def check_scalars(op: Operation, sig: Signature, scalars: list[Any]) -> list[Any]:
+    """Run-time numbers as their letters want them."""
+    out = []
+    for letter, v in zip(sig.scalars, scalars, strict=True):
+        if letter == "q":
+            if v.__class__ is float:
+                if v != int(v):
+                    raise RuntimeError(f"For integral input tensors, argument alpha must not be a floating point number. ({op.name}: got {v})")
+                v = int(v)
+            if not -(1 << 63) <= v < 1 << 63:
+                if 0 <= v < 1 << 64:
+                    v -= 1 << 64
+                else:
+                    raise RuntimeError(f"value cannot be converted to type int64_t without overflow\n{op.name}: {v} does not fit into 64 bits.")
+        else:
+            if v.__class__ is not float:
+                v = v if isinstance(v, Symbol) else float(v)
+        out.append(v)
+    return out
+
+
+def record_fresh(sig: Signature, tensors: Sequence[Any], scalars: Sequence[Any]) -> Any:
+    """Record a call with fresh results: a tensor, or a list of them when there are several."""
+    if sig.outs[0].device is META:
+        made = [make_tensor(m, new_buffer()) for m in sig.outs]
+    else:
+        with LOCK:
+            buffers = stream.append(sig, [t._buffer for t in tensors], scalars)
+            made = [make_tensor(m, b) for m, b in zip(sig.outs, buffers, strict=True)]
+    return made if len(made) > 1 else made[0]
+
+
+def record_into(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], tensors: Sequence[Any], numbers: list[Any], into: Any) -> Signature:
+    """Record a call whose result is stored through the layout of ``into``."""
+    sig = op.signature(kinds, params, into._meta)
+    if into._meta.device is META:
+        return sig
+    scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)]
+    with LOCK:
+        stream.append(sig, [*[t._buffer for t in tensors], into._buffer], check_scalars(op, sig, scalars))
+    return sig
+
+
+def record_out(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], tensors: Sequence[Any], numbers: list[Any], out: Any) -> Any:
+    """The ``out=`` form: checked and recorded as a store into ``out``."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type_name(out)}")
+    if MODE.grad and (out._node is not None or any(t._node is not None for t in tensors)):
+        raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+    result = op.signature(kinds, params)
+    prepare_out(op.name, out, result.outs[0])
+    if op.kind == "host":
+        made = record_fresh(result, tensors, [])
+        copy_into(out, made)
+        return out
+    record_into(op, kinds, params, tensors, numbers, out)
+    return out
+
+
+def prepare_out(name: str, out: Any, result: Meta) -> None:
+    """Check the dtype of an ``out=`` tensor and give it the result's shape."""
+    m = out._meta
+    if not can_cast(result.dtype, m.dtype):
+        raise RuntimeError(f"result type {title(result.dtype)} can't be cast to the desired output type {title(m.dtype)}\n"
+                           f"{name}: the result is {result.dtype.name}, but out= is {m.dtype.name}.")
+    if m.shape != result.shape:
+        if m.numel:
+            warnings.warn(
+                f"An output with one or more elements was resized since it had shape {list(m.shape)}, which does not match the required "
+                f"output shape {list(result.shape)}. This behavior is deprecated, and in a future PyTorch release outputs will not be resized "
+                "unless they have zero elements. You can explicitly reuse an out tensor t by resizing it, inplace, to zero elements with t.resize_(0).",
+                UserWarning, stacklevel=5)
+        out.resize_(result.shape)
+    elif overlaps_itself(m):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           "Please clone() the tensor before performing the operation.")
+
+
+def title(d: dtype) -> str:
+    """PyTorch's C++ name of a dtype, as it stands in its messages."""
+    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short",
+            "int8": "Char", "uint8": "Byte", "bool": "Bool"}[d.name]
+
+
+def copy_into(dst: Any, src: Any) -> None:
+    """Record ``dst[...] = src`` (broadcast, cast); no gradient."""
+    op = OPS["_copy"].operation
+    record_into(op, (src._meta,), (), (src,), [], dst)
+
+
+def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dtype) -> None:
+    """The rules for writing into ``t``."""
+    m = t._meta
+    if MODE.grad and t._node is not None:
+        if isinstance(t._node, graph.Leaf):
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.\n"
+                               f"{op_name}: a tensor created with requires_grad=True cannot be changed in place while gradients are recorded. "
+                               "Use with torch.no_grad(): for updates, or an out-of-place operation (w = w - lr * w.grad).")
+    if MODE.grad and t._base is not None and isinstance(t._base._node, graph.Leaf) and t._buffer.views is not None:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.\n"
+                           f"{op_name}: use with torch.no_grad():, or clone() the tensor first.")
+    if m.shape != result_shape:
+        raise RuntimeError(f"output with shape {list(m.shape)} doesn't match the broadcast shape {list(result_shape)}\n"
+                           f"{op_name}: an in-place result must have the tensor's own shape {list(m.shape)}. Use the out-of-place form.")
+    if not can_cast(result, m.dtype):
+        raise RuntimeError(
+            f"result type {title(result)} can't be cast to the desired output type {title(m.dtype)}\n"
+            f"In-place {op_name} gives {result.name} values that cannot be stored in an {m.dtype.name} tensor. "
+            f"Use the out-of-place form (x = x / 2), an integer one (x //= 2), or x.{'float' if result.name == 'float32' else 'to(...)'}() first.")
+    if overlaps_itself(m):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           f"Please clone() the tensor before performing the operation.\n{op_name}: the tensor was made by expand(); its elements share memory.")
+
+
+def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The in-place form: the first operand receives the result."""
+    values, params = op.bind(args, kwargs)
+    kinds, tensors, numbers = op.classify(values)
+    t = values[0]
+    result = op.signature(kinds, params)
+    check_inplace(op.name + "_", t, result.outs[0].shape, result.outs[0].dtype)
+    if op.kind == "host":
+        copy_into(t, record_fresh(result, tensors, []))
+    else:
+        for x in tensors[1:]:
+            if x._buffer is t._buffer and x._meta is not t._meta and partial_overlap(x._meta, t._meta):
+                raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
+                                   "Please clone() the tensor before performing the operation.")
+        record_into(op, kinds, params, tensors, numbers, t)
+    if MODE.grad and result.grad is not None and any(x._node is not None for x in tensors):
+        n = attach(t, result.grad, tensors, t._buffer, params, numbers, written=t._buffer)
+        if t._buffer.wrote > n.seq:
+            n.seq = tick()
+        rebase(t, n)
+    return t
+
+
+def partial_overlap(a: Meta, b: Meta) -> bool:
+    """Whether two layouts of one buffer surely or possibly share elements without being the same."""
+    from ..core.shape import span
+
+    if a is b or (a.shape == b.shape and a.strides == b.strides and a.offset == b.offset and a.dtype is b.dtype):
+        return False
+    (l0, h0), (l1, h1) = span(a), span(b)
+    if h0 < l1 or h1 < l0:
+        return False
+    # two strided combs with one common step that never meet, such as x[::2] and x[1::2] or two columns
+    steps = {t for m in (a, b) for s, t in zip(m.shape, m.strides, strict=True) if s > 1}
+    if not steps:
+        return a.offset == b.offset
+    from math import gcd
+
+    g = 0
+    for t in steps:
+        g = gcd(g, t)
+    if (a.offset - b.offset) % g:
+        return False
+    row = max(steps)
+    if all(_width(m, row) <= row for m in (a, b)) and _columns_apart(a, b, row):
+        return False
+    return True
+
+
+def _width(m: Meta, row: int) -> int:
+    return 1 + sum((s - 1) * t for s, t in zip(m.shape, m.strides, strict=True) if t < row)
+
+
+def _columns_apart(a: Meta, b: Meta, row: int) -> bool:
+    ca, cb = a.offset % row, b.offset % row
+    return ca + _width(a, row) <= cb or cb + _width(b, row) <= ca
+
+
+rebase: Callable[[Any, Node], None] = lambda t, n: None     # set by autograd.inplace
+
+
+def _unary_call(op: Operation) -> Callable[..., Any]:
+    fast = op.fast
+
+    def call(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            return general(op, (input, *args), kwargs)
+        try:
+            sig = fast[input._meta]
+        except (KeyError, AttributeError):
+            return general(op, (input,), {})
+        with LOCK:
+            b = input._buffer
+            s = b.slot
+            if s is None:
+                s = bind(b)
+            c = _new(Buffer)
+            c.slot = len(BUFFERS)
+            c.ptr = c.wrote = 0
+            BUFFERS.append(c)
+            KEY.append(sig)
+            KEY.append(s)
+            t = _new(Tensor)
+            t._meta, t._buffer, t._node, t._base = sig.outs[0], c, None, None
+            if sig.large:
+                count_bytes(sig.large)
+            if len(KEY) >= LIMIT[0]:
+                stream.after_record()
+        if input._node is not None and sig.grad is not None and MODE.grad:
+            t._node = attach(t, sig.grad, (input,), c, op.default_params, ())
+        return t
+
+    return call
+
+
+def _binary_call(op: Operation) -> Callable[..., Any]:
+    fast = op.fast
+
+    def call(input: Any, other: Any = _MISSING, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or args or other is _MISSING:
+            return general(op, (input, *args) if other is _MISSING else (input, other, *args), kwargs)
+        number = False
+        m = getattr(other, "_meta", None)
+        if m is None:
+            m = other.__class__
+            number = True
+        try:
+            sig = fast[input._meta, m]
+        except (KeyError, AttributeError):
+            return general(op, (input, other), {})
+        if number and sig.scalars == "q":
+            return general(op, (input, other), {})       # the range must be checked
+        with LOCK:
+            b = input._buffer
+            s = b.slot
+            if s is None:
+                s = bind(b)
+            KEY_append = KEY.append
+            if number:
+                KEY_append(sig)
+                KEY_append(s)
+                SCALARS.append(other)
+            else:
+                b = other._buffer
+                r = b.slot
+                if r is None:
+                    r = bind(b)
+                KEY_append(sig)
+                KEY_append(s)
+                KEY_append(r)
+            c = _new(Buffer)
+            c.slot = len(BUFFERS)
+            c.ptr = c.wrote = 0
+            BUFFERS.append(c)
+            t = _new(Tensor)
+            t._meta, t._buffer, t._node, t._base = sig.outs[0], c, None, None
+            if sig.large:
+                count_bytes(sig.large)
+            if len(KEY) >= LIMIT[0]:
+                stream.after_record()
+        if sig.grad is not None:
+            if number:
+                if input._node is not None and MODE.grad:
+                    t._node = attach(t, sig.grad, (input,), c, op.default_params, (other,))
+            elif (input._node is not None or other._node is not None) and MODE.grad:
+                t._node = attach(t, sig.grad, (input, other), c, op.default_params, ())
+        return t
+
+    return call
+
+
+_MISSING: Any = object()
+
+
+def count_bytes(n: int) -> None:
+    """Count large pending results; past the limit the stream flushes after this call."""
+    from ..core import config
+
+    STATE.bytes += n
+    if STATE.bytes > config.pending_bytes:
+        LIMIT[0] = 0
+
+
+def _publish(op: Operation) -> Callable[..., Any]:
+    """The function users call, registered under the operation's name."""
+    if op.kind == "pointwise" and len(op.operands) == 1 and not op.runtime:
+        call = _unary_call(op)
+    elif op.kind == "pointwise" and len(op.operands) == 2 and not (op.runtime - {"alpha"}):
+        call = _binary_call(op)
+    else:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return general(op, args, kwargs)
+
+    call.__name__ = call.__qualname__ = op.name
+    call.__doc__ = op.fn.__doc__
+    call.__module__ = op.fn.__module__
+    call.operation = op  # type: ignore[attr-defined]
+    call.backward = op.backward  # type: ignore[attr-defined]
+    op.public = call
+    OPS[op.name] = call
+    return call
+
+
+def pointwise(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
+    """Define an elementwise operation: ``fn`` takes and returns scalar expressions.
+
+    ``dtype``: "promote" (default), "float" (integers become the default type), "bool" (comparisons), or a function
+    ``(promoted, kinds, params) -> (operand dtype, result dtype)``.  ``raw``: operands that take no part in promotion.
+    ``numbers``: Python numbers allowed as operands.  ``node``: PyTorch's name of the graph node without ``Backward0``.
+    """
+    return _publish(Operation(fn, "pointwise", **how)) if fn is not None else lambda f: _publish(Operation(f, "pointwise", **how))
+
+
+def compute(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
+    """Define an operation by a formula over index variables (see ``ops/formula.py``)."""
+    return _publish(Operation(fn, "compute", **how)) if fn is not None else lambda f: _publish(Operation(f, "compute", **how))
+
+
+def host(outs: Callable[..., Any], **how: Any) -> Any:
+    """Define an operation by a library routine ``fn(arrays in, arrays out, scalars, **params)``.
+
+    ``outs(kinds..., **params)`` gives the metadata of the results.  ``like``: a function with the public signature.
+    """
+    def wrap(fn: Callable[..., Any]) -> Any:
+        like = how.pop("like", None)
+        op = Operation(like or fn, "host", outs=outs, run=fn, **how)
+        return _publish(op)
+    return wrap
+
+
+# ------------------------------------------------------------------ views
+
+
+def view(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
+    """Define a view: ``fn(meta, ...)`` gives the metadata of the result, which shares the operand's buffer."""
+    return _publish_view(Operation(fn, "view", **how)) if fn is not None else lambda f: _publish_view(Operation(f, "view", **how))
+
+
+class ViewEntry(GradEntry):
+    """The gradient of a view."""
+
+    __slots__ = ()
+
+
+def _publish_view(op: Operation) -> Callable[..., Any]:
+    fn = op.fn
+    operand = op.operands[0]
+
+    def call(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            if operand in kwargs:
+                raise TypeError(f"{op.name}() got multiple values for argument '{operand}'")
+            values, params = op.bind((input, *args), kwargs)
+            args = params
+        try:
+            m = input._meta
+            known = m.views.get((op, args))
+        except (AttributeError, TypeError):
+            known = None
+            if not isinstance(input, Tensor):
+                raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type_name(input)}") from None
+            args = tuple(_static(a) for a in args)
+            m = input._meta
+            known = m.views.get((op, args))
+        if known is None:
+            _, params = op.bind((input, *args), {})
+            made = fn(m, *params)
+            entry = op.grad_entry((m,), params, made)
+            known = m.views[op, args] = (made, entry, (params, ()))
+        return alias(input, *known)
+
+    call.__name__ = call.__qualname__ = op.name
+    call.__doc__ = fn.__doc__
+    call.operation = op  # type: ignore[attr-defined]
+    call.backward = op.backward  # type: ignore[attr-defined]
+    op.public = call
+    OPS[op.name] = call
+    return call
+
+
+def alias(input: Any, m: Meta, entry: Any, params: Any) -> Any:
+    """A view of ``input`` with metadata ``m``."""
+    t = _new(Tensor)
+    b = input._buffer
+    base = input._base
+    t._meta, t._buffer, t._base = m, b, input if base is None else base
+    if MODE.grad:
+        n = input._node
+        t._node = graph.node(entry, (n,), (), params) if n is not None and entry is not None else None
+        views = b.views
+        if views is None:
+            b.views = [_weak(t)]
+        else:
+            if len(views) > 64 and len(views) & (len(views) - 1) == 0:
+                views[:] = [w for w in views if w() is not None]
+            views.append(_weak(t))
+    else:
+        t._node = None
+    return t
+
+
+from weakref import ref as _weak  # noqa: E402
+
+__all__ = ["OPS", "Operation", "compute", "host", "pointwise", "view"]

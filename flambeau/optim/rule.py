@@ -1,0 +1,262 @@
+"""The driver that the elementwise optimizers share: one recorded instruction per step and group.
+
+A subclass gives its state (``_new_state``) and its arithmetic (``_update``, which computes the numbers
+that depend on the step in Python and calls a ``@composite`` over lists of tensors).  This module keeps
+those lists from step to step, so that the usual step only fetches the gradients.  Output: the updates,
+recorded, and the stream flushed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import flambeau as torch
+
+from .optimizer import Optimizer, ParamsT
+
+
+class ParameterState(dict[str, Any]):
+    """What the optimizer keeps for one parameter, as PyTorch shows it.
+
+    While the parameter is part of a batch, its numbers (``step``) live in the batch as Python numbers,
+    which cost nothing per step.  Any look at the dictionary first dissolves the batch, which writes them
+    here as tensors.
+    """
+
+    __slots__ = ("batch",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.batch: Batch | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (dict(self.items()),)
+
+
+def _settled(method: Callable[..., Any]) -> Callable[..., Any]:
+    def look(self: ParameterState, *args: Any, **kwargs: Any) -> Any:
+        if self.batch is not None:
+            self.batch.dissolve()
+        return method(self, *args, **kwargs)
+
+    return look
+
+
+for _name in (
+    "__getitem__", "__setitem__", "__delitem__", "__iter__", "__eq__", "__repr__", "__or__", "__ior__",
+    "get", "keys", "values", "items", "copy", "pop", "popitem", "setdefault", "update", "clear",
+):  # fmt: skip
+    setattr(ParameterState, _name, _settled(getattr(dict, _name)))
+
+
+class Batch:
+    """Parameters of one group that are at the same step: one call of the update covers them.
+
+    Attributes
+    ----------
+    params, grads
+        In the group's order; ``grads`` are those of the current step.
+    columns
+        The state by name: for each, one tensor per parameter.
+    numbers
+        Numbers that advance with the step and are the same for all (``step``).
+    fresh
+        Whether this is the first step of these parameters.
+    """
+
+    __slots__ = ("alive", "columns", "fresh", "grads", "numbers", "params", "states")
+
+    def __init__(self, names: tuple[str, ...], numbers: dict[str, float], fresh: bool) -> None:
+        self.params: list[torch.Tensor] = []
+        self.grads: list[torch.Tensor] = []
+        self.states: list[ParameterState] = []
+        self.columns: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        self.numbers = numbers
+        self.fresh = fresh
+        self.alive = True
+
+    def dissolve(self) -> None:
+        """Write the numbers into the parameters' own dictionaries and stop being used."""
+        self.alive = False
+        for state in self.states:
+            state.batch = None
+            for name, value in self.numbers.items():
+                dict.__setitem__(state, name, torch.tensor(value, dtype=_number_dtype()))
+
+
+class Plan:
+    """The batches of one group, valid while the same parameters have gradients."""
+
+    __slots__ = ("batches", "idle", "length", "source")
+
+    def __init__(self, source: list[torch.Tensor], batches: list[Batch], idle: list[torch.Tensor]) -> None:
+        self.source, self.length = source, len(source)
+        self.batches = batches
+        self.idle = idle         # parameters without a gradient
+
+    def refresh(self, params: list[torch.Tensor]) -> bool:
+        """Fetch this step's gradients; False when the plan no longer fits."""
+        if params is not self.source or len(params) != self.length:
+            return False
+        for param in self.idle:
+            if param.grad is not None:
+                return False
+        for batch in self.batches:
+            if not batch.alive:
+                return False
+            batch.grads = grads = [param.grad for param in batch.params]
+            for grad in grads:
+                if grad is None:
+                    return False
+        return True
+
+
+class RuleOptimizer(Optimizer):
+    """An optimizer that is a rule for one parameter, applied to all of them in one instruction."""
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        if defaults.get("differentiable"):
+            raise NotImplementedError(
+                f"{type(self).__name__}: differentiable=True is not available: a step is recorded without a graph. "
+                "To differentiate through an update write it with tensor operations."
+            )
+        if defaults.get("fused") and defaults.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        super().__init__(params, defaults)
+
+    # The state is settled whenever someone looks at it, and the batches are made again by the next step.
+
+    @property
+    def state(self) -> defaultdict[torch.Tensor, Any]:  # type: ignore[override]
+        if self._plans:
+            self._dissolve()
+        return self._state
+
+    @state.setter
+    def state(self, value: defaultdict[torch.Tensor, Any]) -> None:
+        self._plans: dict[int, Plan] = {}
+        self._without_grad = torch.no_grad()
+        self._state = value
+
+    def _dissolve(self) -> None:
+        for plan in self._plans.values():
+            for batch in plan.batches:
+                if batch.alive:
+                    batch.dissolve()
+        self._plans.clear()
+
+    # ---------------------------------------------------------------- what a subclass gives
+
+    def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The state tensors of a parameter before its first step, in the order of ``Batch.columns``."""
+        raise NotImplementedError
+
+    def _new_numbers(self, group: dict[str, Any]) -> dict[str, float]:
+        """What advances with the step, before the first one."""
+        return {"step": 0.0}
+
+    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+        """Record one step of the batch; ``batch.numbers["step"]`` already counts it."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------- the step
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient.
+
+        Parameters
+        ----------
+        closure
+            Evaluates the model again and returns the loss.
+
+        Returns
+        -------
+        The closure's loss, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        plans = self._plans
+        with self._without_grad:
+            for index, group in enumerate(self.param_groups):
+                plan = plans.get(index)
+                if plan is None or not plan.refresh(group["params"]):
+                    plan = self._make_plan(index, group)
+                for batch in plan.batches:
+                    numbers = batch.numbers
+                    if "step" in numbers:
+                        numbers["step"] += 1.0
+                    self._update(group, batch)
+                    batch.fresh = False
+        torch._flush()
+        return loss
+
+    def _make_plan(self, index: int, group: dict[str, Any]) -> Plan:
+        old = self._plans.pop(index, None)
+        for batch in old.batches if old else ():
+            if batch.alive:
+                batch.dissolve()
+        batches: dict[Any, Batch] = {}
+        idle = []
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                idle.append(param)
+                continue
+            new = self._new_state(group, param)
+            start = self._new_numbers(group)
+            state = self._state.get(param) or {}
+            fresh = any(state.get(name) is None for name in new)
+            known = {name: value for name, value in state.items() if value is not None}
+            if not isinstance(state, ParameterState):
+                state = ParameterState()
+                if new or start:
+                    self._state[param] = state
+            state.update({**dict.fromkeys(start), **new, **known})
+            numbers = {name: float(known.get(name, value)) for name, value in start.items()}
+            key = (fresh, tuple(new), tuple(numbers.values()))
+            batch = batches.get(key)
+            if batch is None:
+                batch = batches[key] = Batch(tuple(new), numbers, fresh)
+            batch.params.append(param)
+            batch.grads.append(grad)
+            batch.states.append(state)
+            for name, column in batch.columns.items():
+                column.append(dict.__getitem__(state, name))
+        for batch in batches.values():
+            for state in batch.states:
+                state.batch = batch      # from here on only dissolve() writes the numbers into the state
+        plan = self._plans[index] = Plan(group["params"], list(batches.values()), idle)
+        return plan
+
+
+def check_positive(**values: Any) -> None:
+    """Raise ``ValueError`` unless all ``values`` are at least 0."""
+    for name, value in values.items():
+        _check(value, name)
+
+
+def _check(value: Any, name: str) -> None:
+    if not 0.0 <= value:
+        raise ValueError(f"Invalid {name}: {value}")
+
+
+def check_lr(lr: Any) -> None:
+    """A learning rate is a number >= 0, or a tensor that holds one."""
+    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
+        raise ValueError(f"Tensor lr must be 1-element\nGot a tensor of shape {list(lr.shape)}; one group has one learning rate.")
+    _check(lr, "learning rate")
+
+
+def check_betas(betas: Any) -> None:
+    """Each decay rate of a running mean lies in [0, 1)."""
+    for index in (0, 1):
+        if not 0.0 <= betas[index] < 1.0:
+            raise ValueError(f"Invalid beta parameter at index {index}: {betas[index]}")
+
+
+def _number_dtype() -> torch.dtype:
+    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32

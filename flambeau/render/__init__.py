@@ -1,0 +1,1 @@
+"""From kernels to code: LLVM IR text, and mathematical functions as arithmetic."""

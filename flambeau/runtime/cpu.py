@@ -1,0 +1,403 @@
+"""Machine code on the CPU: LLVM IR texts in, addresses of kernels out.
+
+A kernel seen before in this process is an entry of a table; seen before on this machine it is an image from the disk cache:
+position-independent bytes that are copied into memory and made executable, without LLVM.  Only what is new is compiled,
+all of one call in one module; llvmlite is imported then and not before.  :func:`walker` gives the native loop that runs a
+plan's list of launches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import os
+import struct
+import time
+import warnings
+from _thread import RLock  # threading takes as long to import as a whole warm start
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import images
+
+STATS: dict[str, float] = {"compiled": 0, "disk_hits": 0, "compile_seconds": 0.0, "load_seconds": 0.0}
+
+_addresses: dict[bytes, int] = {}       # digest of the text -> address
+_lock = RLock()
+_keep: list[Any] = []                   # mappings and trackers that own the code
+_compiler: _Compiler | None = None
+_host: dict[str, Any] | None = None
+_missing: str | None = None             # why llvmlite could not be loaded
+_walker: tuple[Callable[..., None], Callable[..., None]] | None = None
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = RLock()                     # another thread may have held it in the parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Unavailable(RuntimeError):
+    """Kernels cannot be compiled here: llvmlite is missing or broken."""
+
+
+# ---------------------------------------------------------------- loading
+
+def load(texts: Sequence[str]) -> list[int]:
+    """The addresses of the functions that ``texts`` define.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        LLVM IR, one function definition each, named ``@NAME``, with ``#ATTR`` where its attributes go, followed or preceded
+        by the ``declare`` lines it needs.
+
+    Returns
+    -------
+    list of int
+        In the order of ``texts``.
+
+    Raises
+    ------
+    Unavailable
+        A text is new and llvmlite cannot be loaded.
+    """
+    keys = [images.digest(text.encode()) for text in texts]
+    try:
+        return [_addresses[key] for key in keys]
+    except KeyError:
+        pass
+    with _lock:
+        began = time.perf_counter()
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in _addresses}
+        found: dict[bytes, bytes] = {}
+        for key in new:
+            image = images.get("k", key)
+            if image is not None:
+                found[key] = image
+        STATS["disk_hits"] += len(found)
+        rest = {key: text for key, text in new.items() if key not in found}
+        if rest:
+            compiling = time.perf_counter()
+            for key, image in _compile(rest).items():
+                found[key] = image
+                images.put("k", key, image)
+            STATS["compiled"] += len(rest)
+            STATS["compile_seconds"] += time.perf_counter() - compiling
+            began += time.perf_counter() - compiling
+        _addresses.update(_install(found))
+        STATS["load_seconds"] += time.perf_counter() - began
+    return [_addresses[key] for key in keys]
+
+
+def available() -> bool:
+    """Whether kernels can be compiled; warns once when they cannot."""
+    global _missing
+    if _missing is None and images.compiler_version() is None:
+        _no_compiler("no module named llvmlite")
+    return _missing is None
+
+
+def vector_bytes() -> int:
+    """The width of this processor's vector registers: 64 (AVX-512), 32 (AVX2) or 16."""
+    return int(host()["vector_bytes"])
+
+
+def host() -> dict[str, Any]:
+    """What is known of this processor: ``cpu`` and ``features`` as LLVM names them, ``triple`` and ``vector_bytes``.
+
+    LLVM is asked once; then the answer comes from the disk cache.
+    """
+    global _host
+    if _host is None:
+        kept = images.get("h", b"host")
+        if kept is not None:
+            _host = marshal.loads(kept)
+        elif available():
+            try:
+                llvm = _llvm()
+            except Unavailable:
+                return host()
+            features = llvm.get_host_cpu_features()
+            wide = all(features.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
+            _host = {
+                "cpu": llvm.get_host_cpu_name(),
+                "features": features.flatten(),
+                "triple": llvm.get_process_triple(),
+                "vector_bytes": 64 if wide else 32 if features.get("avx2") and features.get("fma") else 16,
+            }
+            images.put("h", b"host", marshal.dumps(_host))
+        else:
+            _host = {"cpu": "", "features": "", "triple": "", "vector_bytes": 16}
+    assert _host is not None
+    return _host
+
+
+# ---------------------------------------------------------------- compiling
+
+def _no_compiler(why: str) -> None:
+    global _missing
+    _missing = why
+    warnings.warn(
+        f"flambeau runs on its slow reference interpreter: llvmlite cannot be loaded ({why}). `pip install llvmlite` makes it fast.",
+        stacklevel=3,
+    )
+
+
+def _llvm() -> Any:
+    """llvmlite's binding layer, ready for the native target."""
+    if _missing is None:
+        try:
+            import llvmlite.binding as llvm
+
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
+            return llvm
+        except (ImportError, OSError, RuntimeError) as error:
+            _no_compiler(str(error))
+    raise Unavailable(f"llvmlite cannot be loaded: {_missing}")
+
+
+class _Compiler:
+    """A target machine for this processor, and the linker for objects that are no flat image."""
+
+    def __init__(self) -> None:
+        self.llvm = _llvm()
+        known = host()
+        target = self.llvm.Target.from_triple(known["triple"])
+        self.machine = target.create_target_machine(
+            cpu=known["cpu"], features=known["features"], opt=2, reloc="pic", codemodel="small"
+        )
+        bits = 8 * known["vector_bytes"]
+        self.attributes = (
+            f'nounwind "frame-pointer"="none" "target-cpu"="{known["cpu"]}" '
+            f'"prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
+        )
+        self.linker: Any = None
+
+    def object_code(self, text: str) -> bytes:
+        return bytes(self.machine.emit_object(self.llvm.parse_assembly(text)))
+
+    def link(self, code: bytes, name: str) -> int:
+        """The address of ``name`` in an object, linked into this process by LLVM."""
+        if self.linker is None:
+            self.linker = self.llvm.create_lljit_compiler(self.machine, use_jit_link=False)
+        library = self.llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
+        tracker = library.link(self.linker, f"library{len(_keep)}")
+        _keep.append(tracker)
+        return int(tracker[name])
+
+
+def _start() -> _Compiler:
+    global _compiler
+    if _compiler is None:
+        _compiler = _Compiler()
+    return _compiler
+
+
+def _compile(texts: dict[bytes, str]) -> dict[bytes, bytes]:
+    """One image for each text: flat where this format can be laid out, else the object itself."""
+    compiler = _start()
+    names = {key: f"kernel_{key.hex()}" for key in texts}
+
+    def module(keys: Sequence[bytes]) -> str:
+        declarations: dict[str, None] = {}
+        bodies = []
+        for key in keys:
+            lines = texts[key].splitlines()
+            declarations.update(dict.fromkeys(line for line in lines if line.startswith("declare ")))
+            # a section of its own lets each function be cut out of the common object
+            body = "\n".join(line for line in lines if not line.startswith("declare ")).replace("@NAME", "@" + names[key])
+            bodies.append(body.replace("#ATTR", f'{compiler.attributes} section ".text.{names[key]}"' if elf else compiler.attributes))
+        return "\n".join([*bodies, *declarations])
+
+    elf = _machine_of(compiler.machine.triple) is not None
+    if elf:
+        try:
+            code = compiler.object_code(module(list(texts)))
+            return {key: b"F" + flatten(code, name) for key, name in names.items()}
+        except UnknownRelocation:
+            pass
+    return {key: b"O" + names[key].encode() + b"\0" + compiler.object_code(module([key])) for key in texts}
+
+
+# ---------------------------------------------------------------- flat images
+
+class UnknownRelocation(Exception):
+    """The object needs something from a linker that :func:`flatten` does not do."""
+
+
+_X86_64 = 62            # ELF's number of the machine
+R_PC32, R_PLT32 = 2, 4
+_STUB = b"\xff\x25\0\0\0\0"             # jmp [rip]: through the address that follows
+
+
+def _machine_of(triple: str) -> int | None:
+    arch, _, system = triple.partition("-")
+    return _X86_64 if arch == "x86_64" and "linux" in system else None
+
+
+def flatten(code: bytes, name: str) -> bytes:
+    """Function ``name`` of an ELF object as one position-independent image.
+
+    The function's section and the sections it refers to are laid out one after the other and the distances between them
+    filled in.  Calls to other libraries go through stubs at the end whose addresses are filled in when the image is loaded.
+
+    Returns
+    -------
+    bytes
+        int32: offset of the function, number of stubs, length of their names; then the names, NUL-terminated; then the
+        code, which ends with the stubs.
+
+    Raises
+    ------
+    UnknownRelocation
+        The object has a kind of reference that this function does not know.
+    """
+    unpack = struct.unpack_from
+    if unpack("<H", code, 18)[0] != _X86_64:
+        raise UnknownRelocation("machine")
+    table, = unpack("<Q", code, 40)
+    count, = unpack("<H", code, 60)
+    # (name, type, flags, address, offset, size, link, info, alignment, entry size)
+    sections = [unpack("<IIQQQQIIQQ", code, table + 64 * i) for i in range(count)]
+    symbol_table = next(s for s in sections if s[1] == 2)
+    strings = sections[symbol_table[6]][4]
+    symbols = []
+    for i in range(symbol_table[5] // 24):
+        label, _, _, section, value, _ = unpack("<IBBHQQ", code, symbol_table[4] + 24 * i)
+        symbols.append((code[strings + label : code.index(b"\0", strings + label)].decode(), section, value))
+    relocations: dict[int, list[tuple[int, int, int, int]]] = {}
+    for s in sections:
+        if s[1] == 4:
+            for i in range(s[5] // 24):
+                at, info, addend = unpack("<QQq", code, s[4] + 24 * i)
+                relocations.setdefault(s[7], []).append((at, info >> 32, info & 0xFFFFFFFF, addend))
+
+    _, root, entry = next(s for s in symbols if s[0] == name and s[1])
+    image = bytearray()
+    place: dict[int, int] = {}
+    stubs: dict[str, list[int]] = {}    # callers' positions
+    fixes = []
+    waiting = [root]
+    while waiting:
+        number = waiting.pop(0)
+        if number in place:
+            continue
+        section = sections[number]
+        if section[1] != 1 or not section[2] & 2 or section[2] & 1:     # must be program bits, loaded, not writable
+            raise UnknownRelocation("section")
+        image += bytes(-len(image) % max(64, section[8]))
+        place[number] = len(image)
+        image += code[section[4] : section[4] + section[5]]
+        for at, index, kind, addend in relocations.get(number, ()):
+            label, target, value = symbols[index]
+            at += place[number]
+            if kind == R_PLT32 and target == 0 and addend == -4:
+                stubs.setdefault(label, []).append(at)
+            elif kind in (R_PC32, R_PLT32) and 0 < target < 0xFF00:
+                fixes.append((at, target, value + addend))
+                waiting.append(target)
+            else:
+                raise UnknownRelocation(f"type {kind}")
+    for at, target, value in fixes:
+        struct.pack_into("<i", image, at, place[target] + value - at)
+    image += bytes(-len(image) % 16)
+    for callers in stubs.values():
+        for at in callers:
+            struct.pack_into("<i", image, at, len(image) - 4 - at)
+        image += (_STUB + bytes(8)).ljust(16, b"\xcc")
+    labels = b"".join(label.encode() + b"\0" for label in stubs)
+    return struct.pack("<iii", place[root] + entry, len(stubs), len(labels)) + labels + bytes(image)
+
+
+def _install(found: dict[bytes, bytes]) -> dict[bytes, int]:
+    """Executable memory holding the images; what every key's function is called at."""
+    addresses: dict[bytes, int] = {}
+    code = bytearray()
+    starts = {}
+    for key, image in found.items():
+        if image[:1] == b"O":
+            name, _, obj = image[1:].partition(b"\0")
+            addresses[key] = _start().link(obj, name.decode())
+            continue
+        entry, stubs, length = struct.unpack_from("<iii", image, 1)
+        labels = image[13 : 13 + length].split(b"\0")[:-1]
+        body = bytearray(image[13 + length :])
+        for i, label in enumerate(labels):
+            struct.pack_into("<Q", body, len(body) - 16 * (stubs - i) + len(_STUB), _symbol(label.decode()))
+        code += bytes(-len(code) % 64)
+        starts[key] = len(code) + entry
+        code += body
+    if starts:
+        base = _executable(code)
+        addresses.update({key: base + start for key, start in starts.items()})
+    return addresses
+
+
+def _executable(code: bytearray) -> int:
+    """The address of a copy of ``code`` that can be run: written first, then made executable and read-only."""
+    import mmap
+
+    mapping = mmap.mmap(-1, len(code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    mapping[:] = bytes(code)
+    window = ctypes.c_char.from_buffer(mapping)
+    address = ctypes.addressof(window)
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if protect(address, len(code), mmap.PROT_READ | mmap.PROT_EXEC):
+        raise OSError(ctypes.get_errno(), "the system refuses executable memory (mprotect)")
+    _keep.append((mapping, window))
+    return address
+
+
+def _symbol(name: str) -> int:
+    """The address of a function of the C library or its mathematics."""
+    for library in (None, "libm.so.6"):
+        try:
+            return ctypes.cast(getattr(ctypes.CDLL(library), name), ctypes.c_void_p).value or 0
+        except (AttributeError, OSError):
+            continue
+    raise OSError(f"no function {name} in the C library")
+
+
+# ---------------------------------------------------------------- running
+
+WALK = """
+define void @NAME(ptr %list, i64 %n, ptr %table) #ATTR {
+entry:
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %next, label %done
+next:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %record = getelementptr [3 x i64], ptr %list, i64 %i
+  %second = getelementptr i64, ptr %record, i64 1
+  %third = getelementptr i64, ptr %record, i64 2
+  %kernel = load ptr, ptr %record, align 8
+  %args = load ptr, ptr %second, align 8
+  %units = load i64, ptr %third, align 8
+  call void %kernel(ptr %table, ptr %args, i64 0, i64 %units)
+  %i1 = add nuw i64 %i, 1
+  %more = icmp slt i64 %i1, %n
+  br i1 %more, label %next, label %done
+done:
+  ret void
+}
+"""
+
+
+def walker() -> tuple[Callable[..., None], Callable[..., None]]:
+    """``walk(list_address, n, table)`` twice: releasing Python's lock while it runs, and holding it (for plans of microseconds).
+
+    ``list_address`` points at ``n`` records of three int64 words: the kernel's address, the address of its argument words,
+    its number of units.  Each is called as ``kernel(table, args, 0, units)``, in order.  ``table`` is bytes (or an address).
+    """
+    global _walker
+    if _walker is None:
+        address, = load([WALK])
+        signature = (None, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_char_p)
+        _walker = ctypes.CFUNCTYPE(*signature)(address), ctypes.PYFUNCTYPE(*signature)(address)
+    return _walker

@@ -1,0 +1,130 @@
+"""From a program (loop nests in program order) to a plan (launches of fused kernels)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ir.expression import Access
+from ..ir.kernel import Kernel
+from ..ir.loops import BufferInfo, Host, Program
+from .fuse import Grouper, canonical, elements, needed_steps, split_large_reduction
+from .memory_plan import layout
+from .plan import Plan
+from .tile import Launchable, lower_group
+
+__all__ = ["Plan", "build"]
+
+
+def build(program: Program, vector_bytes: int = 64) -> Plan:
+    """Plan the launches of a program.
+
+    Parameters
+    ----------
+    program : Program
+        What one flush has to do.
+    vector_bytes : int
+        Width of the vectors that kernels use: 64 for AVX-512, 32 for AVX2, 16 for NEON.
+
+    Returns
+    -------
+    Plan
+        Launches in an order that respects program order.
+    """
+    sites: dict[tuple[str, Any], int] = {}
+    buffers = list(program.buffers)
+    grouper = Grouper()
+    for number in needed_steps(program):
+        step = program.steps[number]
+        if isinstance(step, Host):
+            grouper.add_host(number, step)
+            continue
+        for item in canonical(step, number, sites):
+            parts = split_large_reduction(item, len(buffers))
+            if parts is None:
+                grouper.add(item)
+                continue
+            partial = parts[0]
+            buffers.append(BufferInfo(elements(partial.sizes[:partial.kept]) * partial.value.dtype.itemsize, False, False))
+            for part in parts:
+                grouper.add(part)
+    groups = grouper.groups
+
+    # a slot needs memory if it outlives the program or a later launch reads it
+    last_use: dict[int, int] = {}
+    first_use: dict[int, int] = {}
+    inside: list[set[int]] = []         # slots that a group loads from memory although it writes them too
+    for k, g in enumerate(groups):
+        touched: dict[int, None] = {}
+        if g.host is not None:
+            step = program.steps[g.host]
+            assert isinstance(step, Host)
+            touched = dict.fromkeys([x.slot for x, _ in step.inputs] + [x.slot for x, _ in step.outputs])
+            loaded = set(touched)
+        else:
+            written: dict[Access, None] = {}
+            loaded = set()
+            n = len(g.sizes)
+            for item in g.items:
+                for x, opaque in item.loads:
+                    touched[x.slot] = None
+                    if opaque or (x.slot, x.offset, x.strides + (0,) * (n - len(x.strides)), x.dtype) not in written:
+                        loaded.add(x.slot)
+                s = item.store
+                touched[s.slot] = None
+                if item.kind == "scatter":
+                    loaded.add(s.slot)
+                written[s.slot, s.offset, s.strides + (0,) * (n - len(s.strides)), s.dtype] = None  # type: ignore[index]
+        inside.append(loaded)
+        for slot in touched:
+            first_use.setdefault(slot, k)
+            if slot in loaded:
+                last_use[slot] = k
+    outlives = [b.external or b.live for b in buffers]
+    table = tuple(s for s in sorted(first_use) if outlives[s])
+    position = {s: i + 2 for i, s in enumerate(table)}
+    lifetimes = {s: (buffers[s].nbytes, first_use[s], last_use[s]) for s in first_use if not outlives[s] and s in last_use}
+    offsets, arena = layout(lifetimes)
+
+    def locate(slot: int) -> tuple[int, int]:
+        at = position.get(slot)
+        return (0, offsets[slot]) if at is None else (at, 0)
+
+    kernels: dict[Kernel, int] = {}
+    steps: list[tuple[Any, ...]] = []
+    launched: list[tuple[Any, Launchable | None]] = []
+    points: list[int] = []
+    for k, g in enumerate(groups):
+        if g.host is not None:
+            step = program.steps[g.host]
+            assert isinstance(step, Host)
+
+            def operand(x: Access, shape: tuple[int, ...]) -> tuple[Any, ...]:
+                at, byte = locate(x.slot)
+                return at > 0, at - 2 if at > 0 else byte, x.offset, shape, x.strides, x.dtype.name
+            for x, _ in step.outputs:       # written but never read: the routine still needs somewhere to write
+                if not outlives[x.slot] and x.slot not in offsets:
+                    offsets[x.slot] = arena
+                    arena += (buffers[x.slot].nbytes + 63) & -64
+            steps.append(("host", g.host, tuple(operand(x, s) for x, s in (*step.inputs, *step.outputs))))
+            points.append(1 << 30)
+            launched.append((g, None))
+            continue
+
+        def wanted(slot: int, k: int = k) -> bool:
+            return outlives[slot] or last_use.get(slot, -1) > k or slot in inside[k]
+        made = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
+        if made is None:
+            continue
+        steps.append(("kernel", kernels.setdefault(made.kernel, len(kernels)), made.words, made.units))
+        points.append(max(elements(item.sizes) for item in g.items))
+        launched.append((g, made))
+    checks = [("", None)] * len(sites)
+    for (message, number), site in sites.items():
+        checks[site] = (message, program.steps[number].origin)
+    plan = Plan(table, arena, tuple(kernels), tuple(steps), tuple(checks), tuple(points))
+
+    def explain() -> list[dict[str, Any]]:
+        from .report import report
+        return report(program, launched)
+    plan.explain = explain
+    return plan

@@ -1,0 +1,498 @@
+"""Which nests run in one kernel.
+
+Input: the steps of a program; output: groups of :class:`Item` in an order that respects program order.  All items of a group
+share one iteration space of rows and columns: *full* items run at every point of it, *row* items once per row, and a
+reduction over the columns yields a row value.  An item reads what an earlier item of its group wrote only at the very same
+element, so the value never has to travel through memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..ir import expression as ir
+from ..ir.expression import Access, Expr
+from ..ir.loops import Host, Nest, Program
+from ..ir.simplify import EVERYTHING, Region, Term, disjoint, move, move_access, permutation, refine, region, split_terms
+
+MAX_ITEMS = 96              # of a group: bounds the size of a kernel
+MAX_ACCESSES = 40           # different ones
+CACHED = 1 << 18            # elements that stay in cache, so that the order of walking through them matters little
+CHUNK = 1 << 14             # elements of a chunk when a large array is reduced to one value
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One nest in canonical form: no axes of size 1, kept axes by descending store stride."""
+
+    kind: str                       # map, reduce, scan, scatter
+    sizes: tuple[int, ...]
+    kept: int
+    value: Expr
+    store: Access
+    combine: str
+    finish: Expr | None
+    target: Expr | None
+    guard: Expr | None
+    step: int                       # number in the program
+    loads: list[tuple[Access, bool]] = field(default_factory=list)      # every access read; True: at a place that depends on data
+    row: bool = False               # runs once per row of its group
+    ragged: int = 0                 # the two axes cover only this many elements
+
+    def scan_loads(self) -> None:
+        """List the accesses that the item reads."""
+        seen: dict[tuple[Access, bool], None] = {}
+        for root in (self.value, self.finish, self.target, self.guard):
+            if root is not None:
+                for x in ir.walk(root):
+                    if x.op == "load":
+                        seen[x.attr, bool(x.args) and not is_zero(x.args[0])] = None
+        self.loads = list(seen)
+
+    def moved(self, terms: Sequence[Term], sizes: tuple[int, ...], kept: int) -> Item:
+        """The same nest over other axes."""
+        memo: dict[Expr, Expr] = {}
+        n = len(sizes)
+
+        def go(e: Expr | None) -> Expr | None:
+            return None if e is None else move(e, terms, n, memo)
+        new = Item(self.kind, sizes, kept, move(self.value, terms, n, memo), move_access(self.store, terms, n), self.combine,
+                   go(self.finish), go(self.target), go(self.guard), self.step, row=self.row, ragged=self.ragged)
+        new.scan_loads()
+        return new
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Items that become one kernel (or a host routine: ``host`` is its step number)."""
+
+    sizes: tuple[int, ...] = ()
+    split: int | None = None        # rows; None while there are only maps over all axes
+    items: list[Item] = field(default_factory=list)
+    host: int | None = None
+    closed: bool = False            # scans and scatters run alone
+    ragged: int = 0
+    reads: dict[int, list[tuple[Access | None, Region]]] = field(default_factory=dict)
+    writes: dict[int, list[tuple[Access | None, Region]]] = field(default_factory=dict)
+    accesses: set[tuple[Any, ...]] = field(default_factory=set)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+
+def is_zero(e: Expr) -> bool:
+    return e.op == "const" and e.attr == 0
+
+
+# ---------------------------------------------------------------- canonical nests
+
+def canonical(nest: Nest, step: int, sites: dict[tuple[str, Any], int]) -> list[Item]:
+    """The items of one nest; none when it has nothing to do."""
+    sizes, kept = nest.sizes, nest.kept
+    if any(n == 0 for n in (sizes[:kept] if nest.kind == "reduce" else sizes)):
+        return []
+    value, finish = nest.value, nest.finish
+    kind = nest.kind
+    if any(x.op == "checked" for root in (value, finish, nest.target, nest.guard) if root is not None for x in ir.walk(root)):
+        def site(x: Expr) -> Expr | None:
+            if x.op != "checked":
+                return None
+            number = sites.setdefault((x.attr, step), len(sites))
+            return ir.make("checked", ir.int64, tuple(ir.rewrite(a, site, memo) for a in x.args), number)
+        memo: dict[Expr, Expr] = {}
+        value = ir.rewrite(value, site, memo)
+        finish = None if finish is None else ir.rewrite(finish, site, memo)
+        nest = Nest(kind, sizes, kept, value, nest.store, nest.combine, finish,
+                    None if nest.target is None else ir.rewrite(nest.target, site, memo),
+                    None if nest.guard is None else ir.rewrite(nest.guard, site, memo), nest.origin)
+    if kind == "reduce" and any(n == 0 for n in sizes):
+        value = ir.const(identity_value(nest.combine, value.dtype), value.dtype)
+        sizes = tuple(1 if a >= kept else n for a, n in enumerate(sizes))
+    strides = nest.store.strides
+    if kind == "scan":
+        order = [a for a in range(kept) if sizes[a] != 1] + [len(sizes) - 1]
+    elif kind == "scatter":
+        order = [a for a in range(len(sizes)) if sizes[a] != 1]
+    else:
+        order = sorted((a for a in range(kept) if sizes[a] != 1), key=lambda a: -abs(strides[a]))
+    rows = len(order) if kind != "scan" else len(order) - 1
+    if kind == "reduce":
+        columns = [a for a in range(kept, len(sizes)) if sizes[a] != 1]
+        if len(columns) > 1:
+            reach = dict.fromkeys(columns, 0)
+            for x in ir.walk(value):
+                if x.op == "load":
+                    for a in columns:
+                        reach[a] = max(reach[a], abs(x.attr.strides[a]))
+            columns.sort(key=lambda a: -reach[a])
+        if not columns:
+            kind = "map"
+            if finish is not None:
+                accumulated = value
+                value = ir.rewrite(finish, lambda x: accumulated if x.op == "acc" else None)
+                finish = None
+        order += columns
+    new = tuple(sizes[a] for a in order)
+    item = Item(kind, sizes, kept, value, nest.store, nest.combine, finish, nest.target, nest.guard, step)
+    if order != list(range(len(sizes))):
+        return [item.moved(permutation(order, len(sizes)), new, rows)]
+    item.kept = rows
+    item.scan_loads()
+    return [item]
+
+
+def identity_value(combine: str, d: ir.dtype) -> float | int | bool:
+    """The neutral element of a combiner."""
+    if combine in ("sum", "any"):
+        return False if d is ir.bool_ else 0
+    if combine in ("prod", "all"):
+        return True if d is ir.bool_ else 1
+    if d.is_floating_point:
+        return float("-inf") if combine == "max" else float("inf")
+    if d is ir.bool_:
+        return combine == "min"
+    bits = 8 * d.itemsize - (1 if d.is_signed else 0)
+    return (-(1 << bits) if d.is_signed else 0) if combine == "max" else (1 << bits) - 1
+
+
+def needed_steps(program: Program) -> list[int]:
+    """The steps whose results somebody reads, in program order."""
+    needed = {s for s, b in enumerate(program.buffers) if b.live or b.external}
+    kept = []
+    for number in range(len(program.steps) - 1, -1, -1):
+        step = program.steps[number]
+        if isinstance(step, Host):
+            if not step.outputs or any(a.slot in needed for a, _ in step.outputs):
+                kept.append(number)
+                needed.update(a.slot for a, _ in step.inputs)
+                needed.update(a.slot for a, _ in step.outputs)
+            continue
+        slot = step.store.slot
+        if slot not in needed:
+            continue
+        kept.append(number)
+        reads = {x.attr.slot for root in (step.value, step.finish, step.target, step.guard) if root is not None
+                 for x in ir.walk(root) if x.op == "load"}
+        if step.kind in ("map", "reduce") and covers(step, program.buffers[slot].nbytes):
+            needed.discard(slot)        # what was there before is overwritten
+        needed |= reads
+    kept.reverse()
+    return kept
+
+
+def covers(nest: Nest, nbytes: int) -> bool:
+    """Whether the nest writes every byte of its buffer."""
+    run = nest.store.dtype.itemsize
+    if nest.store.offset:
+        return False
+    for s, n in sorted(zip(nest.store.strides[:nest.kept], nest.sizes, strict=False)):
+        if n != 1:
+            if s * nest.store.dtype.itemsize != run:
+                return False
+            run *= n
+    return run == nbytes
+
+
+# ---------------------------------------------------------------- grouping
+
+class Grouper:
+    """Places items, one after the other, into the latest group that can take them."""
+
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+        self.last_read: dict[int, list[tuple[int, Region]]] = {}
+        self.last_write: dict[int, list[tuple[int, Region]]] = {}
+
+    def barrier(self, accesses: Iterable[tuple[int, Region]], writes: Iterable[tuple[int, Region]]) -> int:
+        """The first group that may hold something with these reads and writes."""
+        low = 0
+        for slot, r in accesses:
+            for g, other in self.last_write.get(slot, ()):
+                if g > low and not disjoint(r, other):
+                    low = g
+        for slot, r in writes:
+            for table in (self.last_write, self.last_read):
+                for g, other in table.get(slot, ()):
+                    if g > low and not disjoint(r, other):
+                        low = g
+        return low
+
+    def add_host(self, number: int, step: Host) -> None:
+        """A host routine is a group of its own."""
+        g = Group(host=number, closed=True)
+        self.groups.append(g)
+        at = len(self.groups) - 1
+        for x, shape in step.inputs:
+            self.last_read.setdefault(x.slot, []).append((at, region(x, shape)))
+        for x, shape in step.outputs:
+            self.last_write.setdefault(x.slot, []).append((at, region(x, shape)))
+
+    def add(self, item: Item) -> None:
+        """Place one item."""
+        reads = [(x.slot, EVERYTHING if opaque else region(x, item.sizes)) for x, opaque in item.loads]
+        store = EVERYTHING if item.kind == "scatter" else region(item.store, item.sizes[:item.kept] if item.kind == "reduce" else item.sizes)
+        writes = [(item.store.slot, store)]
+        if item.kind == "scatter":
+            reads.append((item.store.slot, EVERYTHING))
+        low = self.barrier(reads, writes)
+        at = -1
+        placed: Item | None = None
+        if item.kind in ("map", "reduce"):
+            lowest = max(low, len(self.groups) - 24)
+            for k in range(len(self.groups) - 1, lowest - 1, -1):
+                g = self.groups[k]
+                if g.closed or not related(g, item):
+                    continue
+                placed = join(g, item)
+                if placed is not None:
+                    at = k
+                    break
+        if placed is None:
+            # everything up to ``low`` must come before; a new group may stand anywhere after it, so at the end
+            g = Group(item.sizes, item.kept if item.kind != "map" else None, closed=item.kind in ("scan", "scatter"), ragged=item.ragged)
+            self.groups.append(g)
+            at = len(self.groups) - 1
+            placed = item
+            g.items.append(item)
+            note(g, item)
+        for slot, r in reads:
+            self.last_read.setdefault(slot, []).append((at, r))
+        for slot, r in writes:
+            self.last_write.setdefault(slot, []).append((at, r))
+
+
+def related(g: Group, item: Item) -> bool:
+    """Whether fusing saves memory traffic or is small enough not to matter."""
+    if len(g.items) >= MAX_ITEMS or len(g.accesses) + len(item.loads) > MAX_ACCESSES:
+        return False
+    if item.store.slot in g.writes or item.store.slot in g.reads:
+        return True
+    return any(x.slot in g.writes or x.slot in g.reads for x, _ in item.loads) or (not item.loads and elements(item.sizes) <= 4096)
+
+
+def elements(sizes: Sequence[int]) -> int:
+    """How many points a space has."""
+    n = 1
+    for s in sizes:
+        n *= s
+    return n
+
+
+def padded(x: Access, rank: int) -> Access:
+    return x if len(x.strides) == rank else x._replace(strides=x.strides + (0,) * (rank - len(x.strides)))
+
+
+def note(g: Group, item: Item) -> None:
+    """Record what an item of the group reads and writes."""
+    n = len(g.sizes)
+    for x, opaque in item.loads:
+        g.reads.setdefault(x.slot, []).append((None, EVERYTHING) if opaque else (key(padded(x, n)), region(x, item.sizes)))
+        g.accesses.add((x.slot, x.offset, x.strides))
+    s = item.store
+    g.writes.setdefault(s.slot, []).append((key(padded(s, n)), region(s, item.sizes)))
+    g.accesses.add((s.slot, s.offset, s.strides))
+
+
+def key(x: Access) -> Access:
+    """What identifies an element: an access without its fill value."""
+    return x if x.fill is None else x._replace(fill=None)
+
+
+def join(g: Group, item: Item) -> Item | None:
+    """Try to put the item into the group, in one of the ways their spaces can match; the item as placed, or None."""
+    for how in arrangements(g, item):
+        split, group_terms, sizes, candidate, lift = how
+        if group_terms is None and not lift:
+            if safe(g, candidate, len(sizes)):
+                g.split = split
+                g.items.append(candidate)
+                note(g, candidate)
+                return candidate
+            continue
+        trial = Group(sizes, split, ragged=g.ragged, refused=g.refused)
+        for old in g.items:
+            if lift:
+                new = old.moved(permutation(range(len(g.sizes)), len(old.sizes)), old.sizes, old.kept)
+                new.row = True
+            else:
+                assert group_terms is not None
+                rows = g.split if g.split is not None else len(g.sizes)
+                rank = rows if old.row else len(g.sizes)
+                new_rank = split if old.row and split is not None else len(sizes)
+                terms = tuple((c, t[:new_rank]) for c, t in group_terms[:rank])
+                kept = split if old.kind == "reduce" and split is not None else new_rank
+                new = old.moved(terms, sizes[:new_rank], kept)
+            trial.items.append(new)
+            note(trial, new)
+        if safe(trial, candidate, len(sizes)):
+            g.sizes, g.split, g.items, g.reads, g.writes, g.accesses = sizes, split, trial.items, trial.reads, trial.writes, trial.accesses
+            g.items.append(candidate)
+            note(g, candidate)
+            return candidate
+    return None
+
+
+Arrangement = tuple[int | None, tuple[Term, ...] | None, tuple[int, ...], Item, bool]
+
+
+def arrangements(g: Group, item: Item) -> Iterable[Arrangement]:
+    """Ways to see group and item over one space: (split, terms for the group's axes, sizes, the item, lift the group to rows)."""
+    if item.ragged or g.ragged:
+        if item.ragged == g.ragged and item.sizes == g.sizes:
+            yield g.split, None, g.sizes, item, False
+        elif g.ragged and item.kind == "map" and item.sizes == (g.ragged,):
+            yield g.split, None, g.sizes, chunked(item, g.sizes), False
+        elif item.ragged and g.split is None and g.sizes == (item.ragged,):
+            terms = ((0, (item.sizes[1], 1)),)
+            yield 1, terms, item.sizes, item, False
+        return
+    for candidate in orders(g, item):
+        yield from _arrangements(g, candidate)
+
+
+def orders(g: Group, item: Item) -> Iterable[Item]:
+    """The item as it is, then with the axes in the order in which the group wrote what it reads."""
+    yield item
+    n = len(item.sizes)
+    if n < 2:
+        return
+    seen = {tuple(range(n))}
+    for x, opaque in item.loads:
+        if opaque or x.slot not in g.writes or 0 in x.strides[:n]:
+            continue
+        order = sorted(range(item.kept), key=lambda a: -abs(x.strides[a])) + sorted(range(item.kept, n), key=lambda a: -abs(x.strides[a]))
+        if tuple(order) not in seen:
+            seen.add(tuple(order))
+            yield item.moved(permutation(order, n), tuple(item.sizes[a] for a in order), item.kept)
+
+
+def _arrangements(g: Group, item: Item) -> Iterable[Arrangement]:
+    sizes, n = g.sizes, len(g.sizes)
+    is_map = item.kind == "map"
+    if item.sizes == sizes:
+        if is_map:
+            yield g.split, None, sizes, item, False
+        elif g.split is None or g.split == item.kept:
+            yield item.kept, None, sizes, item, False
+    if is_map and g.split is not None and item.sizes == sizes[:g.split]:
+        yield g.split, None, sizes, replace(item, row=True), False
+    if g.split is None and len(item.sizes) > n and item.sizes[:n] == sizes and (is_map or item.kept == n):
+        yield n, None, item.sizes, item, True
+    # a reduction whose kept axes are not the group's leading ones
+    if not is_map and g.split is None and n > 1 and elements(sizes) <= CACHED and sorted(item.sizes) == sorted(sizes):
+        for x, opaque in item.loads:
+            if opaque or 0 in x.strides:
+                continue
+            for other, _ in (*g.writes.get(x.slot, ()), *g.reads.get(x.slot, ())):
+                if other is None or sorted(other.strides) != sorted(x.strides) or len(set(x.strides)) != n:
+                    continue
+                order = [other.strides.index(s) for s in x.strides]
+                if tuple(sizes[a] for a in order) == item.sizes:
+                    yield item.kept, permutation(order, n), item.sizes, item, False
+                    return
+    # one space after splitting axes on either side
+    rows = g.split if g.split is not None else (item.kept if not is_map else n)
+    if g.split is None and not is_map:
+        total = elements(item.sizes[:item.kept])
+        rows, run = 0, 1
+        while rows < n and run < total:
+            run *= sizes[rows]
+            rows += 1
+        if run != total:
+            return
+    if elements(item.sizes) == elements(sizes) and item.sizes != sizes:
+        kept = item.kept
+        if is_map and g.split is not None:
+            kept, run, total = 0, 1, elements(sizes[:rows])
+            while kept < len(item.sizes) and run < total:
+                run *= item.sizes[kept]
+                kept += 1
+            if run != total:
+                return
+        if elements(item.sizes[:kept]) != elements(sizes[:rows]):
+            return
+        upper, lower = refine(sizes[:rows], item.sizes[:kept]), refine(sizes[rows:], item.sizes[kept:])
+        if upper is None or lower is None:
+            return
+        yield from _refined(g, item, upper, lower, rows if g.split is not None or not is_map else None, False)
+    elif is_map and g.split is not None and elements(item.sizes) == elements(sizes[:g.split]) and item.sizes != sizes[:g.split]:
+        upper = refine(sizes[:g.split], item.sizes)
+        if upper is not None:
+            same = [[s] for s in sizes[g.split:]]
+            yield from _refined(g, item, upper, (same, []), g.split, True)
+
+
+def _refined(g: Group, item: Item, upper: tuple[list[list[int]], list[list[int]]], lower: tuple[list[list[int]], list[list[int]]],
+             rows: int | None, row: bool) -> Iterable[Arrangement]:
+    group_parts, item_parts = upper[0] + lower[0], upper[1] + lower[1]
+    new_rows = sum(len(p) for p in upper[0])
+    sizes = tuple(s for p in group_parts for s in p)
+    terms, _ = split_terms(g.sizes, group_parts)
+    item_terms, item_rank = split_terms(item.sizes, item_parts)
+    item_sizes = tuple(s for p in item_parts for s in p)
+    new = item.moved(item_terms, item_sizes, new_rows if item.kind == "reduce" else item_rank)
+    new.row = row
+    yield (None if rows is None else new_rows), (None if sizes == g.sizes else terms), sizes, new, False
+
+
+def chunked(item: Item, sizes: tuple[int, ...]) -> Item:
+    """A nest over one axis as chunks of it."""
+    return item.moved(((0, (sizes[1], 1)),), sizes, 2 if item.kind == "map" else 1)
+
+
+def safe(g: Group, item: Item, rank: int) -> bool:
+    """Whether every meeting of the item with the group is at the very same element of the space."""
+    for x, opaque in item.loads:
+        written = g.writes.get(x.slot)
+        if written is None:
+            continue
+        if opaque:
+            return False
+        k, r = key(padded(x, rank)), region(x, item.sizes)
+        if any(other != k and not disjoint(r, area) for other, area in written):
+            return False
+    s = item.store
+    k, r = key(padded(s, rank)), region(s, item.sizes)
+    own = {x.slot for x, _ in item.loads}
+    for other, area in (*g.writes.get(s.slot, ()), *g.reads.get(s.slot, ())):
+        if other != k and not disjoint(r, area):
+            return False
+    if s.slot in own:
+        for x, opaque in item.loads:
+            if x.slot == s.slot and (opaque or (key(padded(x, rank)) != k and not disjoint(region(x, item.sizes), r))):
+                return False
+    return True
+
+
+def split_large_reduction(item: Item, slot: int) -> tuple[Item, Item] | None:
+    """A reduction of much to one value as partial results per chunk and their combination, or None when it is small.
+
+    The chunks depend on the shape alone, so the result has the same bits however the chunks are shared out.
+    """
+    if item.kind != "reduce" or item.kept or elements(item.sizes) < 2 * CHUNK:
+        return None
+    sizes = item.sizes
+    d = item.value.dtype
+    if len(sizes) > 1:
+        kept = 0
+        while kept < len(sizes) - 1 and (elements(sizes[kept:]) > 4 * CHUNK or kept == 0):
+            kept += 1
+        strides, run = [0] * len(sizes), 1
+        for a in range(kept - 1, -1, -1):
+            strides[a] = run
+            run *= sizes[a]
+        if run > elements(sizes) // 64:
+            return None
+        first = Item("reduce", sizes, kept, item.value, Access(slot, 0, tuple(strides), d), item.combine, None, None, None, item.step)
+        count = run
+    else:
+        count = -(-sizes[0] // CHUNK)
+        new = (count, CHUNK)
+        moved = item.moved(((0, (CHUNK, 1)),), new, 1)
+        first = Item("reduce", new, 1, moved.value, Access(slot, 0, (1, 0), d), item.combine, None, None, None, item.step, ragged=sizes[0])
+    first.scan_loads()
+    leaf = ir.make("load", d, (), Access(slot, 0, (1,), d))
+    store = Access(item.store.slot, item.store.offset, (0,), item.store.dtype)
+    second = Item("reduce", (count,), 0, leaf, store, item.combine, item.finish, None, None, item.step)
+    second.scan_loads()
+    return first, second

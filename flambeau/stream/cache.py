@@ -1,0 +1,325 @@
+"""From a key to a plan: recorded calls are lowered to a program, the scheduler makes kernels of it, and both are kept.
+
+Plans are looked up by key and reference counts; behind that by key and liveness, so that an extra Python reference does
+not make a new plan; behind that on disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import struct
+from collections.abc import Callable, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from ..core import config
+from ..core.dtype import float64, int64
+from ..core.shape import Meta, span
+from ..ir.loops import BufferInfo, Host, Program
+from ..runtime import memory
+from . import record
+from .record import Buffer, Owned, Signature
+
+STATS = {"flushes": 0, "misses": 0, "plans": 0, "disk_plans": 0, "superset": 0}
+PLAN_LIMIT = 4096
+_address = attrgetter("ptr")
+
+
+class Call:
+    """One recorded call, taken apart: signature, slots of operands and results, first scalar, where in the key."""
+
+    __slots__ = ("first_scalar", "index", "ins", "outs", "position", "sig")
+
+    def __init__(self, sig: Signature, ins: tuple[int, ...], outs: tuple[int, ...], first_scalar: int, position: int, index: int) -> None:
+        self.sig, self.ins, self.outs, self.first_scalar, self.position, self.index = sig, ins, outs, first_scalar, position, index
+
+
+def calls_of(key: Sequence[Any], external: Sequence[bool]) -> list[Call]:
+    """The calls of a key; results take the next slots that are not bound to existing buffers."""
+    calls: list[Call] = []
+    i = scalars = 0
+    fresh = iter([s for s, e in enumerate(external) if not e])
+    while i < len(key):
+        sig = key[i]
+        n = len(sig.ins)
+        ins = tuple(key[i + 1: i + 1 + n])
+        outs = tuple([next(fresh) for _ in sig.outs])
+        calls.append(Call(sig, ins, outs, scalars, i, len(calls)))
+        scalars += len(sig.scalars)
+        i += 1 + n
+    return calls
+
+
+def program_of(calls: list[Call], nbytes: list[int], external: Sequence[bool], live: Sequence[bool]) -> Program:
+    """Lower every call."""
+    buffers = [BufferInfo(n, e, e or v) for n, e, v in zip(nbytes, external, live, strict=True)]
+    steps: list[Any] = []
+    scalars = "".join([c.sig.scalars for c in calls])
+
+    def new_slot(m: Meta) -> int:
+        buffers.append(BufferInfo(m.nbytes, False, False))
+        return len(buffers) - 1
+
+    checked: list[Call] = []
+    for c in calls:
+        if checked and any(external[c.ins[w]] for w in c.sig.writes):
+            steps.append(_guard(checked, c))
+            checked = []
+        steps.extend(c.sig.lower(c.sig, c.ins, c.outs, c.first_scalar, new_slot, c.index))
+        if c.sig.checks:
+            checked.append(c)
+    return Program(steps, buffers, [float64 if s == "d" else int64 for s in scalars])
+
+
+def _guard(checked: list[Call], writer: Call) -> Host:
+    """A step between calls that may fail and the first write to memory that existed before: stops when one failed."""
+    from ..ir.expression import Access
+
+    ins = []
+    for c in checked:
+        for s, m in zip(c.outs or [c.ins[w] for w in c.sig.writes], c.sig.outs or [c.sig.ins[w] for w in c.sig.writes], strict=True):
+            ins.append((Access(s, m.offset, m.strides, m.dtype), tuple(m.shape)))
+    outs = []
+    for w in writer.sig.writes:
+        m = writer.sig.ins[w]
+        outs.append((Access(writer.ins[w], m.offset, m.strides, m.dtype), tuple(m.shape)))
+    return Host(stop_on_failure, tuple(ins), tuple(outs), (), "stop_on_failure", None, writer.index)
+
+
+class ChecksFailed(Exception):
+    """Ends a launch after a failed check, before existing memory is written."""
+
+
+def stop_on_failure(ins: list[Any], outs: list[Any], scalars: list[Any]) -> None:
+    """The body of the guard step."""
+    if ERRORS[0]:
+        raise ChecksFailed
+
+
+ERRORS = (ctypes.c_int64 * 4)()      # the error block: 1 + site, index, size
+_errors_address = ctypes.addressof(ERRORS)
+
+
+class Arena:
+    """The one block for temporaries; launches are serial, so plans share it."""
+
+    address = 0
+    size = 0
+
+
+def _reserve(nbytes: int) -> None:
+    if nbytes > Arena.size:
+        if Arena.size:
+            memory.release(Arena.address, Arena.size)
+        Arena.address = memory.allocate(nbytes)
+        Arena.size = nbytes
+
+
+def buffer_bytes(calls: list[Call], count: int) -> list[int]:
+    """Bytes of every slot's memory, from the metadata it was made or used with."""
+    out = [0] * count
+    for c in calls:
+        for s, m in zip(c.outs, c.sig.outs, strict=True):
+            out[s] = m.nbytes
+        for s, m in zip(c.ins, c.sig.ins, strict=True):
+            out[s] = max(out[s], (span(m)[1] + 1) * m.dtype.itemsize)
+    return out
+
+
+class LaunchPlan:
+    """A plan ready to run: ``outs`` get memory, the table of addresses is packed, native segments and host steps follow."""
+
+    __slots__ = ("arena", "calls", "checks", "hold", "keep", "mask", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "segments", "stable", "words")
+
+    def __init__(self) -> None:
+        self.checks: Any = ()
+        self.hold: list[Any] = []
+
+    def give_memory(self, buffers: list[Buffer]) -> None:
+        """Memory for the results that somebody will read."""
+        for s, free, c, nbytes in self.outs:
+            b = buffers[s]
+            b.ptr = free.pop() if free else memory.grow(c)
+            b.pool = free
+            b.nbytes = nbytes
+            b.__class__ = Owned
+
+
+def build(key: tuple[Any, ...], external: list[bool], live: list[bool]) -> LaunchPlan:
+    """Make the plan of a key: the slow path, once per structure."""
+    calls = calls_of(key, external)
+    nbytes = buffer_bytes(calls, len(external))
+    plan = LaunchPlan()
+    plan.calls = calls
+    plan.mask = tuple(live)
+    plan.keep = tuple(s for s in range(len(external)) if external[s] or live[s])
+    outs = []
+    for s in plan.keep:
+        if not external[s]:
+            n = max(1, nbytes[s])
+            free, c = memory.free_list(n)
+            outs.append((s, free, c, n))
+    plan.outs = tuple(outs)
+    plan.nbytes = nbytes
+    if reference_only():
+        plan.program = program_of(calls, nbytes, external, live)
+        plan.run = _run_reference
+    else:
+        _build_native(plan, key, external, live)
+    STATS["plans"] += 1
+    return plan
+
+
+_reference: bool | None = None
+
+
+def reference_only() -> bool:
+    """Whether the NumPy interpreter runs everything: asked for, or llvmlite is missing."""
+    global _reference
+    if _reference is None:
+        if config.renderer == "reference":
+            _reference = True
+        else:
+            from ..runtime import cpu
+
+            _reference = not cpu.available()
+    return _reference
+
+
+def _run_reference(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
+    from ..runtime import reference
+
+    addresses = [b.ptr for b in buffers] + [0] * (len(plan.program.buffers) - len(buffers))
+    for s in range(len(buffers)):
+        if s not in plan.keep:
+            addresses[s] = 0
+    return reference.run(plan.program, addresses, scalars)
+
+
+# ------------------------------------------------------------------ machine code
+
+
+def _build_native(plan: LaunchPlan, key: tuple[Any, ...], external: list[bool], live: list[bool]) -> None:
+    from .. import schedule
+    from ..render import llvm
+    from ..runtime import cpu
+
+    program = program_of(plan.calls, plan.nbytes, external, live)
+    made = schedule.build(program)
+    plan.program, plan.plan = program, made
+    texts = [llvm.render(k) for k in made.kernels]
+    _link(plan, made, texts, cpu, [s for s in program.steps])
+
+
+def _link(plan: LaunchPlan, made: Any, texts: list[str], cpu: Any, steps: list[Any]) -> None:
+    """Load the kernels and lay out the launch list."""
+    addresses = cpu.load(texts)
+    plan.arena = made.arena
+    plan.checks = made.checks
+    releasing, holding = cpu.walker()
+    segments: list[Any] = []
+    words: list[int] = []
+    work = 0
+
+    def close() -> None:
+        nonlocal words, work
+        if words:
+            block = (ctypes.c_int64 * len(words))(*words)
+            plan.hold.append(block)
+            # a plan of a few microseconds keeps the interpreter lock: handing it over costs more
+            walk = releasing if work > 20_000 else holding
+            segments.append((walk, ctypes.addressof(block), len(words) // 3))
+            words, work = [], 0
+
+    for step in made.steps:
+        if step[0] == "kernel":
+            _, k, args, units = step
+            block = (ctypes.c_int64 * max(1, len(args)))(*args)
+            plan.hold.append(block)
+            words.extend((addresses[k], ctypes.addressof(block), units))
+            work += made.work(step) if hasattr(made, "work") else 1 << 30
+        else:
+            close()
+            segments.append(_host_segment(step, steps))
+    close()
+    plan.segments = segments
+    n = len(made.table)
+    kinds = "".join("d" if d is float64 else "q" for d in plan.program.scalars) if plan.program is not None else plan.stable
+    plan.pack = struct.Struct(f"=qq{n}q{kinds}").pack
+    plan.pick = itemgetter(*made.table) if n > 1 else (lambda b: (b[made.table[0]],)) if n else (lambda b: ())
+    if made.arena:
+        _reserve(made.arena)
+    if len(segments) == 1 and segments[0].__class__ is tuple:
+        plan.segments = segments[0]
+        plan.run = _run_single
+    else:
+        plan.run = _run_segments
+
+
+def _run_single(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
+    walk, launches, n = plan.segments
+    if plan.arena > Arena.size:
+        _reserve(plan.arena)
+    walk(launches, n, plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars))
+    if ERRORS[0]:
+        return failures(plan)
+    return None
+
+
+def _run_segments(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
+    if plan.arena > Arena.size:
+        _reserve(plan.arena)
+    table = plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars)
+    picked = plan.pick(buffers)
+    try:
+        for segment in plan.segments:
+            if segment.__class__ is tuple:
+                walk, launches, n = segment
+                walk(launches, n, table)
+            else:
+                segment(picked, scalars)
+    except ChecksFailed:
+        return [*failures(plan), None]
+    if ERRORS[0]:
+        return failures(plan)
+    return None
+
+
+def failures(plan: LaunchPlan) -> list[Any]:
+    """The failed check that the error block holds: [(message, index, size, call)]; the block is cleared."""
+    site, index, size = ERRORS[0] - 1, ERRORS[1], ERRORS[2]
+    for i in range(4):
+        ERRORS[i] = 0
+    message, origin = plan.checks[site]
+    return [(message, index, size, origin)]
+
+
+def _host_segment(step: Any, steps: list[Any]) -> Callable[[Any, list[Any]], None]:
+    """A library routine with its operands located: NumPy views are made at each run."""
+    _, number, operands = step
+    host = steps[number]
+    n = len(host.inputs)
+    ins, outs = operands[:n], operands[n:]
+    chosen = host.scalars
+    attr = host.attr or {}
+
+    def run(picked: Any, scalars: list[Any]) -> None:
+        def arrays(where: Any) -> list[Any]:
+            return [array_at(picked[at].ptr if in_table else Arena.address + at, offset, shape, strides, d) for in_table, at, offset, shape, strides, d in where]
+
+        host.run(arrays(ins), arrays(outs), [scalars[i] for i in chosen], **attr)
+
+    return run
+
+
+def array_at(address: int, offset: int, shape: Sequence[int], strides: Sequence[int], dtype_name: str) -> Any:
+    """A NumPy view of strided memory."""
+    from ..core.dtype import DTYPES
+    from ..ir.expression import Access
+    from ..runtime import reference
+
+    return reference.array_at(address, Access(0, offset, tuple(strides), DTYPES[dtype_name]), tuple(shape))
+
+
+__all__ = ["STATS", "LaunchPlan", "build", "marshal", "record"]

@@ -1,0 +1,189 @@
+"""The pending stream: recorded calls in program order, over numbered buffers.
+
+A call is a :class:`Signature` (interned: operation, parameters, metadata) followed by the slot numbers of its operands; its
+results take the next slot numbers.  Together they are the structural key under which ``flush`` finds a plan.  Python
+numbers travel in ``SCALARS`` and are not part of the key.  Everything here is guarded by ``LOCK``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core import config
+from ..core.errors import TraceError
+from ..core.shape import Meta
+
+KEY: list[Any] = []             # signature, slot, slot, signature, ...
+BUFFERS: list[Buffer] = []      # slot -> buffer
+SCALARS: list[Any] = []         # run-time scalars in program order
+ORIGINS: list[tuple[int, Any]] = []   # (position in KEY, user frame) of the calls that may fail while they execute
+LOCK = threading.RLock()
+LIMIT = [0 if config.eager else config.instruction_limit]    # length of KEY from which a call looks whether to flush
+tick = itertools.count(1).__next__    # one clock for graph nodes and in-place writes
+_new = object.__new__
+
+
+class _BufferDefaults:
+    """What few buffers have: kept off the instances, so that making one stays cheap."""
+
+    __slots__ = ()
+    error: BaseException | None = None        # why its contents do not exist
+    exposed: int = 0                          # outside references to its memory
+    owner: Any = None                         # keeps foreign memory alive
+    views: list[Any] | None = None            # weak references to differentiable views
+    taken: bool = False                       # is the ``grad`` of some leaf
+    versions: int = 0                         # in-place writes so far, for ``_version``
+    inference: bool = False
+    device_error: str | None = None
+
+
+class Buffer(_BufferDefaults):
+    """Storage.  ``slot``: its number in the pending stream, or None; ``ptr``: its address, 0 while it has no memory."""
+
+    __slots__ = ("__dict__", "nbytes", "pool", "ptr", "slot", "wrote")
+
+    slot: int | None
+    ptr: int
+    wrote: int               # tick of the last in-place write
+    nbytes: int
+    pool: list[int]
+
+
+class Owned(Buffer):
+    """A buffer with memory of the caching allocator, which gets it back."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.pool.append(self.ptr)
+
+
+class Signature:
+    """A call without its buffers; identity is equality."""
+
+    __slots__ = ("__weakref__", "checks", "grad", "ins", "kinds", "large", "lower", "name", "outs", "params", "scalars", "stable", "writes")
+
+    name: str
+    ins: tuple[Any, ...]                # metadata of the operands that take a slot
+    outs: tuple[Meta, ...]              # metadata of the fresh results
+    scalars: str                        # one letter per run-time scalar: d (double) or q (int64)
+    writes: tuple[int, ...]             # operands that are written
+    lower: Callable[..., list[Any]]     # (signature, slots in, slots out, first scalar, new slot) -> program steps
+    grad: Any                           # how to differentiate it, or None
+    large: int                          # bytes of the results when that is worth counting, else 0
+    checks: bool                        # may fail while it executes
+    params: Any
+    kinds: Any
+    stable: Any                         # a value-based description: the key of plans on disk; None: not to be stored
+
+
+LARGE = 1 << 20
+
+
+def signature(name: str, ins: Sequence[Any], outs: Sequence[Meta], lower: Callable[..., list[Any]], scalars: str = "",
+              writes: tuple[int, ...] = (), checks: bool = False, grad: Any = None, params: Any = None, stable: Any = None) -> Signature:
+    """A new signature; the caller keeps it in the cache that makes it unique."""
+    s = _new(Signature)
+    s.name, s.ins, s.outs, s.lower, s.scalars, s.writes, s.checks, s.grad = name, tuple(ins), tuple(outs), lower, scalars, writes, checks, grad
+    s.params = params
+    s.kinds = None
+    s.stable = stable
+    total = sum(m.numel * m.dtype.itemsize for m in outs)
+    s.large = total if total >= LARGE else 0
+    return s
+
+
+class _State:
+    __slots__ = ("barrier", "bytes", "tracing")
+
+    def __init__(self) -> None:
+        self.barrier = False        # an exposed buffer is in the stream: flush when the call is complete
+        self.bytes = 0              # of large pending results
+        self.tracing: Any = None    # the composite being traced
+
+
+STATE = _State()
+after_record: Callable[[], None] = lambda: None      # set by flush.py
+
+
+def new_buffer() -> Buffer:
+    """A buffer without memory or slot."""
+    b = _new(Buffer)
+    b.slot = None
+    b.ptr = 0
+    b.wrote = 0
+    return b
+
+
+def bind(b: Buffer) -> int:
+    """Give a buffer that is not in the stream its slot."""
+    if b.error is not None:
+        raise failed(b.error)
+    if STATE.tracing is not None and not STATE.tracing.accepts(b):
+        raise TraceError("a composite may only use its arguments: it was traced over a tensor from outside")
+    s = b.slot = len(BUFFERS)
+    BUFFERS.append(b)
+    if b.exposed:
+        STATE.barrier = True
+        LIMIT[0] = 0
+    return s
+
+
+def failed(error: BaseException) -> BaseException:
+    """The error of a buffer whose contents could not be computed, raised again."""
+    return error.with_traceback(None)
+
+
+def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:
+    """Record one call of any arity; returns the fresh buffers.  The caller holds ``LOCK``."""
+    slots = []
+    for b in operands:
+        s = b.slot
+        slots.append(bind(b) if s is None else s)
+    if sig.checks:
+        ORIGINS.append((len(KEY), user_frame()))
+    KEY.append(sig)
+    KEY.extend(slots)
+    if scalars:
+        SCALARS.extend(scalars)
+    fresh = []
+    n = len(BUFFERS)
+    for _ in sig.outs:
+        b = _new(Buffer)
+        b.slot = n
+        b.ptr = 0
+        b.wrote = 0
+        BUFFERS.append(b)
+        fresh.append(b)
+        n += 1
+    if sig.writes:
+        t = tick()
+        for i in sig.writes:
+            b = operands[i]
+            b.wrote = t
+            b.versions += 1
+    if sig.large:
+        STATE.bytes += sig.large
+        if STATE.bytes > config.pending_bytes:
+            LIMIT[0] = 0
+    if len(KEY) >= LIMIT[0]:
+        after_record()
+    return fresh
+
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def user_frame() -> tuple[str, int, str]:
+    """File, line and function of the nearest caller outside the package."""
+    f = sys._getframe(1)
+    while f is not None:
+        name = f.f_globals.get("__name__", "")
+        if not (name == _PACKAGE or name.startswith(_PACKAGE + ".")) or f.f_globals.get("__flambeau_user__"):
+            return f.f_code.co_filename, f.f_lineno, f.f_code.co_name
+        f = f.f_back  # type: ignore[assignment]
+    return "?", 0, "?"

@@ -1,0 +1,1 @@
+"""The tensor class, how tensors are made, indexed and printed."""

@@ -1,0 +1,108 @@
+"""Runs programs through scheduler, renderer and machine code, and through the reference interpreter, on the same buffers."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+
+import numpy as np
+
+from flambeau.core.dtype import DTYPES, dtype
+from flambeau.ir.loops import Host, Program
+from flambeau.render.llvm import render
+from flambeau.runtime import cpu, reference
+from flambeau.schedule import Plan, build
+
+CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+def empty(nbytes: int) -> np.ndarray:
+    """64-byte aligned memory."""
+    raw = np.zeros(nbytes + 128, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start:start + max(nbytes, 1)]
+
+
+class Machine:
+    """A plan made ready to run."""
+
+    def __init__(self, program: Program, vector_bytes: int = 64) -> None:
+        self.program = program
+        self.plan: Plan = build(program, vector_bytes)
+        self.texts = [render(k) for k in self.plan.kernels]
+        self.calls = [CALL(a) for a in cpu.load(self.texts)]
+        self.arena = empty(self.plan.arena)
+        self.arena[:] = 0xFF        # NaN: what is read before it is written shows
+        self.words = [np.array(s[2] or (0,), np.int64) if s[0] == "kernel" else None for s in self.plan.steps]
+        self.errors = np.zeros(4, np.int64)
+
+    def run(self, memory: list[np.ndarray], scalars: list[float] = [], pieces: int = 1) -> list[tuple]:  # noqa: B006
+        words = [self.arena.ctypes.data, self.errors.ctypes.data] + [memory[s].ctypes.data for s in self.plan.table]
+        for value, kind in zip(scalars, self.program.scalars, strict=True):
+            words.append(struct.unpack("<q", struct.pack("<d", value))[0] if kind.is_floating_point else int(value))
+        table = np.array(words, np.int64)
+        self.errors[:] = 0
+        for step, args in zip(self.plan.steps, self.words, strict=True):
+            if step[0] == "host":
+                host = self.program.steps[step[1]]
+                assert isinstance(host, Host)
+                arrays = [self.operand(memory, o) for o in step[2]]
+                n = len(host.inputs)
+                host.run(arrays[:n], arrays[n:], [scalars[i] for i in host.scalars], **(host.attr or {}))
+                continue
+            _, number, _, units = step
+            cuts = [units * k // pieces for k in range(pieces + 1)] if units >= pieces else [0, units]
+            for a, b in list(zip(cuts, cuts[1:], strict=False))[::-1]:
+                if a < b:
+                    self.calls[number](table.ctypes.data, args.ctypes.data, a, b)
+        if self.errors[0]:
+            message, origin = self.plan.checks[int(self.errors[0]) - 1]
+            return [(message, int(self.errors[1]), int(self.errors[2]), origin)]
+        return []
+
+    def operand(self, memory: list[np.ndarray], o: tuple) -> np.ndarray:
+        in_table, where, offset, shape, strides, name = o
+        d = DTYPES[name]
+        buffer = memory[self.plan.table[where]] if in_table else self.arena[where:]
+        typed = buffer[:len(buffer) // d.itemsize * d.itemsize].view(reference.storage(d))
+        return np.lib.stride_tricks.as_strided(typed[offset:], shape, [s * d.itemsize for s in strides])
+
+
+def close(a: np.ndarray, b: np.ndarray, d: dtype, tolerance: float) -> bool:
+    """Whether two buffers hold the same values, to a relative tolerance of their largest one."""
+    if not d.is_floating_point:
+        return bool(np.array_equal(a, b))
+    x = reference.decode(a.view(reference.storage(d)), d).astype(np.float64)
+    y = reference.decode(b.view(reference.storage(d)), d).astype(np.float64)
+    if not np.array_equal(np.isnan(x), np.isnan(y)):
+        return False
+    infinite = np.isinf(x) | np.isinf(y)
+    if not np.array_equal(x[infinite], y[infinite]):
+        return False
+    fine = np.isfinite(x) & np.isfinite(y)
+    x, y = x[fine], y[fine]
+    return bool(np.all(np.abs(x - y) <= tolerance * (1 + np.abs(y))))
+
+
+def check(program: Program, contents: list[np.ndarray], dtypes: list[dtype], scalars: list[float] = [], tolerance: float = 2e-5,  # noqa: B006
+            pieces: int = 1, vector_bytes: int = 64) -> Machine:
+    """Run both ways; assert that everything that outlives the program is equal and that the same checks fail."""
+    ours = [empty(b.nbytes) for b in program.buffers]
+    theirs = [empty(b.nbytes) for b in program.buffers]
+    for side in (ours, theirs):
+        for buffer, c in zip(side, contents, strict=False):
+            if c is not None:
+                buffer[:] = np.ascontiguousarray(c).reshape(-1).view(np.uint8)
+    machine = Machine(program, vector_bytes)
+    failed = machine.run(ours, scalars, pieces)
+    expected = reference.run(program, [b.ctypes.data for b in theirs], scalars)
+    assert bool(failed) == bool(expected), (failed, expected)
+    if failed:
+        assert failed[0][0] in [e[0] for e in expected], (failed, expected)
+    for slot, info in enumerate(program.buffers):
+        if info.external or info.live:
+            d = dtypes[slot]
+            n = info.nbytes // d.itemsize * d.itemsize
+            assert close(ours[slot][:n], theirs[slot][:n], d, tolerance), (
+                slot, ours[slot][:n].view(reference.storage(d))[:20], theirs[slot][:n].view(reference.storage(d))[:20])
+    return machine

@@ -1,0 +1,186 @@
+"""``python -m flambeau``: a script run by it behaves as one run by Python itself, except that ``torch`` is Flambeau."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def python(*words, cwd, **environment):
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    everything = {**os.environ, "PYTHONPATH": path, **environment}
+    return subprocess.run([sys.executable, *words], cwd=cwd, env=everything, capture_output=True, text=True)
+
+
+def flambeau(*words, cwd, **environment):
+    return python("-m", "flambeau", *words, cwd=cwd, **environment)
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------- as if run by Python
+
+ACTIONS = """
+import sys
+import __main__
+
+print(sys.argv, __name__, __file__, __package__, __doc__, sys.path[0], __main__.__file__)
+print(type(__loader__).__name__, __spec__ and __spec__.name)
+def chain():
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        raise ValueError("x") from error
+action = sys.argv[1:2]
+if action == ["chain"]: chain()
+if action == ["exit"]: sys.exit("goodbye")
+if action == ["status"]: sys.exit(7)
+if action == ["interrupt"]: raise KeyboardInterrupt
+if action == ["import"]: import there_is_no_such_module
+if action == ["hook"]:
+    sys.excepthook = lambda kind, error, traceback: print("hooked", kind.__name__, error)
+    raise KeyError("k")
+if action == ["atexit"]:
+    import atexit
+    atexit.register(print, "at exit")
+    raise RuntimeError
+"""
+
+
+@pytest.mark.parametrize("words", [
+    ["script.py"], ["script.py", "a", "-b", "--", "-m"], ["./script.py", "chain"], ["script.py", "exit"], ["script.py", "status"],
+    ["script.py", "interrupt"], ["script.py", "import"], ["script.py", "hook"], ["script.py", "atexit"], ["wrong.py"], ["missing.py"],
+    ["folder", "a"], ["-m", "package", "a"], ["-m", "package.inner", "status"], ["-m", "no_such_package"], ["-m", "json.tool", "--help"],
+], ids=" ".join)
+def test_like_python(words, tmp_path):
+    write(tmp_path, "script.py", '"""Doc."""' + ACTIONS)
+    write(tmp_path, "wrong.py", "x = (\n")
+    for name in ("folder/__main__.py", "package/__init__.py", "package/__main__.py", "package/inner.py"):
+        write(tmp_path, name, "" if name.endswith("__init__.py") else ACTIONS)
+    plain, ours = python(*words, cwd=tmp_path), flambeau("run", *words, cwd=tmp_path)
+    assert ours.stdout == plain.stdout
+    assert ours.stderr == plain.stderr
+    assert ours.returncode == plain.returncode
+
+
+def test_traceback_of_a_module_has_no_frame_of_the_runner(tmp_path):
+    write(tmp_path, "package/__main__.py", ACTIONS)
+    error = flambeau("run", "-m", "package", "chain", cwd=tmp_path).stderr
+    assert "package/__main__.py" in error and "ValueError: x" in error
+    assert "flambeau" not in error and "runpy" not in error
+
+
+# ---------------------------------------------------------------------------------------------------- torch is Flambeau
+
+def test_torch_and_its_submodules_are_flambeau(tmp_path):
+    write(tmp_path, "script.py", """
+import sys
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+import torch.optim.lr_scheduler
+from torch import Tensor, nn as same, optim
+from torch.utils.data import DataLoader, TensorDataset
+from torch.nn.parameter import Parameter
+import flambeau
+import flambeau.nn.functional
+import flambeau.utils.data as data
+
+assert torch is flambeau and nn is flambeau.nn is same and optim is flambeau.optim
+assert F is flambeau.nn.functional and sys.modules["torch.nn.functional"] is F
+assert DataLoader is data.DataLoader and Parameter is flambeau.nn.Parameter
+assert nn.__name__ == "flambeau.nn" and nn.__spec__.name == "flambeau.nn" and torch.__spec__.name == "flambeau"
+print(torch.ones(2) + 1)
+""")
+    result = flambeau("run", "script.py", cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("tensor([2., 2.])\n", "")
+
+
+def test_pytorch_itself_is_not_imported_even_where_it_lies_on_the_path(tmp_path):
+    write(tmp_path, "torch/__init__.py", "raise SystemExit('PyTorch was imported')")
+    write(tmp_path, "script.py", "import torch\nprint(torch.__name__)")
+    assert flambeau("run", "script.py", cwd=tmp_path).stdout == "flambeau\n"
+
+
+@pytest.mark.parametrize(("line", "kind", "missing"), [
+    ("import torch.warp_drive", "ModuleNotFoundError", "torch.warp_drive"),
+    ("import torch.nn.warp_drive", "ModuleNotFoundError", "torch.nn.warp_drive"),
+    ("from torch.warp_drive import engage", "ModuleNotFoundError", "torch.warp_drive"),
+    ("from torch import warp_drive", "ImportError", "torch.warp_drive"),
+    ("from torch.nn.functional import warp_drive", "ImportError", "torch.nn.functional.warp_drive"),
+    ("import torch; torch.warp_drive(1)", "AttributeError", "torch.warp_drive"),
+    ("import torch; torch.nn.WarpDrive()", "AttributeError", "torch.nn.WarpDrive"),
+    ("import torch; torch.ones(1).warp_drive()", "AttributeError", "torch.Tensor.warp_drive"),
+])
+def test_a_missing_name_says_so_plainly(line, kind, missing, tmp_path):
+    write(tmp_path, "script.py", line)
+    result = flambeau("run", "script.py", cwd=tmp_path)
+    assert result.returncode == 1
+    assert kind in result.stderr
+    last = result.stderr.splitlines()[-2:]
+    assert any("Flambeau" in line and missing in line and "yet" in line for line in last), result.stderr
+    assert "cli/" not in result.stderr
+
+
+def test_a_script_can_ask_whether_a_module_exists(tmp_path):
+    write(tmp_path, "script.py", """
+try:
+    import torch.warp_drive
+except ImportError:
+    print("without")
+import torch
+print(hasattr(torch, "warp_drive"), hasattr(torch, "ones"))
+""")
+    result = flambeau("run", "script.py", cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("without\nFalse True\n", "")
+
+
+def test_the_users_own_attribute_error_gets_no_note(tmp_path):
+    write(tmp_path, "script.py", "class Mine: pass\nMine().thing")
+    assert "Flambeau" not in flambeau("run", "script.py", cwd=tmp_path).stderr
+
+
+# ---------------------------------------------------------------------------------------------------- the other commands
+
+@pytest.mark.parametrize("words", [[], ["warp"]])
+def test_a_wrong_command_shows_the_usage(words, tmp_path):
+    result = flambeau(*words, cwd=tmp_path)
+    assert result.returncode == 1 and "usage: python -m flambeau" in result.stderr
+
+
+def test_help(tmp_path):
+    result = flambeau("--help", cwd=tmp_path)
+    assert result.returncode == 0 and "run SCRIPT" in result.stdout
+
+
+def test_run_without_a_script(tmp_path):
+    assert "which script" in flambeau("run", cwd=tmp_path).stderr
+    assert "name of a module" in flambeau("run", "-m", cwd=tmp_path).stderr
+
+
+def test_environment(tmp_path):
+    result = flambeau("env", cwd=tmp_path, FLAMBEAU_CACHE=str(tmp_path / "cache"), OMP_NUM_THREADS="1")
+    assert result.returncode == 0, result.stderr
+    rows = dict(line.split(None, 1) for line in result.stdout.splitlines())
+    assert {"flambeau", "python", "numpy", "llvmlite", "processor", "vectors", "cache", "FLAMBEAU_CACHE", "OMP_NUM_THREADS"} <= set(rows)
+    assert rows["vectors"] in ("128 bits", "256 bits", "512 bits")
+
+
+def test_cache_clear(tmp_path):
+    cache = tmp_path / "cache"
+    write(tmp_path, "script.py", "import torch\nprint((torch.rand(10).exp() + 1).sum().item())")
+    assert flambeau("run", "script.py", cwd=tmp_path, FLAMBEAU_CACHE=str(cache)).returncode == 0
+    before = flambeau("cache", cwd=tmp_path, FLAMBEAU_CACHE=str(cache)).stdout
+    assert str(cache) in before and " 0 entries" not in before
+    assert "removed" in flambeau("cache", "clear", cwd=tmp_path, FLAMBEAU_CACHE=str(cache)).stdout
+    assert " 0 entries" in flambeau("cache", cwd=tmp_path, FLAMBEAU_CACHE=str(cache)).stdout
+    assert "expected nothing" in flambeau("cache", "empty", cwd=tmp_path, FLAMBEAU_CACHE=str(cache)).stderr

@@ -1,0 +1,399 @@
+"""The runtime on its own: loading kernels, the disk cache, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+
+from flambeau.core import dtype as dtypes
+from flambeau.runtime import cpu, images, memory
+
+TRIPLE_PLUS = """declare float @llvm.fma.f32(float, float, float)
+define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {{
+  %p = load ptr, ptr %args
+  %v = load float, ptr %p, align 4
+  %z = call float @llvm.fma.f32(float %v, float 3.0, float {constant})
+  store float %z, ptr %p, align 4
+  ret void
+}}
+"""
+
+# a vector constant (.rodata), and a call into the C library
+REMAINDER = """define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {
+  %p = load ptr, ptr %args
+  %v = load <4 x float>, ptr %p, align 4
+  %w = fadd <4 x float> %v, <float 1.0, float 2.0, float 3.0, float 4.0>
+  %a = extractelement <4 x float> %w, i32 3
+  %b = frem float %a, 2.5
+  %z = insertelement <4 x float> %w, float %b, i32 0
+  store <4 x float> %z, ptr %p, align 4
+  ret void
+}
+"""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache directory and an empty table of loaded kernels."""
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FLAMBEAU_CACHE_LIMIT", raising=False)
+    monkeypatch.setattr(cpu, "_addresses", {})
+    images.reopen()
+    yield tmp_path / "cache"
+    monkeypatch.undo()
+    images.reopen()
+
+
+def run(addresses: list[int], values: list[float], keep_lock: bool = False) -> list[float]:
+    data = (ctypes.c_float * len(values))(*values)
+    args = (ctypes.c_int64 * 1)(ctypes.addressof(data))
+    records = (ctypes.c_int64 * (3 * len(addresses)))(*(word for a in addresses for word in (a, ctypes.addressof(args), 1)))
+    cpu.walker()[keep_lock](ctypes.addressof(records), len(addresses), b"")
+    return list(data)
+
+
+# ---------------------------------------------------------------- kernels
+
+@pytest.mark.parametrize("keep_lock", [False, True])
+def test_kernels_run_in_order(cache, keep_lock):
+    a, b = cpu.load([TRIPLE_PLUS.format(constant="1.0"), TRIPLE_PLUS.format(constant="2.0")])
+    assert run([a, b], [5.0], keep_lock) == [50.0]
+    assert run([b, a], [5.0], keep_lock) == [52.0]
+    assert run([], [5.0], keep_lock) == [5.0]
+
+
+def test_constants_and_calls_to_the_c_library(cache):
+    assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
+
+
+def test_a_kernel_is_compiled_once(cache, monkeypatch):
+    texts = [REMAINDER, TRIPLE_PLUS.format(constant="1.0"), REMAINDER]
+    before = dict(cpu.STATS)
+    first = cpu.load(texts)
+    assert first[0] == first[2] != first[1]
+    assert cpu.load(texts) == first
+    assert cpu.STATS["compiled"] - before["compiled"] == 2
+    # another process: the table is empty, the images are on disk and the compiler is not asked
+    monkeypatch.setattr(cpu, "_addresses", {})
+    monkeypatch.setattr(cpu, "_compile", lambda texts: pytest.fail("compiled again"))
+    again = cpu.load(texts)
+    assert cpu.STATS["disk_hits"] - before["disk_hits"] == 2
+    assert run(again[:1], [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
+
+
+def test_objects_that_cannot_be_laid_out_are_linked_by_llvm(cache, monkeypatch):
+    def refuse(code, name):
+        raise cpu.UnknownRelocation("for the test")
+
+    monkeypatch.setattr(cpu, "flatten", refuse)
+    assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
+    monkeypatch.setattr(cpu, "_addresses", {})
+    assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
+
+
+def test_a_warm_process_imports_neither_llvmlite_nor_numpy(cache):
+    program = (
+        "import sys; from flambeau.runtime import cpu, memory; cpu.walker(); cpu.vector_bytes();"
+        "print(sorted({'llvmlite', 'numpy'} & set(sys.modules)), int(cpu.STATS['disk_hits']))"
+    )
+    def start() -> str:
+        return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
+
+    assert start() == "['llvmlite'] 0"
+    assert start() == "[] 1"
+
+
+def test_without_llvmlite_one_warning_and_a_clear_error(cache, monkeypatch):
+    monkeypatch.setattr(images, "compiler_version", lambda: None)
+    monkeypatch.setattr(cpu, "_missing", None)
+    monkeypatch.setattr(cpu, "_compiler", None)
+    with pytest.warns(UserWarning, match="llvmlite cannot be loaded"):
+        assert not cpu.available()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not cpu.available()
+        with pytest.raises(cpu.Unavailable):
+            cpu.load([REMAINDER])
+
+
+def test_vector_width_is_one_of_the_known():
+    assert cpu.vector_bytes() in (16, 32, 64)
+
+
+# ---------------------------------------------------------------- the disk cache
+
+def entry(cache) -> str:
+    name, = os.listdir(cache)
+    return str(cache / name)
+
+
+def test_what_was_put_is_got(cache):
+    assert images.get("k", b"a") is None
+    images.put("k", b"a", b"data")
+    assert images.get("k", b"a") == b"data"
+    assert images.get("p", b"a") is None and images.get("k", b"b") is None
+    images.put("k", b"a", b"")
+    assert images.get("k", b"a") == b""
+    assert stat.S_IMODE(os.stat(cache).st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:-1] + bytes([d[-1] ^ 1]), lambda d: b"", lambda d: b"x" + d])
+def test_damaged_entries_are_ignored_and_replaced(cache, damage):
+    images.put("k", b"a", b"some data")
+    path = entry(cache)
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(damage(data))
+    assert images.get("k", b"a") is None
+    images.put("k", b"a", b"new")
+    assert images.get("k", b"a") == b"new"
+
+
+def test_a_damaged_kernel_is_compiled_again(cache, monkeypatch):
+    cpu.load([REMAINDER])
+    for name in os.listdir(cache):
+        with open(cache / name, "r+b") as file:
+            file.seek(40)
+            file.write(b"\xcc\xcc\xcc")
+    monkeypatch.setattr(cpu, "_addresses", {})
+    assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
+
+
+def test_versions_and_processors_do_not_share_entries(cache, monkeypatch):
+    images.put("k", b"a", b"data")
+    for name, value in (("__version__", "0.0"), ("compiler_version", lambda: "1"), ("processor", lambda: "a 6502")):
+        with monkeypatch.context() as patch:
+            patch.setattr(images, name, value)
+            images.reopen()
+            assert images.get("k", b"a") is None
+    images.reopen()
+    assert images.get("k", b"a") == b"data"
+
+
+def test_llvmlite_is_found_without_importing_it():
+    program = "import sys; from flambeau.runtime import images; v = images.compiler_version(); print(v, 'llvmlite' in sys.modules)"
+    import llvmlite
+
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split() == [
+        llvmlite.__version__, "False"
+    ]
+
+
+def test_a_directory_others_can_write_is_refused(cache):
+    cache.mkdir()
+    cache.chmod(0o777)
+    images.reopen()
+    with pytest.warns(UserWarning, match="written by other users"):
+        images.put("k", b"a", b"data")
+    assert os.listdir(cache) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images.put("k", b"b", b"data")      # one warning is enough
+        assert images.get("k", b"a") is None
+
+
+def test_a_directory_of_somebody_else_is_refused(cache, monkeypatch):
+    cache.mkdir(0o700)
+    owner = os.stat(cache).st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    images.reopen()
+    with pytest.warns(UserWarning, match="another user"):
+        assert images.directory() is None
+
+
+def test_a_directory_that_cannot_be_made(cache, monkeypatch):
+    (cache.parent / "file").write_text("")
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(cache.parent / "file" / "inside"))
+    images.reopen()
+    with pytest.warns(UserWarning, match="memory only"):
+        images.put("k", b"a", b"data")
+    assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
+
+
+def test_the_oldest_entries_are_evicted(cache):
+    now = time.time()
+    for i in range(8):
+        images.put("k", bytes([i]), bytes(1000))
+        os.utime(images._path("k", bytes([i])), (now - 1000 + i, now - 1000 + i))
+    (cache / "dead.1-2.tmp").write_bytes(b"left by a killed process")
+    os.utime(cache / "dead.1-2.tmp", (now - 7200, now - 7200))
+    images.evict(5600)
+    kept = [i for i in range(8) if images.get("k", bytes([i])) is not None]
+    assert kept == [4, 5, 6, 7]
+    assert not (cache / "dead.1-2.tmp").exists()
+
+
+def test_reading_makes_an_entry_recent(cache):
+    images.put("k", b"a", b"data")
+    path = entry(cache)
+    os.utime(path, (1e9, 1e9))
+    images.get("k", b"a")
+    assert time.time() - os.stat(path).st_mtime < 60
+
+
+def test_the_limit_is_applied_when_writing(cache, monkeypatch):
+    monkeypatch.setenv("FLAMBEAU_CACHE_LIMIT", "1")
+    monkeypatch.setattr(images, "CHECK_EVERY", 1 << 18)
+    for i in range(24):
+        images.put("k", bytes([i]), bytes(1 << 17))
+    assert sum(item.stat().st_size for item in cache.iterdir()) <= (1 << 20) + (3 << 17)
+
+
+def test_clear(cache):
+    images.put("k", b"a", b"data")
+    images.clear()
+    assert os.listdir(cache) == []
+
+
+def test_several_processes_and_kills_leave_whole_entries(cache):
+    program = (
+        "import os\nfrom flambeau.runtime import images\n"
+        "for n in range(10**9):\n"
+        "    key = bytes([n % 5]); data = key * (50000 + n % 7)\n"
+        "    got = images.get('k', key); assert got is None or got == key * len(got)\n"
+        "    images.put('k', key, data)\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(2)]
+    time.sleep(1.0)
+    for p in processes:
+        assert p.poll() is None, p.stderr.read()
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        p.stderr.close()
+    for i in range(5):
+        data = images.get("k", bytes([i]))
+        assert data is not None and data == bytes([i]) * len(data)
+
+
+# ---------------------------------------------------------------- memory
+
+@pytest.fixture
+def kept_limits():
+    yield
+    memory.set_limit(None)
+    memory._keep = None
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 64, 65, 4096, 4097, 100_000, 1 << 20, 3_000_001, (4 << 20) + 1])
+def test_blocks_are_large_enough_aligned_and_reused(nbytes):
+    free, c = memory.free_list(nbytes)
+    assert c >= max(nbytes, 1) and c <= max(64, nbytes * 1.126 + 64)
+    assert memory.free_list(c) == (free, c), "a class is its own class"
+    a, b = memory.allocate(nbytes), memory.allocate(nbytes)
+    assert a % 64 == b % 64 == 0 and abs(a - b) >= c
+    ctypes.memset(a, 1, c)
+    ctypes.memset(b, 2, c)
+    assert ctypes.string_at(a, c) == b"\1" * c
+    memory.release(a, nbytes)
+    assert memory.free_list(nbytes)[0] is free
+    assert memory.allocate(nbytes) == a
+    memory.release(a, nbytes)
+    memory.release(b, nbytes)
+
+
+def test_large_blocks_lie_on_huge_pages():
+    a = memory.allocate(5 << 20)
+    assert a % (2 << 20) == 0
+    memory.release(a, 5 << 20)
+
+
+def test_unused_memory_goes_back_and_used_memory_stays():
+    memory.release_cached()
+    before = memory.statistics()
+    blocks = [memory.allocate(n) for n in [100] * 3000 + [50_000] * 40 + [2 << 20] * 3]
+    sizes = [100] * 3000 + [50_000] * 40 + [2 << 20] * 3
+    held = memory.statistics()
+    assert held["allocated"] - before["allocated"] == sum(map(memory.size_class, sizes))
+    assert held["reserved"] >= held["allocated"] + held["cached"] and held["peak"] >= held["reserved"]
+    survivor = blocks[1234]
+    ctypes.memset(survivor, 7, 100)
+    for i, (a, n) in enumerate(zip(blocks, sizes, strict=True)):
+        if i != 1234:
+            memory.release(a, n)
+    assert memory.statistics()["cached"] - before["cached"] == sum(map(memory.size_class, sizes)) - 128
+    memory.release_cached()
+    after = memory.statistics()
+    assert after["reserved"] <= before["reserved"] + 65536 and after["cached"] < held["allocated"] / 10
+    assert ctypes.string_at(survivor, 100) == b"\7" * 100
+    again = [memory.allocate(100) for _ in range(1000)]
+    assert len({survivor, *again}) == 1001
+    for a in (survivor, *again):
+        memory.release(a, 100)
+
+
+def test_memory_held_is_bounded(kept_limits):
+    memory.release_cached()
+    used = memory.statistics()["reserved"]
+    memory.set_kept(used + (64 << 20))
+    for k in range(40):                     # every size is a class of its own: nothing can be reused
+        n = (8 << 20) + k * (1 << 20)
+        memory.release(memory.allocate(n), n)
+    assert memory.statistics()["reserved"] <= used + (64 << 20)
+
+
+def test_out_of_memory_names_sizes_and_remedies(kept_limits):
+    with pytest.raises(RuntimeError, match=r"can't allocate memory: you tried to allocate \d+ bytes\.\n.*smaller batches"):
+        memory.allocate(1 << 62)
+    memory.set_limit(memory.statistics()["reserved"] + (1 << 20))
+    with pytest.raises(RuntimeError, match="limit"):
+        memory.allocate(16 << 20)
+    memory.set_limit(None)
+    memory.release(memory.allocate(16 << 20), 16 << 20)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_has_its_own_copy():
+    a = memory.allocate(5 << 20)
+    memory.write(a, dtypes.float32, 1.0)
+    memory.release(memory.allocate(1000), 1000)
+    child = os.fork()
+    if child == 0:
+        memory.write(a, dtypes.float32, 2.0)
+        b, c = memory.allocate(1000), memory.allocate(6 << 20)
+        memory.zero(b, 1000)
+        memory.zero(c, 6 << 20)
+        os._exit(0 if memory.read(a, dtypes.float32) == 2.0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert memory.read(a, dtypes.float32) == 1.0
+    memory.release(a, 5 << 20)
+
+
+@pytest.mark.parametrize("name, value, expected", [
+    ("bool", 3, True), ("bool", 0, False), ("uint8", -1, 255), ("int8", 200, -56), ("int16", 1 << 15, -(1 << 15)),
+    ("int32", -5, -5), ("int64", (1 << 63) - 1, (1 << 63) - 1), ("float16", 1e9, float("inf")), ("float16", 0.1, 0.0999755859375),
+    ("bfloat16", 1.00390625, 1.0), ("bfloat16", 1.01171875, 1.015625), ("bfloat16", -3.4e38, float("-inf")),
+    ("bfloat16", 1e39, float("inf")), ("float32", 0.1, 0.10000000149011612), ("float32", -1e300, float("-inf")),
+    ("float64", 0.1, 0.1), ("int32", 2.9, 2),
+])
+def test_scalars_are_stored_as_their_type(name, value, expected):
+    d = dtypes.DTYPES[name]
+    a = memory.allocate(64)
+    memory.write(a, d, value)
+    got = memory.read(a, d)
+    assert got == expected and type(got) is type(expected)
+    memory.write(a, d, 0)
+    assert memory.read(a, d) == 0
+    if d.is_floating_point:
+        memory.write(a, d, float("nan"))
+        assert memory.read(a, d) != memory.read(a, d)
+    memory.release(a, 64)
+
+
+def test_copy_and_view():
+    a, b = memory.allocate(1000), memory.allocate(1000)
+    memory.view(a, 1000)[:] = bytes(range(250)) * 4
+    memory.copy(b, a, 1000)
+    assert bytes(memory.view(b, 1000)) == bytes(range(250)) * 4
+    memory.zero(b, 10)
+    assert memory.view(b, 12).tolist() == [0] * 10 + [10, 11]
+    memory.release(a, 1000)
+    memory.release(b, 1000)
