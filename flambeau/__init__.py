@@ -25,6 +25,8 @@ _SUBMODULES = frozenset({
     "types", "utils", "visual", "amp", "multiprocessing", "return_types", "serialization", "storage", "hub", "signal", "sparse", "masked", "nested",
     "distributed", "profiler", "library", "futures", "mps", "compiler", "version", "debug", "functional",
 })
+# the stages of the journey: modules, reached by importing them
+_STAGES = frozenset({"core", "ir", "ops", "render", "runtime", "schedule", "stream", "tensor", "cli"})
 # names that live in a module of their own choosing
 _HOMES = {
     "Tensor": "tensor.api", "no_grad": "autograd.modes", "enable_grad": "autograd.modes", "inference_mode": "autograd.modes",
@@ -54,6 +56,8 @@ def _find(name: str) -> Any:
             if error.name != f"{__name__}.{name}":
                 raise
             raise _missing(name) from None
+    if name in _STAGES or name.startswith("__"):
+        raise AttributeError(name)
     if name in _VALUES:
         import math
 

@@ -16,11 +16,22 @@ from flambeau.schedule import Plan, build
 CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
+MARGIN = 4096
+
+
 def empty(nbytes: int) -> np.ndarray:
-    """64-byte aligned memory."""
-    raw = np.zeros(nbytes + 128, np.uint8)
-    start = -raw.ctypes.data % 64
+    """64-byte aligned memory between two margins."""
+    raw = np.zeros(nbytes + 2 * MARGIN + 64, np.uint8)
+    start = MARGIN + -raw.ctypes.data % 64
+    raw[:start] = raw[start + nbytes:] = 0xA5
     return raw[start:start + max(nbytes, 1)]
+
+
+def intact(memory: np.ndarray, nbytes: int) -> bool:
+    """Whether nothing was written into the margins."""
+    raw = memory.base
+    start = memory.ctypes.data - raw.ctypes.data
+    return bool((raw[:start] == 0xA5).all() and (raw[start + max(nbytes, 1):] == 0xA5).all())
 
 
 class Machine:
@@ -92,9 +103,12 @@ def check(program: Program, contents: list[np.ndarray], dtypes: list[dtype], sca
     for side in (ours, theirs):
         for buffer, c in zip(side, contents, strict=False):
             if c is not None:
-                buffer[:] = np.ascontiguousarray(c).reshape(-1).view(np.uint8)
+                buffer[:c.nbytes] = np.ascontiguousarray(c).reshape(-1).view(np.uint8)
     machine = Machine(program, vector_bytes)
     failed = machine.run(ours, scalars, pieces)
+    assert intact(machine.arena, machine.plan.arena), "outside the arena"
+    for slot, (buffer, info) in enumerate(zip(ours, program.buffers, strict=True)):
+        assert intact(buffer, info.nbytes), f"outside the memory of slot {slot}"
     expected = reference.run(program, [b.ctypes.data for b in theirs], scalars)
     assert bool(failed) == bool(expected), (failed, expected)
     if failed:

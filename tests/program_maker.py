@@ -117,13 +117,17 @@ def overlap(a: View, b: View) -> bool:
     return a.slot == b.slot
 
 
-def random_program(seed: int) -> tuple[Maker, list[View]]:
-    """A program of 5 to 40 calls; the views that are still referenced at the end."""
+SMALL = [(3, 5), (1, 7), (4, 1), (5, 18), (1, 1), (17, 33), (6, 4), (2, 40)]
+LARGE = [(70, 600), (3, 20000), (1, 40000), (30000, 2), (256, 256)]      # enough for unrolled loops, chunks and several units
+
+
+def random_program(seed: int, sizes: list[tuple[int, int]] | None = None) -> tuple[Maker, list[View]]:
+    """A program of 3 to 36 calls over matrices of one of the sizes; the views that are still referenced at the end."""
     R = random.Random(seed)
     rng = np.random.default_rng(seed)
     m = Maker()
     views: list[View] = []
-    n, k = R.choice([(3, 5), (1, 7), (4, 1), (5, 18), (1, 1), (17, 33), (6, 4), (2, 40)])
+    n, k = R.choice(sizes or SMALL)
     for shape in ((n, k), (n, k), (k,), (n, 1), (k, n), (), (n, 2, k)):
         views.append(m.external(rng.standard_normal(shape).astype("f")))
     index = m.external(rng.integers(0, k, n), int64)
@@ -175,7 +179,7 @@ def random_program(seed: int) -> tuple[Maker, list[View]]:
                     0 if d in dims else r.strides[[e for e in range(len(s)) if e not in dims].index(d)] for d in range(len(s))))
             views.append(r)
         elif what < 0.89 and len(s) == 2:
-            others = [v for v in views if len(v.shape) == 2 and v.shape[0] == s[1]]
+            others = [v for v in views if len(v.shape) == 2 and v.shape[0] == s[1] and s[0] * s[1] * v.shape[1] < 1 << 22]
             if others:
                 y = m.matmul(a, R.choice(others))
                 views.append(m.map(E.tanh(y.element(y.shape)), y.shape))
@@ -199,4 +203,4 @@ def random_program(seed: int) -> tuple[Maker, list[View]]:
     return m, views
 
 
-__all__ = ["Maker", "View", "bool_", "contiguous", "random_program"]
+__all__ = ["LARGE", "Maker", "View", "bool_", "contiguous", "random_program"]

@@ -29,7 +29,7 @@ ALLOWED = {
     "stream": {"schedule", "render", "runtime", "ops", "ir", "version"},
     "tensor": {"autograd", "stream", "ops", "runtime", "random"},
     "random": {"ir", "tensor"},
-    **dict.fromkeys(("nn", "optim", "utils", "io", "linalg", "fft", "special", "distributions", "distributed"), API),
+    **dict.fromkeys(("nn", "optim", "utils", "io", "serialization", "linalg", "fft", "special", "distributions", "distributed"), API),
 }
 TOOLS = {"cli", "visual", "__main__"}       # look at everything; nobody but a tool imports them
 UNRESTRICTED = {"api", *TOOLS}              # `flambeau/__init__.py` is the front door

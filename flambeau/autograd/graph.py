@@ -176,3 +176,27 @@ class _Stale(Buffer):
 
 STALE = _new(_Stale)
 STALE.slot, STALE.ptr, STALE.wrote = None, 0, 1 << 62
+
+
+class saved_tensors_hooks:
+    """Pass tensors that graph nodes save through ``pack_hook``, and through ``unpack_hook`` when they are used."""
+
+    def __init__(self, pack_hook: Callable[[Any], Any], unpack_hook: Callable[[Any], Any]) -> None:
+        self.hooks = (pack_hook, unpack_hook)
+
+    def __enter__(self) -> None:
+        from ..ops.definition import SAVED_HOOKS
+
+        SAVED_HOOKS.append(self.hooks)
+
+    def __exit__(self, *exc: object) -> None:
+        from ..ops.definition import SAVED_HOOKS
+
+        SAVED_HOOKS.pop()
+
+
+class save_on_cpu(saved_tensors_hooks):
+    """Keep saved tensors on the CPU: where they are."""
+
+    def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
+        super().__init__(lambda x: x, lambda x: x)

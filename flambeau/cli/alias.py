@@ -20,12 +20,8 @@ class AliasFinder:
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The import system's question: who can load ``name``?"""
         root, _, rest = name.partition(".")
-        if root != THEIRS:
+        if root != THEIRS or (rest and not _exists(f"{OURS}.{rest}")):
             return None
-        if rest and not _exists(f"{OURS}.{rest}"):
-            raise ModuleNotFoundError(
-                f"Flambeau has no module {name} yet (`import torch` is Flambeau here: the script was started by `python -m flambeau run`)",
-                name=name)
         # Not declared a package even where it is one: the import system would write `__path__` into modules that have none.
         return ModuleSpec(name, self)       # type: ignore[arg-type]
 

@@ -73,7 +73,7 @@ def _search_from(folder: str) -> None:
 def _prepare_script(script: str) -> tuple[CodeType, ModuleType]:
     path = os.path.join(os.getcwd(), script)        # not normalised: Python shows the path as it was typed
     if os.path.isdir(path) or path.endswith((".zip", ".pyz")):      # a folder or archive with a __main__.py
-        _search_from(script)
+        _search_from(path)
         code, main = _prepare_module("__main__")
         sys.argv[0] = script
         return code, main
@@ -130,18 +130,18 @@ def _is_ours(traceback: TracebackType) -> bool:
 
 def _what_is_missing(error: BaseException) -> str | None:
     """One sentence if ``error`` is a name that PyTorch may have and Flambeau lacks, else None."""
-    if isinstance(error, AttributeError) and error.name:
-        owner = error.obj
-        if isinstance(owner, ModuleType):
-            path = owner.__name__
-        else:
-            kind = owner if isinstance(owner, type) else type(owner)
-            path = f"{alias.OURS}.{kind.__name__}" if kind.__module__.partition(".")[0] == alias.OURS else ""
-        name = error.name
-    elif isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError) and "cannot import name" in str(error):
-        path, name = error.name or "", getattr(error, "name_from", None) or str(error).split("'")[1]
+    if isinstance(error, ModuleNotFoundError):
+        full = error.name or ""
+    elif isinstance(error, ImportError):
+        words = str(error).split("'")       # cannot import name 'x' from 'y' (file)
+        full = f"{error.name}.{words[1]}" if words[0] == "cannot import name " else ""
+    elif isinstance(error, AttributeError):
+        owner = error.obj if isinstance(error.obj, (type, ModuleType)) else type(error.obj)
+        path = owner.__name__ if isinstance(owner, ModuleType) else f"{owner.__module__.partition('.')[0]}.{owner.__name__}"
+        full = f"{path}.{error.name}"
     else:
         return None
-    if path.partition(".")[0] != alias.OURS or "Flambeau" in str(error):
+    root, _, rest = full.partition(".")
+    if root not in (alias.OURS, alias.THEIRS) or not rest or "Flambeau" in str(error):
         return None
-    return f"Flambeau has no {alias.THEIRS}{path[len(alias.OURS):]}.{name} yet (`import torch` is Flambeau here)."
+    return f"Flambeau has no {alias.THEIRS}.{rest} yet (`import torch` is Flambeau here)."

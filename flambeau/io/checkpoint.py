@@ -162,7 +162,9 @@ def save(
     if path is not None:
         folder = os.path.dirname(path)
         if folder and not os.path.isdir(folder):
-            raise RuntimeError(f"Parent directory {folder} does not exist.\nsave: create it first, e.g. os.makedirs({folder!r}, exist_ok=True).")
+            raise RuntimeError(
+                f"Parent directory {folder} does not exist.\nsave: create it first, e.g. os.makedirs({folder!r}, exist_ok=True)."
+            )
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, pickle_protocol)
     pickler.dump(obj)
@@ -429,7 +431,8 @@ class _WeightsUnpickler(pickle._Unpickler):
         super().load_reduce()  # type: ignore[misc]
 
     def load_newobj(self) -> None:
-        self._check_callable(self.stack[-2])  # type: ignore[attr-defined]
+        kind = self.stack[-2]  # type: ignore[attr-defined]
+        self._check_callable(kind if isinstance(kind, type) else None)
         super().load_newobj()  # type: ignore[misc]
 
     def load_build(self) -> None:
@@ -525,7 +528,9 @@ def _load(file: IO[bytes], map_location: MapLocation, weights_only: bool) -> Any
         names = archive.namelist()
         main = next((name for name in names if name.endswith("/data.pkl")), None)
         if main is None:
-            raise RuntimeError("PytorchStreamReader failed locating file data.pkl: file not found\nload: this zip file is not a checkpoint.")
+            raise RuntimeError(
+                "PytorchStreamReader failed locating file data.pkl: file not found\nload: this zip file is not a checkpoint."
+            )
         root = main[: -len("data.pkl")]
         if root + "constants.pkl" in names:
             raise RuntimeError("load: the file holds a TorchScript program, which only PyTorch can run; save its state_dict() there.")

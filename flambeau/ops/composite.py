@@ -71,7 +71,7 @@ class Composite:
         self.fn = fn
         self.name = name or fn.__name__
         camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
-        self.node_name = (node or camel) + "Backward0"
+        self.node_name = node if node is not None and "Backward" in node else (node or camel) + "Backward0"
         parameters = list(inspect.signature(fn).parameters.values())
         self.names = [p.name for p in parameters]
         self.place = {n: i for i, n in enumerate(self.names)}
@@ -143,9 +143,8 @@ class Composite:
 
     def replay(self, trace: Trace, tensors: list[Any], scalars: list[Any], mask: Any, values: Sequence[Any]) -> Any:
         """Record one call of a traced signature."""
-        with LOCK:
-            operands = [t._buffer for t in tensors]
-            fresh = stream.append(trace.forward, operands, scalars)
+        operands = [t._buffer for t in tensors]
+        fresh = stream.append(trace.forward, operands, scalars)
         n: Node | None = None
         if trace.backward is not None:
             hidden = fresh[len(fresh) - trace.hidden:] if trace.hidden else []
@@ -517,8 +516,7 @@ class _Entry:
                 if b.wrote > node.seq:
                     raise definition.stale_error(node, trace.metas[i] if what == "operand" else flows[0])  # type: ignore[arg-type]
                 operands.append(b)
-        with LOCK:
-            fresh = stream.append(trace.backward, operands, node.params[: len(trace.backward.scalars)])
+        fresh = stream.append(trace.backward, operands, node.params[: len(trace.backward.scalars)])
         out = []
         for where in trace.grads:
             if where is None:

@@ -24,7 +24,7 @@ from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import Host, Nest
 from ..stream import record as stream
-from ..stream.record import BUFFERS, KEY, LIMIT, LOCK, SCALARS, STATE, Buffer, Signature, bind, new_buffer, signature, tick
+from ..stream.record import BUFFERS, KEY, LIMIT, SCALARS, STATE, Buffer, Signature, acquire, bind, new_buffer, other_threads, release, signature, tick
 from .formula import RESULT, Operand, Template, build, instantiate
 
 OPS: dict[str, Any] = {}            # name -> the function users call
@@ -48,7 +48,7 @@ class Operation:
         self.fn, self.kind, self.how = fn, kind, how
         self.name: str = how.get("name") or fn.__name__.rstrip("_")
         camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
-        self.node_name: str = (how.get("node") or camel) + "Backward0"
+        self.node: Any = how.get("node") or camel
         self.cache: dict[Any, Signature] = {}
         self.fast: dict[Any, Signature] = {}
         self.rule: Callable[..., Any] | None = None
@@ -70,6 +70,11 @@ class Operation:
 
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
+
+    def node_name(self, kinds: tuple[Any, ...]) -> str:
+        """PyTorch's name of the graph node of a call on operands of these kinds."""
+        name: str = self.node(*kinds) if callable(self.node) else self.node
+        return name if "Backward" in name else name + "Backward0"
 
     # -------------------------------------------------------------- arguments
 
@@ -161,8 +166,11 @@ class Operation:
         if into is not None:
             writes, outs = (len(ins),), ()
             ins.append(into)
-        sig = signature(self.name, ins, outs, _lower_nests, "".join(letters), writes, template.checks,
-                        self.grad_entry(kinds, params, result), (template, result, self.kind == "pointwise"))
+        library = self.how.get("library")
+        run = None if library is None else library(*metas, **dict(zip(self.params, params, strict=True)))
+        sig = signature(self.name, ins, outs, _lower_nests if run is None else _lower_library, "".join(letters), writes, template.checks,
+                        self.grad_entry(kinds, params, result),
+                        (template, result, self.kind == "pointwise") if run is None else (run, result, dict(zip(self.params, params, strict=True))))
         sig.kinds = kinds
         sig.stable = (self.name, *key)
         return sig
@@ -201,7 +209,8 @@ class Operation:
         value = self.fn(**dict(zip(self.operands, exprs, strict=True)), **extra)
         d = result if value.dtype is compute else (result if rule == "bool" or callable(rule) else value.dtype)
         store = Access(RESULT, 0, contiguous_strides(shape), d)
-        return Template([Nest("map", tuple(shape), len(shape), value.cast(d), store)], tuple(shape), d, False)
+        checks = any(e.op == "checked" for e in ir.walk(value))
+        return Template([Nest("map", tuple(shape), len(shape), value.cast(d), store)], tuple(shape), d, checks)
 
     def _compute(self, kinds: tuple[Any, ...], params: tuple[Any, ...], runtime: Callable[[dtype], Expr]) -> Template:
         handles: dict[str, Any] = {}
@@ -393,7 +402,7 @@ class GradEntry:
 
     def __init__(self, op: Operation, kinds: tuple[Any, ...], result: Meta) -> None:
         self.op, self.kinds, self.result = op, kinds, result
-        self.name = op.node_name
+        self.name = op.node_name(kinds)
         # operand index -> number among the tensor operands
         self.positions = {}
         for i, k in enumerate(kinds):
@@ -418,7 +427,9 @@ class GradEntry:
             elif what == "operand":
                 k = self.kinds[i]
                 if k.__class__ is Meta:
-                    args.append(unpack(node, k, saved[at], saved[at + 1]))
+                    buffer = saved[at]
+                    # an operand that only another operand's gradient reads may have been overwritten
+                    args.append(_Overwritten(node, k) if buffer.wrote > node.seq else unpack(node, k, buffer, saved[at + 1]))
                     at += 2
                 else:
                     args.append(None if k is None else numbers[_number_index(self.kinds, i)])
@@ -473,6 +484,18 @@ def unpack(node: Node, m: Meta, buffer: Buffer, source: Any, is_result: bool = F
     t._meta, t._buffer, t._base = m, buffer, None
     t._node = source if MODE.grad else None
     return t
+
+
+class _Overwritten:
+    """Stands for a saved operand that was overwritten: an error when the gradient rule uses it."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, node: Node, m: Meta) -> None:
+        self._error = stale_error(node, m)
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
 
 
 class _Packed:
@@ -544,6 +567,39 @@ def _lower_nests(sig: Signature, slots: Sequence[int], results: Sequence[int], s
     return steps
 
 
+def _lower_library(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    """A formula's result by a library routine: 16-bit floats are widened for it and rounded after it."""
+    run, result, params = sig.params
+    steps: list[Any] = []
+
+    def convert(source: int, m: Meta, destination: int, to: Meta) -> None:
+        load = ir.make("load", m.dtype, (), Access(source, m.offset, m.strides, m.dtype))
+        steps.append(Nest("map", tuple(m.shape), m.ndim, load.cast(to.dtype), Access(destination, to.offset, to.strides, to.dtype), origin=origin))
+
+    def wide(m: Meta) -> Meta:
+        return meta(m.shape, None, 0, compute_dtype(m.dtype), m.device)
+
+    inputs = []
+    for s, m in zip(slots, sig.ins[:-1] if sig.writes else sig.ins, strict=False):
+        if compute_dtype(m.dtype) is not m.dtype:
+            widened = wide(m)
+            t = new_slot(widened)
+            convert(s, m, t, widened)
+            s, m = t, widened
+        inputs.append((Access(s, m.offset, m.strides, m.dtype), tuple(m.shape)))
+    made = wide(result)
+    direct = not sig.writes and made.dtype is result.dtype
+    slot = results[0] if direct else new_slot(made)
+    output = (Access(slot, 0, made.strides, made.dtype), tuple(made.shape))
+    steps.append(Host(run, tuple(inputs), (output,), (), run.__name__, params, origin))
+    if not direct:
+        if sig.writes:
+            convert(slot, made, slots[-1], sig.ins[-1])
+        else:
+            convert(slot, made, results[0], result)
+    return steps
+
+
 def _lower_host(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
     op, params = sig.params
     ins = tuple((Access(s, m.offset, m.strides, m.dtype), tuple(m.shape)) for s, m in zip(slots, sig.ins, strict=True))
@@ -569,8 +625,8 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if out is not None:
         return record_out(op, kinds, params, tensors, numbers, out)
     sig = op.signature(kinds, params)
-    if op.kind == "pointwise" and params == op.default_params and sig.outs[0].device is not META and len(kinds) == len(op.operands) <= 2:
-        if not (op.runtime and op.params):
+    if op.kind != "host" and params == op.default_params and sig.outs[0].device is not META and not sig.checks and len(kinds) == len(op.operands) <= 2:
+        if not any(n in op.runtime and isinstance(v, NUMBERS) for n, v in zip(op.params, params, strict=True)):
             op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
     scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)] if op.kind != "host" else []
     result = record_fresh(sig, tensors, check_scalars(op, sig, scalars))
@@ -611,9 +667,8 @@ def record_fresh(sig: Signature, tensors: Sequence[Any], scalars: Sequence[Any])
     if sig.outs[0].device is META:
         made = [make_tensor(m, new_buffer()) for m in sig.outs]
     else:
-        with LOCK:
-            buffers = stream.append(sig, [t._buffer for t in tensors], scalars)
-            made = [make_tensor(m, b) for m, b in zip(sig.outs, buffers, strict=True)]
+        buffers = stream.append(sig, [t._buffer for t in tensors], scalars)
+        made = [make_tensor(m, b) for m, b in zip(sig.outs, buffers, strict=True)]
     return made if len(made) > 1 else made[0]
 
 
@@ -623,8 +678,7 @@ def record_into(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], 
     if into._meta.device is META:
         return sig
     scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)]
-    with LOCK:
-        stream.append(sig, [*[t._buffer for t in tensors], into._buffer], check_scalars(op, sig, scalars))
+    stream.append(sig, [*[t._buffer for t in tensors], into._buffer], check_scalars(op, sig, scalars))
     return sig
 
 
@@ -770,7 +824,10 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
             sig = fast[input._meta]
         except (KeyError, AttributeError):
             return general(op, (input,), {})
-        with LOCK:
+        shared = other_threads()
+        if shared:
+            acquire()
+        try:
             b = input._buffer
             s = b.slot
             if s is None:
@@ -779,14 +836,18 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
             c.slot = len(BUFFERS)
             c.ptr = c.wrote = 0
             BUFFERS.append(c)
-            KEY.append(sig)
-            KEY.append(s)
+            KEY.extend((sig, s))
             t = _new(Tensor)
-            t._meta, t._buffer, t._node, t._base = sig.outs[0], c, None, None
+            t._meta = sig.out
+            t._buffer = c
+            t._node = t._base = None
             if sig.large:
                 count_bytes(sig.large)
             if len(KEY) >= LIMIT[0]:
                 stream.after_record()
+        finally:
+            if shared:
+                release()
         if input._node is not None and sig.grad is not None and MODE.grad:
             t._node = attach(t, sig.grad, (input,), c, op.default_params, ())
         return t
@@ -798,47 +859,50 @@ def _binary_call(op: Operation) -> Callable[..., Any]:
     fast = op.fast
 
     def call(input: Any, other: Any = _MISSING, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or args or other is _MISSING:
+        if args or kwargs:
             return general(op, (input, *args) if other is _MISSING else (input, other, *args), kwargs)
-        number = False
-        m = getattr(other, "_meta", None)
-        if m is None:
-            m = other.__class__
-            number = True
+        m = other.__class__
+        number = m is float or m is int
         try:
+            if not number:
+                m = other._meta
             sig = fast[input._meta, m]
         except (KeyError, AttributeError):
-            return general(op, (input, other), {})
-        if number and sig.scalars == "q":
-            return general(op, (input, other), {})       # the range must be checked
-        with LOCK:
+            return general(op, (input,) if other is _MISSING else (input, other), {})
+        shared = other_threads()
+        if shared:
+            acquire()
+        try:
             b = input._buffer
             s = b.slot
             if s is None:
                 s = bind(b)
-            KEY_append = KEY.append
             if number:
-                KEY_append(sig)
-                KEY_append(s)
+                if sig.scalars == "q" and not -0x8000000000000000 <= other <= 0x7FFFFFFFFFFFFFFF:
+                    return general(op, (input, other), {})
+                KEY.extend((sig, s))
                 SCALARS.append(other)
             else:
                 b = other._buffer
                 r = b.slot
                 if r is None:
                     r = bind(b)
-                KEY_append(sig)
-                KEY_append(s)
-                KEY_append(r)
+                KEY.extend((sig, s, r))
             c = _new(Buffer)
             c.slot = len(BUFFERS)
             c.ptr = c.wrote = 0
             BUFFERS.append(c)
             t = _new(Tensor)
-            t._meta, t._buffer, t._node, t._base = sig.outs[0], c, None, None
+            t._meta = sig.out
+            t._buffer = c
+            t._node = t._base = None
             if sig.large:
                 count_bytes(sig.large)
             if len(KEY) >= LIMIT[0]:
                 stream.after_record()
+        finally:
+            if shared:
+                release()
         if sig.grad is not None:
             if number:
                 if input._node is not None and MODE.grad:
@@ -864,9 +928,9 @@ def count_bytes(n: int) -> None:
 
 def _publish(op: Operation) -> Callable[..., Any]:
     """The function users call, registered under the operation's name."""
-    if op.kind == "pointwise" and len(op.operands) == 1 and not op.runtime:
+    if op.kind in ("pointwise", "compute") and len(op.operands) == 1:
         call = _unary_call(op)
-    elif op.kind == "pointwise" and len(op.operands) == 2 and not (op.runtime - {"alpha"}):
+    elif op.kind in ("pointwise", "compute") and len(op.operands) == 2:
         call = _binary_call(op)
     else:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -893,7 +957,11 @@ def pointwise(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
 
 
 def compute(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
-    """Define an operation by a formula over index variables (see ``ops/formula.py``)."""
+    """Define an operation by a formula over index variables (see ``ops/formula.py``).
+
+    ``library``: a function ``(metadata..., **params)`` that gives a routine ``fn(arrays in, arrays out, scalars, **params)`` to
+    use instead of the formula's loops where they would be slow, or None.
+    """
     return _publish(Operation(fn, "compute", **how)) if fn is not None else lambda f: _publish(Operation(f, "compute", **how))
 
 

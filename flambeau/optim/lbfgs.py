@@ -145,16 +145,7 @@ class LBFGS(Optimizer):
 
             before, tried = loss, 0
             if search is not None:
-                origin = [param.clone() for param in self._params]
-
-                def along(t: float) -> _Point:
-                    self._move(t, direction)
-                    loss, grad = evaluate()
-                    for param, value in zip(self._params, origin):
-                        param.copy_(value)
-                    return _Point(t, float(loss), grad, float(grad.dot(direction)))
-
-                t = t if isinstance(t, float) else float(t)
+                along = self._along(direction, evaluate)
                 found, tried = strong_wolfe(along, _Point(0.0, loss, grad, slope), t, float(direction.abs().max()))
                 t, loss, grad = found.t, found.loss, found.grad
                 self._move(t, direction)
@@ -174,6 +165,19 @@ class LBFGS(Optimizer):
             ):
                 break
         return first
+
+    def _along(self, direction: torch.Tensor, evaluate: Callable[[], tuple[Any, torch.Tensor]]) -> Callable[[float], _Point]:
+        """The function along ``direction`` from where the parameters are now; they are put back after each evaluation."""
+        origin = [param.clone() for param in self._params]
+
+        def along(t: float) -> _Point:
+            self._move(t, direction)
+            loss, grad = evaluate()
+            for param, value in zip(self._params, origin):
+                param.copy_(value)
+            return _Point(t, float(loss), grad, float(grad.dot(direction)))
+
+        return along
 
     @staticmethod
     def _direction(state: dict[str, Any], grad: torch.Tensor, history_size: int) -> torch.Tensor:

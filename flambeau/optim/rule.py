@@ -236,11 +236,11 @@ class RuleOptimizer(Optimizer):
 def check_positive(**values: Any) -> None:
     """Raise ``ValueError`` unless all ``values`` are at least 0."""
     for name, value in values.items():
-        _check(value, name)
+        _check(value, f"{name} value")
 
 
 def _check(value: Any, name: str) -> None:
-    if not 0.0 <= value:
+    if not value >= 0.0:
         raise ValueError(f"Invalid {name}: {value}")
 
 

@@ -478,7 +478,7 @@ class _Function:
         pointer, lanes = self.address(depth, stage.place, target)
         allowed = None if guard is None else guard
         if stage.combine:
-            old = self.read(depth, place.dtype, pointer, lanes, allowed, "0" if not place.dtype.is_floating_point else "0.0")
+            old = self.read(depth, place.dtype, pointer, lanes, allowed, literal(0, place.dtype, memory=True))
             d = value.dtype
             wide = lanes != "uniform"
             if place.dtype is not d:

@@ -326,6 +326,7 @@ def join(g: Group, item: Item) -> Item | None:
             note(trial, new)
         if safe(trial, candidate, len(sizes)):
             g.sizes, g.split, g.items, g.reads, g.writes, g.accesses = sizes, split, trial.items, trial.reads, trial.writes, trial.accesses
+            g.ragged = g.ragged or candidate.ragged
             g.items.append(candidate)
             note(g, candidate)
             return candidate
@@ -376,7 +377,8 @@ def _arrangements(g: Group, item: Item) -> Iterable[Arrangement]:
             yield item.kept, None, sizes, item, False
     if is_map and g.split is not None and item.sizes == sizes[:g.split]:
         yield g.split, None, sizes, replace(item, row=True), False
-    if g.split is None and len(item.sizes) > n and item.sizes[:n] == sizes and (is_map or item.kept == n):
+    if g.split is None and len(item.sizes) > n and item.sizes[:n] == sizes and (is_map or item.kept == n) \
+            and (n > 0 or elements(item.sizes) <= CHUNK):      # one row is one unit of work: not for large arrays
         yield n, None, item.sizes, item, True
     # a reduction whose kept axes are not the group's leading ones
     if not is_map and g.split is None and n > 1 and elements(sizes) <= CACHED and sorted(item.sizes) == sorted(sizes):

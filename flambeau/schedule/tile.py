@@ -291,7 +291,9 @@ class _Assembly:
         total = elements(self.sizes)
         large = total >= LARGE and not sequential
         reductions = any(s[0] == "loop" and s[1] for s in self.stages)
-        divisible = bool(self.sizes) and kind != "scatter" and (self.split > 0 or (not reductions and not sequential))
+        # one row cannot be shared out when it has results of its own
+        alone = reductions or sequential or any(s[0] == "store" for s in self.stages)
+        divisible = bool(self.sizes) and kind != "scatter" and (self.split > 0 or not alone)
         sizes = tuple(self.word(n) for n in self.sizes)
         unit, units = -1, 1
         if divisible:

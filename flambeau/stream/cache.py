@@ -7,17 +7,21 @@ not make a new plan; behind that on disk.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import marshal
+import os
 import struct
 from collections.abc import Callable, Sequence
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core import config
 from ..core.dtype import float64, int64
 from ..core.shape import Meta, span
 from ..ir.loops import BufferInfo, Host, Program
-from ..runtime import memory
+from ..runtime import images, memory
+from ..schedule.plan import Plan
+from ..version import __version__
 from . import record
 from .record import Buffer, Owned, Signature
 
@@ -130,7 +134,7 @@ def buffer_bytes(calls: list[Call], count: int) -> list[int]:
 class LaunchPlan:
     """A plan ready to run: ``outs`` get memory, the table of addresses is packed, native segments and host steps follow."""
 
-    __slots__ = ("arena", "calls", "checks", "hold", "keep", "mask", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "segments", "stable", "words")
+    __slots__ = ("arena", "calls", "checks", "hold", "keep", "mask", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "segments")
 
     def __init__(self) -> None:
         self.checks: Any = ()
@@ -201,22 +205,104 @@ def _run_reference(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) 
 
 
 def _build_native(plan: LaunchPlan, key: tuple[Any, ...], external: list[bool], live: list[bool]) -> None:
-    from .. import schedule
-    from ..render import llvm
     from ..runtime import cpu
 
+    name = _disk_key(plan.calls, external, live)
+    if name is not None:
+        data = images.get("p", name)
+        if data is not None and not OBSERVED:
+            stored, hosts, checks, kinds = marshal.loads(data)
+            plan.program = None
+            _link(plan, Plan.from_data(stored), cpu, [_restored_host(h) for h in hosts], checks, kinds)
+            STATS["disk_plans"] += 1
+            return
+    from ..render import llvm
+    from ..schedule import build as plan_of
+
     program = program_of(plan.calls, plan.nbytes, external, live)
-    made = schedule.build(program)
-    plan.program, plan.plan = program, made
-    texts = [llvm.render(k) for k in made.kernels]
-    _link(plan, made, texts, cpu, [s for s in program.steps])
+    made = plan_of(program)
+    made.code = tuple(llvm.render(k) for k in made.kernels)
+    plan.program = program
+    kinds = "".join("d" if d is float64 else "q" for d in program.scalars)
+    used = {s[1] for s in made.steps if s[0] == "host"}
+    hosts = [step if i in used else None for i, step in enumerate(program.steps)]
+    _link(plan, made, cpu, hosts, made.checks, kinds)
+    if name is not None:
+        try:
+            images.put("p", name, marshal.dumps((made.to_data(), [_stored_host(h) for h in hosts], made.checks, kinds)))
+        except ValueError:
+            pass        # a parameter that cannot be written down: the plan is made again next time
 
 
-def _link(plan: LaunchPlan, made: Any, texts: list[str], cpu: Any, steps: list[Any]) -> None:
+OBSERVED: list[Any] = []        # not empty: somebody wants to see programs, so plans are made anew
+
+
+class _HostName(NamedTuple):
+    """A host step as it is kept on disk."""
+
+    module: str
+    function: str
+    scalars: tuple[int, ...]
+    attr: Any
+    inputs: int
+
+
+def _stored_host(h: Any) -> Any:
+    if h is None:
+        return None
+    run = h.run
+    if "<" in run.__qualname__:
+        raise ValueError("a local function has no name to be found by")
+    return tuple(_HostName(run.__module__, run.__qualname__, tuple(h.scalars), h.attr, len(h.inputs)))
+
+
+def _restored_host(data: Any) -> Any:
+    if data is None:
+        return None
+    h = _HostName(*data)
+    run: Any = importlib.import_module(h.module)
+    for part in h.function.split("."):
+        run = getattr(run, part)
+    operation = getattr(run, "operation", None)
+    return Host(operation.how["run"] if operation is not None else run, (None,) * h.inputs, (), h.scalars, "", h.attr)  # type: ignore[arg-type]
+
+
+def _disk_key(calls: list[Call], external: Sequence[bool], live: Sequence[bool]) -> bytes | None:
+    """The name of a plan on disk: the structure of the stream by value; None when a call has no description."""
+    words: list[Any] = []
+    for c in calls:
+        if c.sig.stable is None:
+            return None
+        words.append((c.sig.stable, c.ins, c.outs))
+    return images.digest(repr((_stamp(), words, list(external), list(live))).encode())
+
+
+def _stamp() -> Any:
+    """What tells two versions of the planner apart: the package's version, and in a checkout the age of its sources."""
+    global _source
+    if _source is None:
+        package = os.path.dirname(os.path.dirname(__file__))
+        _source = (__version__,)
+        if os.path.exists(os.path.join(os.path.dirname(package), "pyproject.toml")):
+            ages = []
+            for folder, _, files in os.walk(package):
+                for f in files:
+                    if f.endswith(".py"):
+                        found = os.stat(os.path.join(folder, f))
+                        ages.append((f, found.st_mtime_ns, found.st_size))
+            _source = (__version__, tuple(sorted(ages)))
+    return _source
+
+
+_source: Any = None
+
+
+def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any, kinds: str) -> None:
     """Load the kernels and lay out the launch list."""
-    addresses = cpu.load(texts)
+    addresses = cpu.load(made.code)
+    plan.plan = made
     plan.arena = made.arena
-    plan.checks = made.checks
+    plan.checks = checks
     releasing, holding = cpu.walker()
     segments: list[Any] = []
     words: list[int] = []
@@ -232,20 +318,19 @@ def _link(plan: LaunchPlan, made: Any, texts: list[str], cpu: Any, steps: list[A
             segments.append((walk, ctypes.addressof(block), len(words) // 3))
             words, work = [], 0
 
-    for step in made.steps:
+    for i, step in enumerate(made.steps):
         if step[0] == "kernel":
             _, k, args, units = step
             block = (ctypes.c_int64 * max(1, len(args)))(*args)
             plan.hold.append(block)
             words.extend((addresses[k], ctypes.addressof(block), units))
-            work += made.work(step) if hasattr(made, "work") else 1 << 30
+            work += made.points[i]
         else:
             close()
-            segments.append(_host_segment(step, steps))
+            segments.append(_host_segment(step, hosts))
     close()
     plan.segments = segments
     n = len(made.table)
-    kinds = "".join("d" if d is float64 else "q" for d in plan.program.scalars) if plan.program is not None else plan.stable
     plan.pack = struct.Struct(f"=qq{n}q{kinds}").pack
     plan.pick = itemgetter(*made.table) if n > 1 else (lambda b: (b[made.table[0]],)) if n else (lambda b: ())
     if made.arena:
@@ -295,10 +380,10 @@ def failures(plan: LaunchPlan) -> list[Any]:
     return [(message, index, size, origin)]
 
 
-def _host_segment(step: Any, steps: list[Any]) -> Callable[[Any, list[Any]], None]:
+def _host_segment(step: Any, hosts: list[Any]) -> Callable[[Any, list[Any]], None]:
     """A library routine with its operands located: NumPy views are made at each run."""
     _, number, operands = step
-    host = steps[number]
+    host = hosts[number]
     n = len(host.inputs)
     ins, outs = operands[:n], operands[n:]
     chosen = host.scalars
@@ -322,4 +407,4 @@ def array_at(address: int, offset: int, shape: Sequence[int], strides: Sequence[
     return reference.array_at(address, Access(0, offset, tuple(strides), DTYPES[dtype_name]), tuple(shape))
 
 
-__all__ = ["STATS", "LaunchPlan", "build", "marshal", "record"]
+__all__ = ["STATS", "LaunchPlan", "build", "record"]

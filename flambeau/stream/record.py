@@ -2,11 +2,13 @@
 
 A call is a :class:`Signature` (interned: operation, parameters, metadata) followed by the slot numbers of its operands; its
 results take the next slot numbers.  Together they are the structural key under which ``flush`` finds a plan.  Python
-numbers travel in ``SCALARS`` and are not part of the key.  Everything here is guarded by ``LOCK``.
+numbers travel in ``SCALARS`` and are not part of the key.  Everything here is guarded by ``LOCK`` as soon as
+a second thread runs.
 """
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import sys
 import threading
@@ -22,6 +24,10 @@ BUFFERS: list[Buffer] = []      # slot -> buffer
 SCALARS: list[Any] = []         # run-time scalars in program order
 ORIGINS: list[tuple[int, Any]] = []   # (position in KEY, user frame) of the calls that may fail while they execute
 LOCK = threading.RLock()
+acquire, release = LOCK.acquire, LOCK.release
+# Taking the lock costs a fifth of a recorded call, so it is taken only when other threads run: none can start while this
+# one, the only one, is recording.
+other_threads = _thread._count
 LIMIT = [0 if config.eager else config.instruction_limit]    # length of KEY from which a call looks whether to flush
 tick = itertools.count(1).__next__    # one clock for graph nodes and in-place writes
 _new = object.__new__
@@ -65,11 +71,12 @@ class Owned(Buffer):
 class Signature:
     """A call without its buffers; identity is equality."""
 
-    __slots__ = ("__weakref__", "checks", "grad", "ins", "kinds", "large", "lower", "name", "outs", "params", "scalars", "stable", "writes")
+    __slots__ = ("__weakref__", "checks", "grad", "ins", "kinds", "large", "lower", "name", "out", "outs", "params", "scalars", "stable", "writes")
 
     name: str
     ins: tuple[Any, ...]                # metadata of the operands that take a slot
     outs: tuple[Meta, ...]              # metadata of the fresh results
+    out: Meta | None                    # the first of them
     scalars: str                        # one letter per run-time scalar: d (double) or q (int64)
     writes: tuple[int, ...]             # operands that are written
     lower: Callable[..., list[Any]]     # (signature, slots in, slots out, first scalar, new slot) -> program steps
@@ -90,6 +97,7 @@ def signature(name: str, ins: Sequence[Any], outs: Sequence[Meta], lower: Callab
     s = _new(Signature)
     s.name, s.ins, s.outs, s.lower, s.scalars, s.writes, s.checks, s.grad = name, tuple(ins), tuple(outs), lower, scalars, writes, checks, grad
     s.params = params
+    s.out = s.outs[0] if s.outs else None
     s.kinds = None
     s.stable = stable
     total = sum(m.numel * m.dtype.itemsize for m in outs)
@@ -139,40 +147,46 @@ def failed(error: BaseException) -> BaseException:
 
 
 def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:
-    """Record one call of any arity; returns the fresh buffers.  The caller holds ``LOCK``."""
-    slots = []
-    for b in operands:
-        s = b.slot
-        slots.append(bind(b) if s is None else s)
-    if sig.checks:
-        ORIGINS.append((len(KEY), user_frame()))
-    KEY.append(sig)
-    KEY.extend(slots)
-    if scalars:
-        SCALARS.extend(scalars)
-    fresh = []
-    n = len(BUFFERS)
-    for _ in sig.outs:
-        b = _new(Buffer)
-        b.slot = n
-        b.ptr = 0
-        b.wrote = 0
-        BUFFERS.append(b)
-        fresh.append(b)
-        n += 1
-    if sig.writes:
-        t = tick()
-        for i in sig.writes:
-            b = operands[i]
-            b.wrote = t
-            b.versions += 1
-    if sig.large:
-        STATE.bytes += sig.large
-        if STATE.bytes > config.pending_bytes:
-            LIMIT[0] = 0
-    if len(KEY) >= LIMIT[0]:
-        after_record()
-    return fresh
+    """Record one call of any arity; returns the fresh buffers."""
+    shared = other_threads()
+    if shared:
+        acquire()
+    try:
+        slots = []
+        for b in operands:
+            s = b.slot
+            slots.append(bind(b) if s is None else s)
+        if sig.checks:
+            ORIGINS.append((len(KEY), user_frame()))
+        KEY.append(sig)
+        KEY.extend(slots)
+        if scalars:
+            SCALARS.extend(scalars)
+        fresh = []
+        n = len(BUFFERS)
+        for _ in sig.outs:
+            b = _new(Buffer)
+            b.slot = n
+            b.ptr = b.wrote = 0
+            BUFFERS.append(b)
+            fresh.append(b)
+            n += 1
+        if sig.writes:
+            t = tick()
+            for i in sig.writes:
+                b = operands[i]
+                b.wrote = t
+                b.versions += 1
+        if sig.large:
+            STATE.bytes += sig.large
+            if STATE.bytes > config.pending_bytes:
+                LIMIT[0] = 0
+        if len(KEY) >= LIMIT[0]:
+            after_record()
+        return fresh
+    finally:
+        if shared:
+            release()
 
 
 _PACKAGE = __name__.partition(".")[0]

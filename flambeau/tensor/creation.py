@@ -28,7 +28,7 @@ from ..ops.composite import public
 from ..ops.definition import make_tensor
 from ..runtime import memory
 from ..stream import record as stream
-from ..stream.record import LOCK, Buffer, Owned, Signature, new_buffer, signature
+from ..stream.record import Buffer, Owned, Signature, new_buffer, signature
 
 _default_device: device = CPU
 
@@ -118,8 +118,7 @@ def record_fill(m: Meta, key: Any, make: Callable[[], Expr], scalars: Sequence[A
     if m.device is META:
         return make_tensor(m, new_buffer())
     sig = _fill(key, m, make, letters)
-    with LOCK:
-        b, = stream.append(sig, (), scalars)
+    b, = stream.append(sig, (), scalars)
     return make_tensor(m, b)
 
 

@@ -22,7 +22,7 @@ from ..ops.composite import public
 from ..ops.definition import OPS, Tensor, make_tensor
 from ..ops.formula import instantiate
 from ..stream import record as stream
-from ..stream.record import LOCK, Signature, new_buffer, signature
+from ..stream.record import Signature, new_buffer, signature
 from . import creation
 
 FEW = 64            # up to so many values plain Python is quicker than a kernel
@@ -59,8 +59,7 @@ def _record(key: str, raw: Any, sizes: tuple[int, ...], loads: Callable[[dtype],
         nest = Nest("map", sizes, len(sizes), value.cast(d), Access(-1, 0, strides, d))
         letter = "d" if c.is_floating_point else "q"
         sig = _signatures[k] = signature(key, (raw._meta,), (out,), _lower, letter * len(numbers), params=nest, stable=("sample", *k))
-    with LOCK:
-        b, = stream.append(sig, (raw._buffer,), numbers)
+    b, = stream.append(sig, (raw._buffer,), numbers)
     return make_tensor(out, b)
 
 

@@ -23,6 +23,7 @@ from ..ops.definition import OPS, make_tensor
 from ..stream.flush import flush
 from ..stream.record import LOCK, Buffer, failed, new_buffer
 from . import creation
+from .indexing import getitem, setitem
 
 _new = object.__new__
 _READ = {d: (getattr(ctypes, d.ctype_name or "c_uint16"), d.itemsize) for d in dtypes.DTYPES.values() if d not in (float16, bfloat16)}
@@ -831,15 +832,8 @@ class Tensor:
         values = [callable(a, b) for a, b in zip(self._flat(), tensor.expand(self.shape)._flat(), strict=True)]
         return write(self, creation.tensor(values, dtype=self.dtype).reshape(self.shape))
 
-    def __getitem__(self, index: Any) -> Tensor:
-        from .indexing import getitem
-
-        return getitem(self, index)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        from .indexing import setitem
-
-        setitem(self, index, value)
+    __getitem__ = getitem
+    __setitem__ = setitem
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return self.numpy().__dlpack__()
@@ -922,11 +916,11 @@ _DUNDERS = {
     "__rshift__": "bitwise_right_shift", "__lt__": "lt", "__le__": "le", "__gt__": "gt", "__ge__": "ge", "__eq__": "eq", "__ne__": "ne",
 }
 _REFLECTED = {
-    "__rsub__": "sub", "__rtruediv__": "div", "__rfloordiv__": "floor_divide", "__rmod__": "remainder", "__rpow__": "pow", "__rmatmul__": "matmul",
+    "__rsub__": "rsub", "__rtruediv__": "_rdiv", "__rfloordiv__": "floor_divide", "__rmod__": "remainder", "__rpow__": "pow", "__rmatmul__": "matmul",
     "__rlshift__": "bitwise_left_shift", "__rrshift__": "bitwise_right_shift", "__radd__": "add", "__rmul__": "mul", "__rand__": "bitwise_and",
     "__ror__": "bitwise_or", "__rxor__": "bitwise_xor",
 }
-_COMMUTE = {"__radd__", "__rmul__", "__rand__", "__ror__", "__rxor__"}
+_AS_GIVEN = {"__radd__", "__rmul__", "__rand__", "__ror__", "__rxor__", "__rsub__", "__rtruediv__"}      # f(self, other), not f(other, self)
 _CASTS = {"float": float32, "double": float64, "half": float16, "bfloat16": bfloat16, "long": int64, "int": int32, "short": int16, "char": int8,
           "byte": uint8, "bool": bool_}
 _OPERANDS = (Tensor, bool, int, float)
@@ -937,7 +931,7 @@ def _operator(f: Any, name: str, reverse: bool = False) -> Any:
         def dunder(self: Tensor, other: Any) -> Any:
             if not isinstance(other, _OPERANDS):
                 return NotImplemented
-            return f(as_operand(other, self), self)
+            return f(other, self)
     else:
         def dunder(self: Tensor, other: Any) -> Any:
             try:
@@ -949,17 +943,6 @@ def _operator(f: Any, name: str, reverse: bool = False) -> Any:
 
     dunder.__name__ = dunder.__qualname__ = name
     return dunder
-
-
-def as_operand(number: Any, like: Tensor) -> Tensor:
-    """A Python number as a 0-d tensor that takes part in promotion as the number would."""
-    if isinstance(number, Tensor):
-        return number
-    d = dtypes.scalar_dtype(number)
-    m = like._meta
-    if d.category <= m.dtype.category:
-        d = m.dtype
-    return creation.filled(meta((), None, 0, d, m.device), number)
 
 
 _ALIASES: dict[str, tuple[str, ...]] = {}
@@ -975,7 +958,7 @@ def install() -> None:
         if op is not None and op.kind != "view" and first not in ("input", "self"):
             continue
         if name not in Tensor.__dict__:
-            setattr(Tensor, name, f)
+            setattr(Tensor, name, getattr(f, "as_method", f))
         if op is not None and op.kind in ("pointwise", "compute", "host") and op.how.get("inplace", op.kind == "pointwise"):
             _install_inplace(name, op)
     for name, d in _CASTS.items():
@@ -986,7 +969,7 @@ def install() -> None:
     for dunder, name in _REFLECTED.items():
         if name in OPS:
             f = OPS[name]
-            if dunder in _COMMUTE:
+            if dunder in _AS_GIVEN:
                 setattr(Tensor, dunder, _operator(f, dunder))
             else:
                 setattr(Tensor, dunder, _operator(f, dunder, True))

@@ -62,8 +62,8 @@ def default_collate(batch: Any) -> Any:
         if any(len(sample) != len(first) for sample in batch):
             raise RuntimeError(
                 "each element in list of batch should be of equal size\n"
-                f"DataLoader: the samples are lists of lengths {_sizes([len(sample) for sample in batch])}. Pad them in the dataset, or pass "
-                "collate_fn= to keep them apart (collate_fn=list) or to pad them."
+                f"DataLoader: the samples are lists of lengths {_sizes([len(sample) for sample in batch])}. Pad them in the dataset, or "
+                "pass collate_fn= to keep them apart (collate_fn=list) or to pad them."
             )
         columns = [default_collate(column) for column in zip(*batch)]
         return columns if isinstance(first, tuple) else _rebuild_sequence(first, columns)

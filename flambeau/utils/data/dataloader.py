@@ -19,7 +19,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 def get_worker_info() -> None:
     """What a worker process knows about itself: always None, samples are loaded in the program's own process."""
-    return None
+    return
 
 
 class _InfiniteConstantSampler(Sampler[None]):
@@ -42,7 +42,7 @@ class DataLoader(Generic[T_co]):
         A new random order every epoch, PyTorch's own for the same ``manual_seed``.
     sampler, batch_sampler
         Where the indices, or lists of indices, come from instead.
-    num_workers, pin_memory, timeout, worker_init_fn, multiprocessing_context, prefetch_factor, persistent_workers, pin_memory_device, in_order
+    num_workers, prefetch_factor, persistent_workers, worker_init_fn, timeout, multiprocessing_context, in_order, pin_memory
         Accepted for compatibility; samples are loaded in this process.
     collate_fn
         From a list of samples to a batch.

@@ -20,9 +20,9 @@ def draw_seed(generator: torch.Generator | None = None) -> int:
 def check_num_samples(num_samples: Any, empty: bool = False) -> None:
     """Raise ``ValueError`` unless ``num_samples`` is a positive integer."""
     if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples <= 0:
+        advice = "\nThe dataset is empty (length 0). Check its path, file pattern or filter: len(dataset) should be above 0."
         raise ValueError(
-            f"num_samples should be a positive integer value, but got num_samples={num_samples}"
-            + ("\nThe dataset is empty (length 0). Check its path, file pattern or filter: len(dataset) should be above 0." if empty else "")
+            f"num_samples should be a positive integer value, but got num_samples={num_samples}{advice if empty else ''}"
         )
 
 

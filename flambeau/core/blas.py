@@ -1,0 +1,46 @@
+"""How many threads NumPy's matrix products may use.
+
+NumPy brings an OpenBLAS whose idle threads spin, which slows down everybody else on the machine: it gets as many threads as
+this package does.  Input: a number of threads; the library is looked for when NumPy is first used for a product.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+_threads = 0                    # 0: nobody has said
+_setter: Any = None             # the library's function, once found
+
+
+def set_threads(n: int) -> None:
+    """Let products run on ``n`` threads."""
+    global _threads
+    _threads = n
+    if _setter is not None:
+        _setter(n)
+
+
+def prepare() -> None:
+    """Find the library and set its threads; called before the first product."""
+    global _setter
+    if _setter is None:
+        _setter = _find()
+        _setter(_threads or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def _find() -> Any:
+    import ctypes
+    import glob
+
+    import numpy
+
+    root = os.path.dirname(numpy.__file__)
+    for path in sorted(glob.glob(os.path.join(root + ".libs", "*openblas*")) + glob.glob(os.path.join(root, ".dylibs", "*openblas*"))):
+        library = ctypes.CDLL(path)
+        for name in ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_", "openblas_set_num_threads"):
+            found = getattr(library, name, None)
+            if found is not None:
+                found.restype, found.argtypes = None, [ctypes.c_int]
+                return found
+    return lambda n: None       # another BLAS, which looks at the environment itself

@@ -1,0 +1,337 @@
+"""``x[index]`` and ``x[index] = value``: everything PyTorch accepts as an index.
+
+Integers, slices, ``None`` and ``...`` make one view whose metadata are remembered on the operand's; what is left (tensors, masks,
+lists, arrays) becomes one read or one write at data-dependent places (``ops/indexing.py``), done on that view.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ..core.dtype import bool_, int32, int64, uint8
+from ..core.errors import type_name
+from ..core.shape import Meta
+from ..ops import definition
+from ..ops.definition import OPS, alias
+from ..ops.indexing import broadcast_indices, index_result, partial_view, put_at, read_at
+
+_MARK = object()             # first element of the keys under which views are remembered
+_KEPT = 20_000               # views remembered per metadata
+_ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number\n"
+             "A 0-dim tensor cannot be indexed. loss.item() gives the Python number (older code wrote loss.data[0]).")
+
+
+def getitem(t: Any, index: Any) -> Any:
+    """``t[index]``: a view for integers, slices, ``None`` and ``...``; a copy when a tensor, list or mask takes part.
+
+    Raises
+    ------
+    IndexError
+        For an index out of range (of a tensor index: when the result is observed), too many indices, or an object that is no index.
+    """
+    c = index.__class__
+    key: Any
+    if c is int:
+        key = index
+    elif c is tuple:
+        parts: list[Any] = [_MARK]
+        for e in index:
+            c = e.__class__
+            if c is int or e is None or e is Ellipsis:
+                parts.append(e)
+            elif c is slice:
+                parts.append((e.start, e.stop, e.step))
+            else:
+                return _general(t, index)
+        key = tuple(parts)
+    elif c is slice:
+        key = (_MARK, (index.start, index.stop, index.step))
+    elif index is None or index is Ellipsis:
+        key = (_MARK, index)
+    else:
+        return _general(t, index)
+    try:
+        known = t._meta.views.get(key)
+    except TypeError:            # a slice bound that cannot be hashed: left to the general path to refuse
+        known = None
+    if known is None:
+        return _general(t, index)
+    return alias(t, *known)
+
+
+def _general(t: Any, index: Any) -> Any:
+    view, places = _split(t, index)
+    if not places:
+        return view
+    dims, tensors = _as_integers(view._meta, places)
+    return read_at(view, dims, tensors)
+
+
+def setitem(t: Any, index: Any, value: Any) -> None:
+    """``t[index] = value``: the value (a number or a tensor) is broadcast, and converted where PyTorch converts it.
+
+    Raises
+    ------
+    IndexError
+        As reading does.
+    RuntimeError
+        If the value cannot be broadcast, or its dtype differs where an index is a tensor.
+    TypeError
+        If the value is neither a number nor a tensor.
+    """
+    is_tensor = isinstance(value, definition.Tensor)
+    if not is_tensor and not isinstance(value, (bool, int, float)):
+        from .creation import LEGACY
+
+        name = next(n for n, d in LEGACY.items() if d == t.dtype.name)
+        raise TypeError(f"can't assign a {'numpy.' * (type(value).__module__ == 'numpy')}{type_name(value)} to a torch.{name}\n"
+                        "An assigned value is a number or a tensor: wrap it, x[i] = torch.tensor(value).")
+    if index is False:
+        return
+    view, places = _split(t, index)
+    if not places:
+        _store(view, value, is_tensor)
+        return
+    m = view._meta
+    if len(places) == 1 and places[0][1].dtype is bool_ and (not is_tensor or value.numel() == 1):
+        # one value under a mask: where() in place, nothing needs to be counted
+        dim, mask = places[0]
+        mask = _reach(mask, m.ndim - dim)
+        if not is_tensor and m.dtype.category < 2:
+            value = int(value) if m.dtype is not bool_ else bool(value)
+        elif is_tensor and value.ndim:
+            value = value.reshape(())
+        definition.inplace_call(OPS["_mask_put"].operation, (view, mask, value), {})
+        return
+    if not is_tensor:
+        value = OPS["full"]((), value, dtype=m.dtype, device=m.device)
+    elif value.numel() == 1 and value.ndim == 0 and value.dtype is not m.dtype and len(places) == 1 and places[0][1].dtype is bool_:
+        value = value.to(m.dtype)
+    dims, tensors = _as_integers(m, places)
+    put_at(view, dims, tensors, _without_leading_ones(value, len(index_result(m, dims, tensors))), False)
+
+
+def _store(view: Any, value: Any, is_tensor: bool) -> None:
+    if not is_tensor:
+        view.fill_(value)
+        return
+    shape = view._meta.shape
+    value = _without_leading_ones(value, len(shape))
+    if value._meta.ndim > len(shape):
+        from ..core.shape import expand_meta
+
+        expand_meta(value._meta, tuple(shape))       # raises PyTorch's error
+    view.copy_(value)
+
+
+def _without_leading_ones(value: Any, ndim: int) -> Any:
+    """Leading axes of size 1 beyond the ``ndim`` of the destination dropped."""
+    extra = value._meta.ndim - ndim
+    shape = value._meta.shape
+    if extra > 0 and all(s == 1 for s in shape[:extra]):
+        return value.reshape(tuple(shape[extra:]))
+    return value
+
+
+def _reach(mask: Any, ndim: int) -> Any:
+    """``mask`` with axes of size 1 appended, so that it starts where it did in a tensor with ``ndim`` axes left."""
+    extra = ndim - mask._meta.ndim
+    return mask.reshape((*mask._meta.shape, *(1,) * extra)) if extra else mask
+
+
+# ------------------------------------------------------------------ taking an index apart
+
+
+def _split(t: Any, index: Any) -> tuple[Any, list[tuple[int, Any]]]:
+    """The view that the basic parts of ``index`` make, and the (axis of it, tensor) of the others."""
+    m = t._meta
+    parts = _parts(index)
+    if m.ndim == 0 and len(parts) == 1 and not isinstance(index, tuple):
+        e = parts[0]
+        if isinstance(e, slice):
+            raise IndexError("slice() cannot be applied to a 0-dim tensor.")
+        if e.__class__ is int or (isinstance(e, definition.Tensor) and e.dtype.category == 1):
+            raise IndexError(_ZERO_DIM)
+    consumed = sum(1 if isinstance(e, (int, slice)) and not isinstance(e, bool) else _width(e) for e in parts)
+    if consumed > m.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {m.ndim}\n"
+                         f"The index uses {consumed} dimensions, the tensor has shape {list(m.shape)}.")
+    spec: list[Any] = []         # per axis of t or new axis: None, int, or (start, step, length)
+    places: list[tuple[int, Any]] = []
+    d = 0                        # axis of t
+    out = 0                      # axis of the view
+    last = ""                    # the operation that PyTorch would have applied last
+    for e in parts:
+        if e is None:
+            spec.append(None)
+            out += 1
+            last = "Unsqueeze"
+        elif e is Ellipsis:
+            for _ in range(m.ndim - consumed):
+                spec.append((0, 1, m.shape[d]))
+                d += 1
+                out += 1
+            consumed = m.ndim    # a second ellipsis stands for nothing
+        elif isinstance(e, bool):
+            spec.append(None)
+            places.append((out, OPS["full"]((1,), e, dtype=bool_, device=m.device)))
+            out += 1
+            last = "Unsqueeze"
+        elif isinstance(e, int):
+            n = m.shape[d]
+            if not -n <= e < n:
+                raise IndexError(f"index {e} is out of bounds for dimension {d} with size {n}")
+            spec.append(e + n if e < 0 else e)
+            d += 1
+            last = "Select"
+        elif isinstance(e, slice):
+            n = m.shape[d]
+            if e.step is not None and e.step < 0:
+                raise ValueError("step must be greater than zero\nA slice with a negative step is not a view PyTorch has: use x.flip(dim), "
+                                 "or x.flip(dim)[::step].")
+            start, stop, step = e.indices(n)
+            spec.append((start, step, max(0, -((start - stop) // step))))
+            if spec[-1] != (0, 1, n):
+                last = "Slice"
+            d += 1
+            out += 1
+        else:
+            width = _width(e)
+            if width == 0:       # a 0-d mask: a new axis of length 0 or 1
+                spec.append(None)
+                places.append((out, e.reshape(1)))
+                out += 1
+                last = "Unsqueeze"
+                continue
+            if e.dtype is bool_ and tuple(e.shape) != tuple(m.shape[d:d + width]):
+                raise IndexError(f"The shape of the mask {list(e.shape)} at index {next((i for i in range(width) if e.shape[i] != m.shape[d + i]), 0)} "
+                                 f"does not match the shape of the indexed tensor {list(m.shape)} at index {d}")
+            places.append((out, e))
+            for _ in range(width):
+                spec.append((0, 1, m.shape[d]))
+                d += 1
+                out += 1
+    spec.extend([(0, 1, s) for s in m.shape[d:]])
+    if not last:
+        last = "Slice" if len(parts) == 1 and isinstance(parts[0], slice) else "Alias"
+        if places:
+            return t, places     # only tensors and whole axes
+    made, entry, params = partial_view(m, tuple(spec), last)
+    key = None if places else _key(index)
+    if key is not None:
+        if len(m.views) > _KEPT:
+            m.views.clear()
+        m.views[key] = (made, entry, params)
+    return alias(t, made, entry, params), places
+
+
+def _key(index: Any) -> Any:
+    """The key that :func:`getitem` looks for, when the parts of the index are plain numbers."""
+    if index.__class__ is int:
+        return index
+    parts = index if index.__class__ is tuple else (index,)
+    key: list[Any] = [_MARK]
+    for e in parts:
+        if e.__class__ is int or e is None or e is Ellipsis:
+            key.append(e)
+        elif e.__class__ is slice and all(v is None or v.__class__ is int for v in (e.start, e.stop, e.step)):
+            key.append((e.start, e.stop, e.step))
+        else:
+            return None
+    return tuple(key)
+
+
+def _parts(index: Any) -> list[Any]:
+    """An index as a list of ints, bools, slices, None, Ellipsis and index tensors."""
+    if isinstance(index, tuple):
+        return [_part(e) for e in index]
+    if isinstance(index, list) and len(index) < 32 and any(e is None or e is Ellipsis or isinstance(e, (slice, list, tuple, definition.Tensor)) for e in index):
+        warnings.warn("Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use x[tuple(seq)] "
+                      "instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an "
+                      "error or a different result", UserWarning, stacklevel=5)
+        return [_part(e) for e in index]
+    return [_part(index)]
+
+
+def _part(e: Any) -> Any:
+    c = e.__class__
+    if c is int or c is bool or e is None or e is Ellipsis:
+        return e
+    if c is slice:
+        return slice(_bound(e.start), _bound(e.stop), _bound(e.step))
+    if isinstance(e, definition.Tensor):
+        d = e.dtype
+        if d is uint8:
+            warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.", UserWarning, stacklevel=6)
+            return e.ne(0)
+        if d is not bool_ and d is not int64 and d is not int32:
+            raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors\nThe index tensor is {d.name}: convert it with .long().")
+        if e.ndim == 0 and d is not bool_:
+            return int(e.item())
+        return e
+    if isinstance(e, str):
+        raise TypeError("new(): invalid data type 'str'\nA tensor is indexed by integers, slices and tensors, not by names.")
+    if isinstance(e, (list, tuple, range)):
+        made = OPS["tensor"](list(e) if isinstance(e, range) else e)
+        return _part(made if made.numel() and made.dtype.category < 2 else made.to(int64))
+    if hasattr(e, "__array_interface__") and getattr(e, "ndim", 0):
+        return _part(OPS["tensor"](e))
+    if hasattr(e, "__index__") and not hasattr(e, "__array_interface__"):
+        return e.__index__()
+    if hasattr(e, "__array_interface__") and e.dtype.kind in "iu":
+        return int(e)
+    raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+                     f"(got {'numpy.' * (type(e).__module__ == 'numpy')}{type_name(e)})")
+
+
+def _bound(v: Any) -> Any:
+    if v is None or v.__class__ is int:
+        return v
+    if not hasattr(v, "__index__"):
+        raise TypeError("slice indices must be integers or None or have an __index__ method")
+    return v.__index__()
+
+
+def _width(e: Any) -> int:
+    """How many axes an index part takes."""
+    if isinstance(e, definition.Tensor):
+        return e._meta.ndim if e.dtype is bool_ else 1
+    return 1 if isinstance(e, slice) else 0
+
+
+def _as_integers(m: Meta, places: list[tuple[int, Any]]) -> tuple[tuple[int, ...], list[Any]]:
+    """Masks replaced by the positions where they hold: (axes, integer tensors), one tensor per axis."""
+    dims: list[int] = []
+    tensors: list[Any] = []
+    for d, e in places:
+        if e.dtype is bool_:
+            where = OPS["nonzero"](e, as_tuple=True)
+            dims.extend(range(d, d + len(where)))
+            tensors.extend(where)
+        else:
+            dims.append(d)
+            tensors.append(e)
+    broadcast_indices(tensors)
+    return tuple(dims), tensors
+
+
+def take_indices(input: Any, indices: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """``indices`` as ``index_put`` takes them: one tensor (or None) per axis from the first on."""
+    m = input._meta
+    places = [(d, _part(e)) for d, e in _starts(indices) if e is not None]
+    if sum(_width(e) for _, e in places) > m.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {m.ndim} (got {len(indices)})")
+    return _as_integers(m, [(d, OPS["full"]((), e, dtype=int64) if isinstance(e, int) else e) for d, e in places])
+
+
+def _starts(indices: Any) -> list[tuple[int, Any]]:
+    d = 0
+    out = []
+    for e in indices:
+        out.append((d, e))
+        d += 1 if e is None else max(1, _width(e))
+    return out
+
+
+__all__ = ["getitem", "setitem", "take_indices"]
