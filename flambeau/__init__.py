@@ -17,6 +17,10 @@ from .core.dtype import can_cast, promote_types
 from .core.shape import Size
 from .version import __version__
 
+from . import tensor as _tensor_package  # noqa: F401
+
+del tensor  # type: ignore[name-defined]  # noqa: F821  torch.tensor is a function; the package of that name stays importable
+
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
@@ -26,7 +30,7 @@ _SUBMODULES = frozenset({
     "distributed", "profiler", "library", "futures", "mps", "compiler", "version", "debug", "functional",
 })
 # the stages of the journey: modules, reached by importing them
-_STAGES = frozenset({"core", "ir", "ops", "render", "runtime", "schedule", "stream", "tensor", "cli"})
+_STAGES = frozenset({"core", "ir", "ops", "render", "runtime", "schedule", "stream", "cli"})
 # names that live in a module of their own choosing
 _HOMES = {
     "Tensor": "tensor.api", "no_grad": "autograd.modes", "enable_grad": "autograd.modes", "inference_mode": "autograd.modes",

@@ -9,6 +9,7 @@ import numpy as np
 
 from flambeau.core.dtype import DTYPES, dtype
 from flambeau.ir.loops import Host, Program
+from flambeau.ir.verify import verify
 from flambeau.render.llvm import render
 from flambeau.runtime import cpu, reference
 from flambeau.schedule import Plan, build
@@ -40,6 +41,9 @@ class Machine:
     def __init__(self, program: Program, vector_bytes: int = 64) -> None:
         self.program = program
         self.plan: Plan = build(program, vector_bytes)
+        for step in self.plan.steps:
+            if step[0] == "kernel":
+                verify(self.plan.kernels[step[1]], len(step[2]))
         self.texts = [render(k) for k in self.plan.kernels]
         self.calls = [CALL(a) for a in cpu.load(self.texts)]
         self.arena = empty(self.plan.arena)

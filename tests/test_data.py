@@ -1,7 +1,10 @@
 """Datasets, samplers, collation and the loader.  Expected orders are PyTorch's for the same seeds."""
 
 import collections
-import warnings
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,8 +155,10 @@ def test_streams():
     assert list(ChainDataset([Stream(), Stream()])) == [0, 1, 2, 3, 4] * 2
     loader = DataLoader(Sized(), batch_size=2)
     assert len(loader) == 2
+    loader = DataLoader(Sized(), batch_size=1)
+    assert len(loader) == 3
     with pytest.warns(UserWarning, match="was reported to be 3"):
-        list(loader)
+        assert len(list(loader)) == 5
     with pytest.raises(TypeError, match="no len"):
         len(DataLoader(Stream()))
 
@@ -251,8 +256,78 @@ def test_loader_basics():
     assert isinstance(loader.sampler, SequentialSampler) and isinstance(loader.batch_sampler, BatchSampler)
     assert list(DataLoader(TEN, batch_size=None)) == TEN
     assert get_worker_info() is None
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert batches(DataLoader(TEN, batch_size=5, num_workers=2)) == [TEN[:5], TEN[5:]]
     iterator = iter(loader)
     assert iter(iterator) is iterator and len(iterator) == 3
+
+
+# ---------------------------------------------------------------- workers
+
+
+class Squares(Dataset):
+    def __init__(self, fail_at=None):
+        self.values = torch.arange(10.0)
+        self.fail_at = fail_at
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        if index == self.fail_at:
+            raise ValueError("a bad sample")
+        return self.values[index] ** 2, get_worker_info().id
+
+
+class Shared(IterableDataset):
+    def __iter__(self):
+        info = get_worker_info()
+        return iter(range(info.id, 9, info.num_workers))
+
+
+class Fatal(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os._exit(3)
+
+
+def worker_result(loader):
+    return [(x.tolist(), ids.tolist()) for x, ids in loader]
+
+
+def test_workers_give_batches_in_order():
+    got = worker_result(DataLoader(Squares(), batch_size=3, num_workers=2))
+    assert got == [([0, 1, 4], [0] * 3), ([9, 16, 25], [1] * 3), ([36, 49, 64], [0] * 3), ([81], [1])]
+    torch.manual_seed(0)
+    assert batches(DataLoader(TEN, batch_size=4, shuffle=True, num_workers=1)) == [[6, 7, 1, 4], [2, 0, 9, 8], [3, 5]]
+
+
+def test_workers_share_a_stream():
+    assert batches(DataLoader(Shared(), batch_size=2, num_workers=2)) == [[0, 2], [1, 3], [4, 6], [5, 7], [8]]
+
+
+def test_persistent_workers_start_again():
+    loader = DataLoader(Shared(), batch_size=3, num_workers=2, persistent_workers=True)
+    assert [batches(loader) for _ in range(2)] == [[[0, 2, 4], [1, 3, 5], [6, 8], [7]]] * 2
+    assert next(iter(loader)).tolist() == [0, 2, 4], "a pass that is left early does not disturb the next one"
+    assert batches(loader) == [[0, 2, 4], [1, 3, 5], [6, 8], [7]]
+
+
+def test_errors_of_workers():
+    with pytest.raises(ValueError, match=r"Caught ValueError in DataLoader worker process 1[\s\S]*a bad sample"):
+        worker_result(DataLoader(Squares(fail_at=4), batch_size=3, num_workers=2))
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid\(s\) \d+\) exited unexpectedly[\s\S]*num_workers=0"):
+        list(DataLoader(Fatal(), num_workers=1))
+
+
+def test_a_missing_main_guard_is_explained(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from flambeau.utils.data import DataLoader\n"
+        "for batch in DataLoader(list(range(8)), num_workers=1, multiprocessing_context='spawn'): pass\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(torch.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 1
+    last = done.stderr.rpartition("RuntimeError")[2]
+    assert "exited unexpectedly" in last and "__main__" in last and "num_workers=0" in last

@@ -48,7 +48,7 @@ def run(words: list[str]) -> None:
 
 def explain(words: list[str]) -> None:
     """Run a script as ``run`` does, then print what was recorded, fused and launched."""
-    from ..explain import session  # type: ignore[import-not-found,unused-ignore]
+    from ..visual.explain import session
 
     with session() as report:
         run(words)
@@ -142,6 +142,7 @@ def _what_is_missing(error: BaseException) -> str | None:
     else:
         return None
     root, _, rest = full.partition(".")
-    if root not in (alias.OURS, alias.THEIRS) or not rest or "Flambeau" in str(error):
+    private = rest.rpartition(".")[2].startswith("_")
+    if root not in (alias.OURS, alias.THEIRS) or not rest or private or "Flambeau" in str(error):
         return None
     return f"Flambeau has no {alias.THEIRS}.{rest} yet (`import torch` is Flambeau here)."

@@ -1,7 +1,7 @@
 """How many threads NumPy's matrix products may use.
 
 NumPy brings an OpenBLAS whose idle threads spin, which slows down everybody else on the machine: it gets as many threads as
-this package does.  Input: a number of threads; the library is looked for when NumPy is first used for a product.
+this package uses.  Input: a number of threads; the library is looked for when NumPy is first used for a product.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import os
 from typing import Any
 
-_threads = 0                    # 0: nobody has said
+threads = int(os.environ["OMP_NUM_THREADS"]) if os.environ.get("OMP_NUM_THREADS", "").isdigit() else 1
 _setter: Any = None             # the library's function, once found
 
 
 def set_threads(n: int) -> None:
     """Let products run on ``n`` threads."""
-    global _threads
-    _threads = n
+    global threads
+    threads = n
     if _setter is not None:
         _setter(n)
 
 
 def prepare() -> None:
-    """Find the library and set its threads; called before the first product."""
+    """Find the library and set its threads; called before a product."""
     global _setter
     if _setter is None:
         _setter = _find()
-        _setter(_threads or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+        _setter(threads)
 
 
 def _find() -> Any:

@@ -28,6 +28,10 @@ MapLocation: TypeAlias = "str | torch.device | dict[str, str] | Callable[[Any, s
 PROTOCOL = 2
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."      # how files of PyTorch before 1.6 begin
 
+# The standard library's classes written in Python, whose instructions can be replaced one by one.
+_PythonPickler: Any = pickle._Pickler
+_PythonUnpickler: Any = pickle._Unpickler
+
 _STORAGES = {
     "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8",
@@ -71,7 +75,7 @@ class _Storage:
         self.dtype, self.key, self.numel = dtype, key, numel
 
 
-class _Pickler(pickle._Pickler):
+class _Pickler(_PythonPickler):
     """Writes tensors as references to ``records`` and this package's own types under PyTorch's names."""
 
     def __init__(self, file: IO[bytes], protocol: int) -> None:
@@ -103,16 +107,14 @@ class _Pickler(pickle._Pickler):
         if isinstance(obj, torch.dtype):
             obj = self.names.setdefault(str(obj), _Global("torch", _dtype_name(obj)))
         if not isinstance(obj, _Global):
-            super().save_global(obj, name)  # type: ignore[misc]
+            super().save_global(obj, name)
             return
         known = self.memo.get(id(obj))
         if known is not None:
-            self.write(self.get(known[0]))  # type: ignore[attr-defined]
+            self.write(self.get(known[0]))
             return
-        self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())  # type: ignore[attr-defined]
-        self.memoize(obj)  # type: ignore[attr-defined]
-
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+        self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
+        self.memoize(obj)
 
     def _layout(self, tensor: torch.Tensor) -> tuple[Any, ...]:
         dtype = _dtype_name(tensor.dtype)
@@ -169,7 +171,7 @@ def save(
     pickler = _Pickler(buffer, pickle_protocol)
     pickler.dump(obj)
     name = "archive" if path is None else os.path.splitext(os.path.basename(path))[0] or "archive"
-    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(f"{name}/data.pkl", buffer.getvalue())
         archive.writestr(f"{name}/byteorder", "little")
         for key, flat in pickler.records.items():
@@ -396,7 +398,7 @@ class _FullUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class _WeightsUnpickler(pickle._Unpickler):
+class _WeightsUnpickler(_PythonUnpickler):
     """Loads tensors and plain containers and nothing else.
 
     The interpreter written in Python is used because its instructions can be restricted one by one: only allowed objects
@@ -427,30 +429,30 @@ class _WeightsUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"load: the file calls {str(function)[:80]}, which weights_only=True does not allow")
 
     def load_reduce(self) -> None:
-        self._check_callable(self.stack[-2])  # type: ignore[attr-defined]
-        super().load_reduce()  # type: ignore[misc]
+        self._check_callable(self.stack[-2])
+        super().load_reduce()
 
     def load_newobj(self) -> None:
-        kind = self.stack[-2]  # type: ignore[attr-defined]
+        kind = self.stack[-2]
         self._check_callable(kind if isinstance(kind, type) else None)
-        super().load_newobj()  # type: ignore[misc]
+        super().load_newobj()
 
     def load_build(self) -> None:
-        target = self.stack[-2]  # type: ignore[attr-defined]
+        target = self.stack[-2]
         if type(target) is OrderedDict:
-            state = self.stack.pop()  # type: ignore[attr-defined]
+            state = self.stack.pop()
             if not isinstance(state, dict):
                 raise pickle.UnpicklingError("load: the file sets the attributes of a dictionary to something strange")
             target.__dict__.update(state)      # _metadata of a state_dict
         elif type(target) in self.user.values():
-            super().load_build()  # type: ignore[misc]
+            super().load_build()
         else:
             raise pickle.UnpicklingError(f"load: the file changes a {type(target).__name__}, which weights_only=True does not allow")
 
     def _forbidden(self) -> None:
         raise pickle.UnpicklingError("load: the file uses a pickle instruction that weights_only=True does not allow")
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: dict[int, Any] = dict(_PythonUnpickler.dispatch)
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.BUILD[0]] = load_build
@@ -616,7 +618,7 @@ class _StorageScan(_WeightsUnpickler):
             raise pickle.UnpicklingError("load: the file calls something that is no function")
 
     def load_build(self) -> None:
-        self.stack.pop()  # type: ignore[attr-defined]
+        self.stack.pop()
 
-    dispatch = dict(_WeightsUnpickler.dispatch)
+    dispatch: dict[int, Any] = dict(_WeightsUnpickler.dispatch)
     dispatch[pickle.BUILD[0]] = load_build

@@ -112,7 +112,7 @@ class Kernel:
     unit
         Argument word of the number of positions of axis 0 in a parallel unit, or -1: the kernel is one unit.
     ragged
-        Argument word of a total, or -1.  With it the last row's columns end where row * columns reaches the total.
+        Argument word of a total, or -1.  With it the columns end early where axis 0 * columns reaches the total.
     large
         Worth longer code: unrolled loops with an unmasked main part.
     """

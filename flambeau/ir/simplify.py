@@ -7,10 +7,25 @@ into one iteration space.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from . import expression as ir
 from .expression import Access, Expr
+
+_known: dict[Expr, list[Expr]] = {}
+_LIMIT = 20_000
+
+
+def nodes(e: Expr) -> list[Expr]:
+    """Every node below ``e``, arguments before users: :func:`~.expression.walk`, remembered (do not change the list)."""
+    found = _known.get(e)
+    if found is None:
+        if len(_known) > _LIMIT:
+            _known.clear()
+        found = _known[e] = ir.walk(e)
+    return found
+
 
 Term = tuple[int, tuple[int, ...]]      # an old axis as constant + coefficients of the new axes
 
@@ -36,7 +51,7 @@ def move_access(x: Access, terms: Sequence[Term], rank: int) -> Access:
 
 def move(e: Expr, terms: Sequence[Term], rank: int, memo: dict[Expr, Expr]) -> Expr:
     """An expression over the new axes."""
-    for x in ir.walk(e):
+    for x in nodes(e):
         if x in memo:
             continue
         if x.op == "load":
@@ -115,7 +130,8 @@ class Region(NamedTuple):
 EVERYTHING = Region(0, 1 << 62, 0, 1 << 62)
 
 
-def region(x: Access, sizes: Sequence[int]) -> Region:
+@lru_cache(4096)
+def region(x: Access, sizes: tuple[int, ...]) -> Region:
     """Where an access with constant strides goes over an iteration space."""
     size = x.dtype.itemsize
     low = high = x.offset
@@ -141,9 +157,9 @@ def disjoint(a: Region, b: Region) -> bool:
     return False
 
 
-_COST = {"div": 4, "sqrt": 6, "floordiv": 10, "mod": 10, "truncdiv": 10, "truncmod": 10, "fmod": 60, "const": 0, "axis": 0, "scalar": 0, "load": 1}
+_COST = {"div": 4, "sqrt": 6, "floordiv": 10, "mod": 10, "truncdiv": 10, "truncmod": 10, "fmod": 60, "const": 0, "axis": 0, "scalar": 0, "value": 0, "load": 1}
 
 
 def cost(e: Expr) -> int:
     """Roughly how many simple vector instructions ``e`` takes."""
-    return sum(_COST.get(x.op, 15 if x.op in ir.FLOAT_MATH else 1) for x in ir.walk(e))
+    return sum(_COST.get(x.op, 15 if x.op in ir.FLOAT_MATH else 1) for x in nodes(e))

@@ -582,7 +582,7 @@ def _restore(v: Any, tensors: Any) -> Any:
 
 
 def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, runtime: Sequence[str] = (), name: str | None = None,
-              register: bool = False) -> Any:
+              register: bool = False, inplace: bool = False) -> Any:
     """Record calls of ``fn`` as one instruction; see the module's text.
 
     Parameters
@@ -593,27 +593,33 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, 
         Arguments that are Python numbers given at run time: not part of the key.
     register : bool
         Also make it ``torch.<name>`` and a method, as ``@public`` does.
+    inplace : bool
+        Also make the in-place method ``<name>_`` (with ``register``).
     """
     if fn is None:
-        return lambda f: composite(f, node=node, runtime=runtime, name=name, register=register)
+        return lambda f: composite(f, node=node, runtime=runtime, name=name, register=register, inplace=inplace)
     c = Composite(fn, node, runtime, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs:
+            out = kwargs.pop("out")
+            return definition.store(c.name, c(*args, **kwargs), out)
         return c(*args, **kwargs)
 
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = fn.__name__, fn.__qualname__, fn.__doc__, fn.__module__
     call.__wrapped__ = fn  # type: ignore[attr-defined]
     call.composite = c  # type: ignore[attr-defined]
     if register:
-        public(call, name=c.name)
+        public(call, name=c.name, inplace=inplace)
     return call
 
 
-def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, method: bool = True, function: bool = True) -> Any:
-    """Publish a plain function over tensors as ``torch.<name>`` and, when ``method``, as ``Tensor.<name>``."""
+def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, method: bool = True, function: bool = True,
+           inplace: bool = False) -> Any:
+    """Publish a plain function over tensors as ``torch.<name>`` and, when ``method``, as ``Tensor.<name>`` (``inplace``: and ``<name>_``)."""
     if fn is None:
-        return lambda f: public(f, name=name, method=method, function=function)
-    fn.is_method, fn.is_function = method, function  # type: ignore[attr-defined]
+        return lambda f: public(f, name=name, method=method, function=function, inplace=inplace)
+    fn.is_method, fn.is_function, fn.is_inplace = method, function, inplace  # type: ignore[attr-defined]
     OPS[name or fn.__name__.rstrip("_")] = fn
     return fn
 

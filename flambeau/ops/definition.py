@@ -1,7 +1,7 @@
 """The forms of an operation: ``@pointwise``, ``@compute``, ``@host`` and ``@view``, and their gradients.
 
 A decorated function defines the operation once.  Bare parameters are tensors (or Python numbers), annotated ones are static, and
-those annotated ``float`` are run-time numbers.  What the decorator returns is the function users call; methods, in-place and
+those annotated ``float`` (or ``float | None``) are run-time numbers.  What the decorator returns is the function users call; methods, in-place and
 ``out=`` forms come from the same definition.  ``@op.backward`` registers the gradient: a function of tensors whose parameters
 say by name what it needs: ``g`` (gradient of the result), ``y`` (the result), operands, ``<operand>_meta`` (only its metadata),
 ``needs`` (which operands want a gradient) and any static parameter.
@@ -60,7 +60,7 @@ class Operation:
         self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self.operands = [p.name for p in parameters if p.annotation is p.empty]
         self.params = [p.name for p in parameters if p.annotation is not p.empty]
-        self.runtime = {p.name for p in parameters if p.annotation == "float"}
+        self.runtime = {p.name for p in parameters if p.annotation in ("float", "float | None")}
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.default_params = tuple(self.defaults.get(p) for p in self.params)
         self.index = {n: i for i, n in enumerate(self.operands)}
@@ -71,9 +71,9 @@ class Operation:
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
 
-    def node_name(self, kinds: tuple[Any, ...]) -> str:
-        """PyTorch's name of the graph node of a call on operands of these kinds."""
-        name: str = self.node(*kinds) if callable(self.node) else self.node
+    def node_name(self, kinds: tuple[Any, ...], params: tuple[Any, ...]) -> str:
+        """PyTorch's name of the graph node of a call: it numbers the overloads of some operations."""
+        name: str = self.node(*kinds, **dict(zip(self.params, params, strict=True))) if callable(self.node) else self.node
         return name if "Backward" in name else name + "Backward0"
 
     # -------------------------------------------------------------- arguments
@@ -269,7 +269,7 @@ class Operation:
         """How to differentiate a call with these metadata; None when there is nothing to differentiate."""
         if self.rule is None or not result.dtype.is_floating_point:
             return None
-        return GradEntry(self, kinds, result)
+        return GradEntry(self, kinds, params, result)
 
 
 class Symbol(float):
@@ -400,9 +400,9 @@ class GradEntry:
 
     __slots__ = ("keep_y", "kinds", "name", "numbers", "op", "positions", "result", "save", "slots")
 
-    def __init__(self, op: Operation, kinds: tuple[Any, ...], result: Meta) -> None:
+    def __init__(self, op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], result: Meta) -> None:
         self.op, self.kinds, self.result = op, kinds, result
-        self.name = op.node_name(kinds)
+        self.name = op.node_name(kinds, params)
         # operand index -> number among the tensor operands
         self.positions = {}
         for i, k in enumerate(kinds):
@@ -643,11 +643,13 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def check_scalars(op: Operation, sig: Signature, scalars: list[Any]) -> list[Any]:
     """Run-time numbers as their letters want them."""
+    if op.how.get("nonzero") and sig.scalars == "q" and sig.kinds[0].__class__ is Meta and scalars[0] == 0:
+        raise RuntimeError(f"ZeroDivisionError\n{op.name}: an integer tensor was divided by the number 0; divide floats, or by something else.")
     out = []
     for letter, v in zip(sig.scalars, scalars, strict=True):
         if letter == "q":
             if v.__class__ is float:
-                if v != int(v):
+                if v != int(v) and not op.how.get("truncate"):
                     raise RuntimeError(f"For integral input tensors, argument alpha must not be a floating point number. ({op.name}: got {v})")
                 v = int(v)
             if not -(1 << 63) <= v < 1 << 63:
@@ -695,6 +697,19 @@ def record_out(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], t
         copy_into(out, made)
         return out
     record_into(op, kinds, params, tensors, numbers, out)
+    return out
+
+
+def store(name: str, made: Any, out: Any) -> Any:
+    """``made`` itself, or ``out`` holding it: the ``out=`` form of a function made of other operations."""
+    if out is None:
+        return made
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type_name(out)}")
+    if made._node is not None or (MODE.grad and out._node is not None):
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+    prepare_out(name, out, made._meta)
+    copy_into(out, made)
     return out
 
 

@@ -1,31 +1,49 @@
-"""Library routines on host arrays: sorting, searching, counting.
+"""Library routines on host arrays: sorting, searching, finding.
 
 A routine whose result has a shape known beforehand is recorded like any call and runs in stream order; one whose shape depends
-on the values executes what is pending and makes its result at once.
+on the values executes what is pending and makes its result at once.  Sorting routines only find positions: the values are then
+read at them by an ordinary recorded call, which is where the gradient comes from.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..core.dtype import bfloat16, float32
+from ..core.dtype import bfloat16, bool_, float32, int32, int64
+from ..core.shape import Meta, meta, wrap_dim
+from ..ir import expression as ir
+from . import definition
 from .composite import public
-from .definition import OPS
+from .definition import OPS, compute, host
+from .formula import out as axes
+from .indexing import _given
+from .results import named
 
 
 def host_array(t: Any) -> Any:
     """The values as a NumPy array (bfloat16 widened to float32)."""
-    t = t.detach()
-    return (t.to(float32) if t.dtype is bfloat16 else t)._array()
+    return _plain(t.detach())._array()
 
 
 def from_host(a: Any) -> Any:
     """A tensor over a NumPy array made here."""
     import numpy as np
 
-    from ..tensor.creation import from_array
+    t = OPS["from_numpy"](np.ascontiguousarray(a).reshape(a.shape))
+    t._buffer.exposed = 0        # nobody else writes it
+    return t
 
-    return from_array(np.ascontiguousarray(a).reshape(a.shape))
+
+def _plain(t: Any) -> Any:
+    """``t`` in a dtype that NumPy has."""
+    return t.to(float32) if t.dtype is bfloat16 else t
+
+
+def _fresh(m: Meta, shape: Any, d: Any = int64) -> Meta:
+    return meta(tuple(shape), None, 0, d, m.device)
+
+
+# ------------------------------------------------------------------ positions of non-zero elements
 
 
 @public
@@ -37,16 +55,312 @@ def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
     if as_tuple:
         return tuple([from_host(x) for x in np.nonzero(np.atleast_1d(a))])
     where = np.argwhere(a) if a.ndim else np.empty((int(bool(a)), 0), np.int64)
-    made = from_host(where.astype(np.int64, copy=False))
-    return made if out is None else _into(out, made)
+    return _given(out, from_host(where.astype(np.int64, copy=False)))
 
 
-def _into(target: Any, made: Any) -> Any:
-    from . import definition
-
-    definition.prepare_out("out", target, made._meta)
-    definition.copy_into(target, made)
-    return target
+@public
+def argwhere(input: Any) -> Any:
+    """Positions of the elements that are not zero: an int64 tensor ``(count, ndim)``."""
+    return nonzero(input)
 
 
-__all__ = ["OPS", "from_host", "host_array"]
+# ------------------------------------------------------------------ sorting
+
+
+def _order_outs(input: Meta, dim: int, descending: bool) -> Meta:
+    return _fresh(input, input.shape)
+
+
+def _order(input, dim: int, descending: bool):
+    """Positions that sort ``input`` along ``dim``, equal elements in order, NaN counting as the largest."""
+
+
+@host(_order_outs, like=_order, name="_order")
+def _run_order(ins: list[Any], outs: list[Any], scalars: list[Any], dim: int, descending: bool) -> None:
+    outs[0][...] = _stable(ins[0], dim, descending) if ins[0].ndim else 0
+
+
+def _stable(a: Any, axis: int, descending: bool) -> Any:
+    import numpy as np
+
+    if not descending:
+        return np.argsort(a, axis=axis, kind="stable")
+    # from behind, so that equal elements keep their order when the result is turned around
+    return a.shape[axis] - 1 - np.flip(np.argsort(np.flip(a, axis), axis=axis, kind="stable"), axis)
+
+
+def _best_outs(input: Meta, k: int, dim: int, largest: bool, ordered: bool) -> Meta:
+    return _fresh(input, [k if d == dim else s for d, s in enumerate(input.shape)])
+
+
+def _best(input, k: int, dim: int, largest: bool, ordered: bool):
+    """Positions of the ``k`` largest or smallest elements along ``dim``."""
+
+
+@host(_best_outs, like=_best, name="_best")
+def _run_best(ins: list[Any], outs: list[Any], scalars: list[Any], k: int, dim: int, largest: bool, ordered: bool) -> None:
+    import numpy as np
+
+    a, y = ins[0], outs[0]
+    if y.size == 0 or a.ndim == 0:
+        y[...] = 0
+        return
+    a, y = np.moveaxis(a, dim, -1), np.moveaxis(y, dim, -1)
+    n = a.shape[-1]
+    if n <= 128 or k > n // 4:
+        y[...] = _stable(a, -1, largest)[..., :k]
+        return
+    part = np.sort(np.argpartition(a, n - k if largest else k - 1, -1)[..., n - k if largest else 0:n if largest else k], -1)
+    chosen = np.take_along_axis(a, part, -1)
+    y[...] = np.take_along_axis(part, _stable(chosen, -1, largest), -1)
+
+
+def _reads_along(name: str) -> Any:
+    """The values at positions found by a routine, under PyTorch's name for the graph node."""
+
+    def formula(input, dim: int, index):
+        i = axes(*index.shape)
+        if input.ndim == 0:
+            return input[()]
+        place = ir.minimum(ir.maximum(index[i], 0), input.shape[dim] - 1)
+        return input[i.replace(dim, place)]
+
+    op = compute(formula, name="_along_" + name, node=name)
+
+    @op.backward
+    def _(g, input_meta, dim, index):
+        return OPS["scatter_add"](OPS["zeros"](input_meta.shape, dtype=g.dtype, device=g.device), dim, index, g), None
+
+    return op
+
+
+SORTED, TOP, KTH = (named(n, "values", "indices") for n in ("sort", "topk", "kthvalue"))
+along_sort, along_topk, along_kth, along_median, along_mode = map(_reads_along, ("Sort", "Topk", "Kthvalue", "Median", "Mode"))
+
+
+def _give_pair(target: Any, result: Any) -> Any:
+    if target is None:
+        return result
+    return result.__class__(*[_given(t, x) for t, x in zip(target, result, strict=True)])
+
+
+@public
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False, *, out: Any = None) -> Any:
+    """``(values, indices)``: the elements in order along ``dim``, and where each stood.
+
+    Equal elements keep their order.  NaN counts as larger than every number.
+    """
+    d = wrap_dim(dim, input.ndim, "sort", input.shape)
+    order = OPS["_order"](_plain(input.detach()), d, bool(descending))
+    return _give_pair(out, SORTED(along_sort(input, d, order), order))
+
+
+@public
+def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    """The positions that put ``input`` in order along ``dim``."""
+    return OPS["_order"](_plain(input.detach()), wrap_dim(dim, input.ndim, "argsort", input.shape), bool(descending))
+
+
+@public
+def msort(input: Any, *, out: Any = None) -> Any:
+    """``input`` in order along its first dimension."""
+    return _given(out, sort(input, 0)[0])
+
+
+@public
+def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, out: Any = None) -> Any:
+    """``(values, indices)`` of the ``k`` largest (or smallest) elements along ``dim``, in order.
+
+    Raises ``RuntimeError`` when ``k`` exceeds the size of the dimension.
+    """
+    d = wrap_dim(dim, input.ndim, "topk", input.shape)
+    k = int(k)
+    n = input.shape[d] if input.ndim else 1
+    if not 0 <= k <= n:
+        raise RuntimeError(f"selected index k out of range\ntopk: k={k}, but dimension {d} has size {n} (shape {list(input.shape)}).")
+    places = OPS["_best"](_plain(input.detach()), k, d, bool(largest), bool(sorted))
+    return _give_pair(out, TOP(along_topk(input, d, places), places))
+
+
+def _pick_outs(input: Meta, k: int, dim: int) -> Meta:
+    return _fresh(input, [1 if d == dim else s for d, s in enumerate(input.shape)])
+
+
+def _kth(input, k: int, dim: int):
+    """The position of the ``k``-th smallest element along ``dim`` (of equal ones the first in order)."""
+
+
+@host(_pick_outs, like=_kth, name="_kth")
+def _run_kth(ins: list[Any], outs: list[Any], scalars: list[Any], k: int, dim: int) -> None:
+    import numpy as np
+
+    if outs[0].size:
+        outs[0][...] = np.take(_stable(ins[0], dim, False), [k - 1], dim) if ins[0].ndim else 0
+
+
+@public
+def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> Any:
+    """``(values, indices)``: the ``k``-th smallest element along ``dim`` (counting from 1), and where it stands."""
+    d = wrap_dim(dim, input.ndim, "kthvalue", input.shape)
+    n = input.shape[d] if input.ndim else 1
+    if n == 0:
+        raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")
+    if not 1 <= k <= n:
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}\nkthvalue: k={k}, but the dimension has size {n}.")
+    return _give_pair(out, _picked(KTH, along_kth, input, d, OPS["_kth"](_plain(input.detach()), int(k), d), keepdim))
+
+
+def _picked(made: Any, read: Any, input: Any, d: int, places: Any, keepdim: bool) -> Any:
+    values = read(input, d, places)
+    if not keepdim and input.ndim:
+        values, places = values.squeeze(d), places.squeeze(d)
+    return made(values, places)
+
+
+# ------------------------------------------------------------------ distinct elements
+
+
+@public
+def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+    """The distinct elements in order (or distinct slices along ``dim``); with flags also each element's place among them, and the counts."""
+    import numpy as np
+
+    a = host_array(input)
+    if dim is None:
+        values, inverse, counts = np.unique(a.reshape(-1), return_inverse=True, return_counts=True, equal_nan=False)
+        inverse = inverse.reshape(a.shape)
+    else:
+        d = wrap_dim(dim, input.ndim, "unique", input.shape)
+        if a.size == 0 and a.shape[d] and 0 in a.shape:
+            raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
+        values, inverse, counts = np.unique(a, return_inverse=True, return_counts=True, axis=d, equal_nan=False)
+    return _distinct(input, values, inverse, counts, return_inverse, return_counts)
+
+
+@public
+def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+    """Every run of equal elements (or equal slices along ``dim``) reduced to one; with flags also each element's run, and the lengths."""
+    import numpy as np
+
+    a = host_array(input)
+    rows = a.reshape(-1, 1) if dim is None else np.moveaxis(a, wrap_dim(dim, input.ndim), 0).reshape(a.shape[dim] if a.ndim else 1, -1)
+    n = rows.shape[0]
+    starts = np.ones(n, bool)
+    starts[1:] = (rows[1:] != rows[:-1]).any(1)
+    at = np.flatnonzero(starts)
+    inverse = np.cumsum(starts) - 1
+    counts = np.diff(np.append(at, n))
+    if dim is None:
+        values, inverse = a.reshape(-1)[at], inverse.reshape(a.shape)
+    else:
+        values = np.take(a, at, wrap_dim(dim, input.ndim)) if a.ndim else a
+    return _distinct(input, values, inverse, counts, return_inverse, return_counts)
+
+
+def _distinct(input: Any, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
+    first = from_host(values)
+    made = [first if first.dtype is input.dtype else first.to(input.dtype)]
+    if return_inverse:
+        made.append(from_host(inverse.astype("int64")))
+    if return_counts:
+        made.append(from_host(counts.astype("int64")))
+    return tuple(made) if len(made) > 1 else made[0]
+
+
+# ------------------------------------------------------------------ searching
+
+
+def _found_outs(sequence: Meta, values: Meta, right: bool, narrow: bool) -> Meta:
+    return _fresh(sequence, values.shape, int32 if narrow else int64)
+
+
+def _found(sequence, values, right: bool, narrow: bool):
+    """Where each of ``values`` would be inserted into the sorted ``sequence``."""
+
+
+@host(_found_outs, like=_found, name="_found")
+def _run_found(ins: list[Any], outs: list[Any], scalars: list[Any], right: bool, narrow: bool) -> None:
+    import numpy as np
+
+    sequence, values = ins
+    side: Any = "right" if right else "left"
+    if sequence.ndim <= 1:
+        outs[0][...] = np.searchsorted(sequence.reshape(-1), values, side)
+        return
+    for row in np.ndindex(*sequence.shape[:-1]):
+        outs[0][row] = np.searchsorted(sequence[row], values[row], side)
+
+
+def _number_like(value: Any, like: Any) -> Any:
+    """A Python number as a tensor that compares with ``like`` as PyTorch compares it."""
+    floating = isinstance(value, float) and not like.dtype.is_floating_point
+    return OPS["tensor"](value, dtype=None if floating else like.dtype)
+
+
+@public
+def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter: Any = None,
+                 out: Any = None) -> Any:
+    """Where each element of ``input`` would be inserted into ``sorted_sequence`` (sorted along its last dimension).
+
+    ``side="right"`` (or ``right=True``) puts it after equal elements.  ``sorter``: positions that sort the sequence.
+    """
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+    if not isinstance(input, definition.Tensor):
+        if sorted_sequence.ndim != 1:
+            raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got boundaries tensor "
+                               f"dim({sorted_sequence.ndim}) and input value's dim(0) numel(1)")
+        input = _number_like(input, sorted_sequence)
+    elif input.dtype is not sorted_sequence.dtype:
+        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor dtype "
+                           f"{definition.title(sorted_sequence.dtype)} and input value tensor dtype {definition.title(input.dtype)}")
+    if sorted_sequence.ndim == 0:
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
+    if sorted_sequence.ndim > 1 and sorted_sequence.shape[:-1] != input.shape[:-1]:
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value "
+                           f"tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value tensor {list(input.shape)}")
+    if sorter is not None:
+        if sorter.shape != sorted_sequence.shape:
+            raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
+                               f"{list(sorted_sequence.shape)}and got sorter tensor {list(sorter.shape)}")
+        if sorter.dtype is not int64:
+            raise RuntimeError(f"torch.searchsorted(): sorter must be a tensor of long dtype but got dtype {definition.title(sorter.dtype)}")
+        sorted_sequence = OPS["gather"](sorted_sequence.detach(), -1, sorter)
+    return _given(out, OPS["_found"](_plain(sorted_sequence.detach()), _plain(input.detach()), bool(right) or side == "right", bool(out_int32)))
+
+
+@public
+def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False, out: Any = None) -> Any:
+    """The number of the interval between sorted ``boundaries`` (1-d) that each element falls into."""
+    if boundaries.ndim != 1:
+        raise RuntimeError(f"bucketize(): boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
+    if not isinstance(input, definition.Tensor):
+        input = _number_like(input, boundaries)
+    return _given(out, OPS["_found"](_plain(boundaries.detach()), _plain(input.detach()), bool(right), bool(out_int32)))
+
+
+def _member_outs(elements: Meta, test_elements: Meta, invert: bool) -> Meta:
+    return _fresh(elements, elements.shape, bool_)
+
+
+def _member(elements, test_elements, invert: bool):
+    """Whether each element occurs in the other tensor."""
+
+
+@host(_member_outs, like=_member, name="_member")
+def _run_member(ins: list[Any], outs: list[Any], scalars: list[Any], invert: bool) -> None:
+    import numpy as np
+
+    outs[0][...] = np.isin(ins[0], ins[1], invert=invert)
+
+
+@public(method=False)
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False, out: Any = None) -> Any:
+    """Whether each of ``elements`` occurs in ``test_elements`` (either may be a number); with ``invert``, whether it does not."""
+    pair = [x if isinstance(x, definition.Tensor) else OPS["tensor"](x) for x in (elements, test_elements)]
+    return _given(out, OPS["_member"](*[_plain(x.detach()) for x in pair], bool(invert)))
+
+
+__all__ = ["along_median", "along_mode", "from_host", "host_array"]

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.graph import MODE
-from ..core.dtype import bool_, compute_dtype, float32, int32, int64, promote_types
+from ..core.dtype import bool_, compute_dtype, int32, int64
+from ..core.limits import iinfo
 from ..core.shape import Meta, broadcast_shapes, layout, wrap_dim
 from ..ir import expression as ir
 from ..ir.expression import Expr
@@ -140,8 +141,7 @@ def _places(i: Sequence[Expr], shape: Sequence[int], dims: Sequence[int], tensor
     return [wrapped(at_broadcast(given[d], inner), n, d) if d in given else next(rest) for d, n in enumerate(shape)]
 
 
-@compute(name="_index", node="Index")
-def _index(input, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, dims: tuple):
+def _index_formula(input, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, dims: tuple):
     tensors = [x for x in (i0, i1, i2, i3, i4, i5, i6, i7) if x is not None]
     common = broadcast_indices(tensors)
     shape, at = _arrangement(input.shape, dims, common)
@@ -149,7 +149,12 @@ def _index(input, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=N
     return input[tuple(_places(i, input.shape, dims, tensors, at, len(common)))]
 
 
+_index = compute(_index_formula, name="_index", node="Index")
+_masked_index = compute(_index_formula, name="_masked_index", node="MaskedSelect")
+
+
 @_index.backward
+@_masked_index.backward
 def _(g, input_meta, i0, i1, i2, i3, i4, i5, i6, i7, dims):
     return OPS["_index_add"](g, i0, i1, i2, i3, i4, i5, i6, i7, shape=tuple(input_meta.shape), dims=dims), *(None,) * 8
 
@@ -194,7 +199,14 @@ def read_at(input: Any, dims: tuple[int, ...], tensors: Sequence[Any]) -> Any:
 
 def put_at(input: Any, dims: tuple[int, ...], tensors: Sequence[Any], values: Any, accumulate: bool) -> Any:
     """Store ``values`` in ``input`` at integer tensors standing at ``dims``."""
-    m = input._meta
+    check_put(input._meta, dims, tensors, values)
+    if values._buffer is input._buffer:
+        values = values.clone()
+    return inplace_call(_index_put.operation, (input, values, *tensors), {"dims": dims, "accumulate": accumulate})
+
+
+def check_put(m: Meta, dims: tuple[int, ...], tensors: Sequence[Any], values: Any) -> None:
+    """The rules for the dtype and the shape of stored values."""
     if values.dtype is not m.dtype:
         raise RuntimeError(f"Index put requires the source and destination dtypes match, got {definition.title(m.dtype)} for the destination "
                            f"and {definition.title(values.dtype)} for the source.\nConvert the value: value.to({m.dtype}).")
@@ -205,9 +217,6 @@ def put_at(input: Any, dims: tuple[int, ...], tensors: Sequence[Any], values: An
         fits = False
     if not fits:
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(shape)}")
-    if values._buffer is input._buffer:
-        values = values.clone()
-    return inplace_call(_index_put.operation, (input, values, *tensors), {"dims": dims, "accumulate": accumulate})
 
 
 def _keeps_dtype(promoted: Any, kinds: Any, params: Any) -> Any:
@@ -222,3 +231,755 @@ def _mask_put(input, mask, value):
 @_mask_put.backward
 def _(g, mask):
     return OPS["_mask_put"](g, mask, 0.0), None, OPS["_mask_put"](g, mask.logical_not(), 0.0)
+
+
+# ------------------------------------------------------------------ gather and scatter
+
+
+def _length(shape: Sequence[int], dim: int) -> int:
+    """Size of an axis; a 0-d tensor counts as one of size 1."""
+    return shape[dim] if shape else 1
+
+
+def _check_index(name: str, index: Operand, input: Operand, dim: int, src: Operand | None = None) -> None:
+    """The rules for the index of ``gather`` and ``scatter``."""
+    if index.dtype is not int64 and index.dtype is not int32:
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index\nThe index is {index.dtype.name}: convert it with .long().")
+    if 0 in index.shape:
+        return
+    whose = "input" if name == "gather" else "self"
+    if max(1, index.ndim) != max(1, input.ndim):
+        raise RuntimeError(f"Index tensor must have the same number of dimensions as {whose} tensor\n"
+                           f"{name}: the index has shape {list(index.shape)}, the {whose} {list(input.shape)}.")
+    if src is not None and src.ndim and src.ndim != max(1, index.ndim):
+        raise RuntimeError(f"Index tensor must have the same number of dimensions as src tensor\n"
+                           f"{name}: the index has shape {list(index.shape)}, the src {list(src.shape)}.")
+    for d in range(index.ndim):
+        if name == "gather":
+            if d != dim and index.shape[d] > _length(input.shape, d):
+                raise RuntimeError(f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self {list(input.shape)} "
+                                   f"apart from dimension {dim}")
+        elif (d != dim and index.shape[d] > _length(input.shape, d)) or (src is not None and src.ndim and index.shape[d] > src.shape[d]):
+            more = f" and to be no larger size than src {list(src.shape)}" if src is not None and src.ndim else ""
+            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension {dim}{more}")
+
+
+def _at_index(i: Indices, index: Operand, input: Operand, dim: int) -> tuple[Expr, ...]:
+    """Where position ``i`` of the index points to in ``input``."""
+    place = check(index[i], _length(input.shape, dim), "RuntimeError|index {index} is out of bounds for dimension %d with size {size}" % dim)
+    if input.ndim == 0:
+        return ()
+    return (place,) if index.ndim == 0 else tuple(i.replace(dim, place))
+
+
+@compute
+def gather(input, dim: int, index, *, sparse_grad: bool = False):
+    """Elements of ``input`` along ``dim`` at the positions in ``index``, which has the result's shape.
+
+    ``out[i][j] = input[index[i][j]][j]`` for ``dim=0``.  ``index`` is int64 or int32 and may be smaller than ``input`` in the other
+    dimensions.  Raises ``RuntimeError`` for another dtype or number of dimensions and for a position out of range.
+    """
+    d = wrap_dim(dim, input.ndim)
+    _check_index("gather", index, input, d)
+    i = out(*index.shape)
+    return input[_at_index(i, index, input, d)]
+
+
+@gather.backward
+def _(g, input_meta, dim, index):
+    return OPS["scatter_add"](_zeros(input_meta.shape, g), dim, index, g), None
+
+
+def _zeros(shape: Sequence[int], like: Any) -> Any:
+    return OPS["zeros"](tuple(shape), dtype=like.dtype, device=like.device)
+
+
+def _scattered(name: str, input: Operand, dim: int, index: Operand, src: Operand, combine: str) -> Scattered:
+    d = wrap_dim(dim, input.ndim)
+    if src.dtype is not input.dtype:
+        raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype\n{name}: self is {input.dtype.name}, src {src.dtype.name}.")
+    _check_index("scatter", index, input, d, src)
+    i = out(*index.shape)
+    value = src[()] if src.ndim == 0 else src[0] if index.ndim == 0 else src[i]
+    if input.dtype is bool_:
+        combine = {"sum": "any", "prod": "all", "max": "any", "min": "all"}.get(combine, combine)
+    return Scattered(input, _at_index(i, index, input, d), value, tuple(input.shape), combine)
+
+
+@compute(name="_scatter", node=lambda input, index, src, **_: f"ScatterBackward{int(src.ndim == 0)}")
+def _scatter(input, dim: int, index, src):
+    return _scattered("scatter", input, dim, index, src, "")
+
+
+@_scatter.backward
+def _(g, dim, index, src_meta):
+    return OPS["_scatter"](g, dim, index, _zeros((), g)), None, _from_places(g, dim, index, src_meta)
+
+
+def _from_places(g: Any, dim: int, index: Any, src: Meta) -> Any:
+    """The gradient of a scattered ``src``: what arrived at the places it went to, zero where the index did not reach."""
+    part = OPS["gather"](g, dim, index)
+    if src.ndim == 0 and part.ndim:
+        return part.sum()
+    if part.shape != src.shape and part.ndim == src.ndim:
+        part = OPS["_embed"](part, tuple(src.shape), tuple([(0, 1, n) for n in part.shape]))
+    return part
+
+
+@compute(inplace=True)
+def scatter_add(input, dim: int, index, src):
+    """A copy of ``input`` with the elements of ``src`` added at the positions ``index`` along ``dim``.
+
+    ``out[index[i][j]][j] += src[i][j]`` for ``dim=0``; duplicates are added in order.
+    """
+    return _scattered("scatter_add", input, dim, index, src, "sum")
+
+
+@scatter_add.backward
+def _(g, dim, index, src_meta):
+    return g, None, _from_places(g, dim, index, src_meta)
+
+
+def _as_src(input: Any, src: Any) -> Any:
+    return src if isinstance(src, definition.Tensor) else OPS["full"]((), src, dtype=input.dtype, device=input.device)
+
+
+_REDUCE = {"add": "sum", "multiply": "prod"}
+
+
+def _scatter_form(dim: Any, index: Any, src: Any, value: Any, reduce: str | None) -> tuple[Any, Any]:
+    if reduce is not None and reduce not in _REDUCE:
+        raise RuntimeError("reduce argument must be either add or multiply.")
+    return (src if value is None else value), reduce
+
+
+@public
+def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None, out: Any = None) -> Any:
+    """A copy of ``input`` with ``src`` (a tensor or a number) stored at the positions ``index`` along ``dim``.
+
+    ``out[index[i][j]][j] = src[i][j]`` for ``dim=0``.  ``reduce``: "add" or "multiply" instead of replacing.
+    """
+    src, reduce = _scatter_form(dim, index, src, value, reduce)
+    src = _as_src(input, src)
+    if reduce is None:
+        return OPS["_scatter"](input, dim, index, src, out=out)
+    return OPS["_scatter_combine"](input, dim, index, src, _REDUCE[reduce], out=out)
+
+
+@public(name="scatter_", function=False)
+def scatter_(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
+    """The in-place form of :func:`scatter`."""
+    src, reduce = _scatter_form(dim, index, src, value, reduce)
+    args = (input, dim, index, _as_src(input, src))
+    if reduce is None:
+        return inplace_call(_scatter.operation, args, {})
+    return inplace_call(_scatter_combine.operation, (*args, _REDUCE[reduce]), {})
+
+
+@compute(name="_scatter_combine", node="ScatterReduce")
+def _scatter_combine(input, dim: int, index, src, combine: str):
+    return _scattered("scatter_reduce", input, dim, index, src, combine)
+
+
+@_scatter_combine.backward
+def _(g, y, input, dim, index, src, combine):
+    add = OPS["scatter_add"]
+    if combine == "sum":
+        return g, None, _from_places(g, dim, index, src._meta)
+    if combine == "prod":
+        # what multiplies a factor: the product of the others; exact where one factor is zero
+        src = _reached(src, index)
+        ones = OPS["ones"]((), dtype=g.dtype, device=g.device)
+        own = input.eq(0)
+        others = OPS["_scatter_combine"](OPS["where"](own, ones, input), dim, index, src, "prod")
+        to_input = g * others / OPS["where"](own, ones, input)
+        zero = src.eq(0)
+        zeros = add(own.to(int64), dim, index, zero.to(int64))
+        alone = zero.logical_and(OPS["gather"](zeros, dim, index).eq(1))
+        patched = OPS["_scatter_combine"](input, dim, index, OPS["where"](alone, ones, src), "prod")
+        rest = OPS["gather"](g * y, dim, index) / OPS["where"](zero, ones, src)
+        return to_input, None, OPS["where"](alone, OPS["gather"](g * patched, dim, index), rest)
+    # ties share the gradient evenly
+    part = _reached(src, index)
+    hit_input = input.eq(y).to(g.dtype)
+    hit_src = part.eq(OPS["gather"](y, dim, index)).to(g.dtype)
+    share = g / add(hit_input, dim, index, hit_src)
+    return hit_input * share, None, hit_src * OPS["gather"](share, dim, index)
+
+
+def _reached(src: Any, index: Any) -> Any:
+    """The part of ``src`` that the index covers."""
+    for d in range(index.ndim):
+        if src.shape[d] != index.shape[d]:
+            src = src.narrow(d, 0, index.shape[d])
+    return src
+
+
+_COMBINE = {"sum": "sum", "prod": "prod", "mean": "sum", "amax": "max", "amin": "min"}
+
+
+def _identity(combine: str, like: Any) -> Any:
+    d = like.dtype
+    if combine in ("sum", "prod"):
+        value: Any = 0 if combine == "sum" else 1
+    elif d.is_floating_point:
+        value = float("-inf") if combine == "max" else float("inf")
+    elif d is bool_:
+        value = combine == "min"
+    else:
+        value = iinfo(d).min if combine == "max" else iinfo(d).max
+    return OPS["full"]((), value, dtype=d, device=like.device)
+
+
+def _reduced_into(input: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool) -> Any:
+    if reduce not in _COMBINE:
+        raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
+    combine = _COMBINE[reduce]
+    base = input
+    if not include_self:
+        touched = OPS["_scatter"](OPS["zeros"](input.shape, dtype=bool_, device=input.device), dim, index, OPS["ones"]((), dtype=bool_, device=input.device))
+        base = OPS["where"](touched, _identity(combine, input), input)
+    made = OPS["_scatter_combine"](base, dim, index, src, combine)
+    if reduce == "mean":
+        ones = OPS["ones"]((), dtype=input.dtype, device=input.device)
+        start = OPS["full"](input.shape, int(include_self), dtype=input.dtype, device=input.device)
+        count = OPS["scatter_add"](start, dim, index, ones).clamp(min=1)
+        made = made / count if input.dtype.is_floating_point else OPS["floor_divide"](made, count)
+    return made
+
+
+@public
+def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True, out: Any = None) -> Any:
+    """``input`` combined with the elements of ``src`` at the positions ``index`` along ``dim``.
+
+    ``reduce`` is "sum", "prod", "mean", "amax" or "amin"; ``include_self=False`` leaves the values of ``input`` out where something arrives.
+    """
+    return _given(out, _reduced_into(input, dim, index, src, reduce, include_self))
+
+
+@public(name="scatter_reduce_", function=False)
+def scatter_reduce_(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
+    """The in-place form of :func:`scatter_reduce`."""
+    return input.copy_(_reduced_into(input, dim, index, src, reduce, include_self))
+
+
+def _given(target: Any, made: Any) -> Any:
+    """``made``, or ``out=`` holding it."""
+    if target is None:
+        return made
+    if MODE.grad and (target._node is not None or made._node is not None):
+        raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+    definition.prepare_out("out", target, made._meta)
+    definition.copy_into(target, made)
+    return target
+
+
+# ------------------------------------------------------------------ whole slices by number
+
+
+@compute
+def index_select(input, dim: int, index):
+    """The slices of ``input`` along ``dim`` with the numbers in ``index`` (1-d or 0-d, int64 or int32)."""
+    d = wrap_dim(dim, input.ndim)
+    if index.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    if index.dtype is not int64 and index.dtype is not int32:
+        raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
+    if input.ndim == 0:
+        if 0 in index.shape or (index.ndim and index.shape[0] != 1):
+            raise RuntimeError("index_select(): Index to scalar can have only 1 value")
+        out()
+        return input[()]
+    i = out(*input.shape[:d], index.shape[0] if index.ndim else 1, *input.shape[d + 1:])
+    place = check(index[i[d]] if index.ndim else index[()], input.shape[d],
+                  "IndexError|index out of range in self\nindex_select: index {index} is outside 0..{last}.")
+    return input[i.replace(d, place)]
+
+
+@index_select.backward
+def _(g, input_meta, dim, index):
+    if input_meta.ndim == 0:
+        return g, None
+    return OPS["index_add"](_zeros(input_meta.shape, g), dim, index, g), None
+
+
+def _spaced(shape: Sequence[int]) -> str:
+    return " ".join(map(str, shape))
+
+
+def _slices(name: str, input: Operand, dim: int, index: Operand, source: Operand, kind: type[Exception]) -> tuple[int, Indices]:
+    """The rules for storing slices; the axis and the index variables of the source."""
+    d = wrap_dim(dim, input.ndim)
+    if index.ndim > 1:
+        raise IndexError(f"{name}_(): Index is supposed to be a vector, but got dim: {index.ndim} with type: {definition.title(index.dtype)} "
+                         f"and size: {list(index.shape)}")
+    if index.dtype is not int64 and index.dtype is not int32:
+        raise RuntimeError(f"{name}_(): Expected dtype int32/int64 for index but got: {definition.title(index.dtype)}")
+    if source.dtype is not input.dtype:
+        if name == "index_copy":
+            raise RuntimeError(f"index_copy_(): self and source expected to have the same dtype, but got (self) {definition.title(input.dtype)} "
+                               f"and (source) {definition.title(source.dtype)}")
+        raise RuntimeError(f"{name}_(): self ({definition.title(input.dtype)}) and source ({definition.title(source.dtype)}) must have the same scalar type")
+    n = index.shape[0] if index.ndim else 1
+    if source.ndim and input.ndim:
+        rest = [tuple(s for k, s in enumerate(x.shape) if k != d) for x in (input, source)]
+        if source.ndim != input.ndim or rest[0] != rest[1]:
+            if name == "index_copy":
+                raise RuntimeError("index_copy_(): Source/destination tensor must have same slice shapes. "
+                                   f"Destination slice shape: {_spaced(rest[0])} at dimension {d} and source slice shape: {_spaced(rest[1])} at dimension 0.")
+            raise RuntimeError("source tensor shape must match self tensor shape, excluding the specified dimension. "
+                               f"Got self.shape = {list(input.shape)} source.shape = {list(source.shape)}")
+    elif input.ndim > 1:
+        raise RuntimeError(f"{name}_(): Source/destination tensor must have same slice shapes. "
+                           f"Destination slice shape: {_spaced(input.shape[:d] + input.shape[d + 1:])} at dimension {d} and source slice shape:  at dimension 0.")
+    if n != _length(source.shape, d):
+        comma = f": ({source.shape[d] if source.ndim else 1}), for dim: {d}" if name == "index_add" else f" ({source.shape[d] if source.ndim else 1})"
+        raise kind(f"{name}_(): Number of indices ({n}) should be equal to source.size(dim){comma}")
+    return d, out(*source.shape)
+
+
+def _stored(name: str, input: Operand, d: int, i: Indices, index: Operand, value: Expr, combine: str, message: str) -> Scattered:
+    number = index[i[d] if i else 0] if index.ndim else index[()]
+    place = check(number, _length(input.shape, d), message % d)
+    places = () if input.ndim == 0 else (place,) if not i else tuple(i.replace(d, place))
+    return Scattered(input, places, value, tuple(input.shape), combine)
+
+
+@compute(inplace=True)
+def index_add(input, dim: int, index, source, *, alpha: float = 1):
+    """A copy of ``input`` with ``alpha`` times the slices of ``source`` added to its slices numbered ``index`` along ``dim``."""
+    d, i = _slices("index_add", input, dim, index, source, RuntimeError)
+    value = source[i]
+    value = value & alpha.cast(bool_) if value.dtype is bool_ else value * alpha.cast(value.dtype)
+    return _stored("index_add", input, d, i, index, value, "any" if input.dtype is bool_ else "sum",
+                   "RuntimeError|index {index} is out of bounds for dimension %d with size {size}")
+
+
+@index_add.backward
+def _(g, dim, index, source_meta, alpha):
+    part = OPS["index_select"](g, dim, index)
+    return g, None, (part if alpha == 1 else part * alpha).reshape(source_meta.shape)
+
+
+@compute(inplace=True)
+def index_copy(input, dim: int, index, source):
+    """A copy of ``input`` with its slices numbered ``index`` along ``dim`` replaced by those of ``source``."""
+    d, i = _slices("index_copy", input, dim, index, source, IndexError)
+    return _stored("index_copy", input, d, i, index, source[i], "", "IndexError|index_copy_(): index {index} is out of bounds for dimension %d with size {size}")
+
+
+@index_copy.backward
+def _(g, dim, index, source_meta):
+    return OPS["_index_fill"](g, dim, index, _zeros((), g)), None, OPS["index_select"](g, dim, index).reshape(source_meta.shape)
+
+
+@compute(name="_index_fill", node="IndexFill")
+def _index_fill(input, dim: int, index, value):
+    d = wrap_dim(dim, input.ndim)
+    if index.ndim > 1:
+        raise RuntimeError("Index has to be a vector/scalar")
+    if index.dtype is not int64 and index.dtype is not int32:
+        raise IndexError("index_fill_(): Expected dtype int64 for index.")
+    if value.ndim:
+        raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+    n = index.shape[0] if index.ndim else 1
+    i = out(*input.shape[:d], n, *input.shape[d + 1:])
+    place = wrapped(index[i[d]] if index.ndim else index[()], _length(input.shape, d), d)
+    places = tuple(i.replace(d, place)) if input.ndim else ()
+    return Scattered(input, places, value[()].cast(compute_dtype(input.dtype)), tuple(input.shape))
+
+
+@_index_fill.backward
+def _(g, dim, index):
+    return OPS["_index_fill"](g, dim, index, _zeros((), g)), None, OPS["index_select"](g, dim, index).sum()
+
+
+@public
+def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
+    """A copy of ``input`` with its slices numbered ``index`` along ``dim`` filled with ``value`` (a number or a 0-d tensor)."""
+    return OPS["_index_fill"](input, dim, index, _as_src(input, value))
+
+
+@public(name="index_fill_", function=False)
+def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
+    """The in-place form of :func:`index_fill`."""
+    return inplace_call(_index_fill.operation, (input, dim, index, _as_src(input, value)), {})
+
+
+def _index_reduced(input: Any, dim: int, index: Any, source: Any, reduce: str, include_self: bool) -> Any:
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"index_reduce_(): self ({definition.title(input.dtype)}) and source ({definition.title(source.dtype)}) must have the same scalar type")
+    d = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return _reduced_into(input.reshape(1), 0, index.reshape(-1), source.reshape(-1), reduce, include_self).reshape(())
+    if index.numel() != _length(source.shape, d):
+        raise RuntimeError(f"index_reduce_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({_length(source.shape, d)}), for dim: {d}")
+    wide = index.reshape([-1 if k == d else 1 for k in range(max(1, source.ndim))]).expand(source.shape if source.ndim else (1,))
+    return _reduced_into(input, d, wide, source, reduce, include_self)
+
+
+@public
+def index_reduce(input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True, out: Any = None) -> Any:
+    """``input`` combined with the slices of ``source`` at its slices numbered ``index``; ``reduce``: "prod", "mean", "amax", "amin"."""
+    return _given(out, _index_reduced(input, dim, index, source, reduce, include_self))
+
+
+@public(name="index_reduce_", function=False)
+def index_reduce_(input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> Any:
+    """The in-place form of :func:`index_reduce`."""
+    return input.copy_(_index_reduced(input, dim, index, source, reduce, include_self))
+
+
+# ------------------------------------------------------------------ index_put, take, put
+
+
+@public(name="index_put_", function=False)
+def index_put_(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """Store ``values`` at ``input[indices]``, or add them there with ``accumulate`` (duplicates included)."""
+    dims, tensors = as_integers(input._meta, numbered(input, indices))
+    if not tensors:
+        return input
+    return put_at(input, dims, tensors, values, accumulate)
+
+
+@public
+def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """A copy of ``input`` with ``values`` stored at ``input[indices]``, or added there with ``accumulate``."""
+    dims, tensors = as_integers(input._meta, numbered(input, indices))
+    if not tensors:
+        return input.clone()
+    check_put(input._meta, dims, tensors, values)
+    return OPS["_index_put"](input, values, *tensors, dims=dims, accumulate=accumulate)
+
+
+def numbered(input: Any, indices: Any) -> list[tuple[int, Any]]:
+    """(axis, index tensor) of a list that has one entry, a tensor or None, per axis (a mask: per mask)."""
+    places = []
+    d = 0
+    for e in indices:
+        if e is None:
+            d += 1
+            continue
+        if not isinstance(e, definition.Tensor):
+            raise TypeError(f"expected Tensor as element {len(places)} in argument 0, but got {type(e).__name__}")
+        if e.dtype not in (int64, int32, bool_):
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+        places.append((d, e))
+        d += max(1, e.ndim) if e.dtype is bool_ else 1
+    if d > input.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {input.ndim} (got {d})")
+    return places
+
+
+def as_integers(m: Meta, places: Sequence[tuple[int, Any]]) -> tuple[tuple[int, ...], list[Any]]:
+    """Masks replaced by the positions where they hold: (axes, integer tensors), one tensor per axis."""
+    dims: list[int] = []
+    tensors: list[Any] = []
+    for d, e in places:
+        if e.dtype is bool_:
+            where = OPS["nonzero"](e, as_tuple=True)
+            dims.extend(range(d, d + len(where)))
+            tensors.extend(where)
+        else:
+            dims.append(d)
+            tensors.append(e)
+    broadcast_indices(tensors)
+    return tuple(dims), tensors
+
+
+_OUT_OF_ELEMENTS = "IndexError|out of range: tried to access index {index} on a tensor of {size} elements."
+
+
+def _element(index: Expr, n: int) -> Expr:
+    i = index.cast(int64)
+    j = i + n
+    return check(ir.where((i < 0) & (j >= 0), j, i), n, _OUT_OF_ELEMENTS)
+
+
+@compute(name="_take", node="Take")
+def _take(input, index):
+    i = out(*index.shape)
+    return input[_element(index[i], input.shape[0])]
+
+
+@_take.backward
+def _(g, input_meta, index):
+    return OPS["_put"](_zeros(input_meta.shape, g), index, g, True), None
+
+
+@public
+def take(input: Any, index: Any, *, out: Any = None) -> Any:
+    """Elements of ``input``, seen as one dimension, at the positions in ``index``; the result has the index's shape."""
+    if index.dtype is not int64:
+        raise RuntimeError(f"take(): Expected a long tensor for index, but got {definition.title(index.dtype)}")
+    if input.numel() == 0 and index.numel():
+        raise IndexError("take(): tried to take from an empty tensor")
+    return OPS["_take"](input.reshape(-1), index, out=out)
+
+
+@compute(name="_put", node="Put")
+def _put(input, index, source, accumulate: bool):
+    i = out(*index.shape)
+    number = _element(index[i], input.meta.numel)
+    # row-major strides end in 1: the element number as the last index
+    places = (ir.const(0, int64),) * (input.ndim - 1) + (number,) if input.ndim else ()
+    combine = ("any" if input.dtype is bool_ else "sum") if accumulate else ""
+    return Scattered(input, places, source[i], tuple(input.shape), combine)
+
+
+@_put.backward
+def _(g, index, accumulate):
+    own = g if accumulate else OPS["_put"](g, index, _zeros(index.shape, g), False)
+    return own, None, OPS["take"](g, index)
+
+
+def _put_form(input: Any, index: Any, source: Any, accumulate: bool) -> tuple[Any, ...]:
+    if index.dtype is not int64:
+        raise RuntimeError(f"put_(): Expected a long tensor for index, but got {definition.title(index.dtype)}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
+                           f"self.dtype = {definition.title(input.dtype)} and source.dtype = {definition.title(source.dtype)}")
+    if source.numel() != index.numel():
+        raise IndexError("put_(): Expected source and index to have the same number of elements, but got "
+                         f"source.numel() = {source.numel()}, index.numel() = {index.numel()}")
+    if input.numel() == 0 and index.numel():
+        raise IndexError("put_(): Expected self to be non-empty")
+    return input, index, source.reshape(index.shape), bool(accumulate)
+
+
+@public(function=True)
+def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
+    """A copy of ``input`` with ``source`` stored (or added) at the element numbers in ``index``."""
+    return OPS["_put"](*_put_form(input, index, source, accumulate))
+
+
+@public(name="put_", function=False)
+def put_(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
+    """The in-place form of :func:`put`."""
+    return inplace_call(_put.operation, _put_form(input, index, source, accumulate), {})
+
+
+@public
+def take_along_dim(input: Any, indices: Any, dim: int | None = None, *, out: Any = None) -> Any:
+    """``gather`` with ``input`` and ``indices`` broadcast against each other; without ``dim`` both are seen as one dimension."""
+    if indices.dtype is not int64:
+        raise RuntimeError(f"torch.take_along_dim(): dtype of indices should be Long but got {definition.title(indices.dtype)}")
+    if dim is None:
+        return OPS["gather"](input.reshape(-1), 0, indices.reshape(-1), out=out)
+    if input.ndim != indices.ndim:
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
+                           f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
+    d = wrap_dim(dim, input.ndim)
+    common = broadcast_shapes([1 if k == d else s for k, s in enumerate(input.shape)], [1 if k == d else s for k, s in enumerate(indices.shape)])
+    wide = [tuple(x.shape[d] if k == d else s for k, s in enumerate(common)) for x in (input, indices)]
+    return OPS["gather"](input.expand(wide[0]), d, indices.expand(wide[1]), out=out)
+
+
+# ------------------------------------------------------------------ masks
+
+
+@public
+def masked_select(input: Any, mask: Any, *, out: Any = None) -> Any:
+    """The elements of ``input`` where ``mask`` holds, in order, as one dimension."""
+    if mask.dtype is not bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    shape = broadcast_shapes(input.shape, mask.shape)
+    where = OPS["nonzero"](mask.expand(shape).reshape(-1), as_tuple=True)
+    return OPS["_masked_index"](input.expand(shape).reshape(-1), *where, dims=(0,), out=out)
+
+
+def _masked_source(input: Any, mask: Any, source: Any) -> tuple[Any, ...] | None:
+    """Operands of the formula: mask, place of each element in the source, source; None when there is nothing to store."""
+    if mask.dtype is not bool_:
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {definition.title(mask.dtype)}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got{definition.title(input.dtype)} and {definition.title(source.dtype)}")
+    if source.numel() == 0:
+        if mask.numel() and bool(mask.any()):
+            raise RuntimeError("Number of elements of source < number of ones in mask")
+        return None
+    return mask, OPS["cumsum"](mask.reshape(-1), 0).reshape(mask.shape) - 1, source.reshape(-1)
+
+
+@compute(name="_masked_scatter", node="MaskedScatter")
+def _masked_scatter(input, mask, place, source):
+    i = out(*input.shape)
+    hit = mask[i]
+    number = check(ir.where(hit, place[i], 0), source.shape[0], "RuntimeError|Number of elements of source < number of ones in mask")
+    return ir.where(hit, source[number], input[i])
+
+
+@_masked_scatter.backward
+def _(g, mask, place, source_meta):
+    return OPS["_mask_put"](g, mask, 0.0), None, None, OPS["_masked_collect"](g, mask, place, source_meta.shape[0])
+
+
+@compute(name="_masked_collect")
+def _masked_collect(g, mask, place, n: int):
+    i = out(*g.shape)
+    hit = mask[i]
+    number = check(ir.where(hit, place[i], 0), n, "RuntimeError|Number of elements of source < number of ones in mask")
+    return Scattered(ir.const(0, compute_dtype(g.dtype)), (number,), g[i], (n,), "", hit)
+
+
+@_masked_collect.backward
+def _(g, g_meta, mask, place):
+    return OPS["_masked_scatter"](_zeros(mask.shape, g), mask, place, g), None, None
+
+
+@public
+def masked_scatter(input: Any, mask: Any, source: Any) -> Any:
+    """A copy of ``input`` whose elements where ``mask`` holds are replaced, in order, by the elements of ``source``."""
+    shape = broadcast_shapes(input.shape, mask.shape)
+    operands = _masked_source(input, mask.expand(shape), source)
+    return input.expand(shape).clone() if operands is None else OPS["_masked_scatter"](input.expand(shape), *operands)
+
+
+@public(name="masked_scatter_", function=False)
+def masked_scatter_(input: Any, mask: Any, source: Any) -> Any:
+    """The in-place form of :func:`masked_scatter`."""
+    operands = _masked_source(input, mask.expand(input.shape), source)
+    return input if operands is None else inplace_call(_masked_scatter.operation, (input, *operands), {})
+
+
+# ------------------------------------------------------------------ rows of a table
+
+
+@compute
+def embedding(weight, indices, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False):
+    """Rows of ``weight`` (2-d) with the numbers in ``indices`` (int64 or int32, any shape): shape ``(*indices.shape, columns)``.
+
+    The row ``padding_idx`` gets no gradient; ``scale_grad_by_freq`` divides a row's gradient by how often it was used.
+    """
+    if weight.ndim != 2:
+        raise RuntimeError("'weight' must be 2-D")
+    if indices.dtype is not int64 and indices.dtype is not int32:
+        from ..core.shape import _type_name
+
+        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
+                           f"torch.{_type_name(indices.meta)} instead (while checking arguments for embedding)\n"
+                           f"embedding: the indices are row numbers and must be int64, got {indices.dtype.name}. Use x.long().")
+    *i, j = out(*indices.shape, weight.shape[1])
+    return weight[_row(indices[tuple(i)], weight.shape[0]), j]
+
+
+def _row(index: Expr, n: int) -> Expr:
+    return check(index, n, "IndexError|index out of range in self\nembedding: index {index} is outside 0..{last} (num_embeddings={size}). "
+                           "Set num_embeddings to the largest index + 1, padding and unknown tokens counted.")
+
+
+@embedding.backward
+def _(g, weight_meta, indices, padding_idx, scale_grad_by_freq):
+    n = weight_meta.shape[0]
+    if scale_grad_by_freq:
+        counts = OPS["scatter_add"](_zeros((n,), g), 0, indices.reshape(-1), OPS["ones"]((), dtype=g.dtype, device=g.device))
+        g = g / counts[indices].unsqueeze(-1)
+    return OPS["_embedding_to_weight"](g, indices, n, -1 if padding_idx is None else padding_idx), None
+
+
+@compute(name="_embedding_to_weight", node="EmbeddingDenseBackward")
+def _embedding_to_weight(g, indices, num_weights: int, padding_idx: int):
+    *i, j = out(*g.shape)
+    row = _row(indices[tuple(i)], num_weights)
+    return Scattered(ir.const(0, compute_dtype(g.dtype)), (row, j), g[(*i, j)], (num_weights, g.shape[-1]), "sum",
+                     row.ne(padding_idx) if padding_idx >= 0 else None)
+
+
+@_embedding_to_weight.backward
+def _(g, indices, padding_idx):
+    made = OPS["embedding"](g, indices, padding_idx)
+    if padding_idx >= 0:
+        made = OPS["_mask_put"](made, indices.eq(padding_idx).unsqueeze(-1), 0.0)
+    return made, None
+
+
+# ------------------------------------------------------------------ repeats, membership
+
+
+@public
+def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Any:
+    """Every element (slice along ``dim``) repeated ``repeats`` times in place; ``repeats`` is a number or one number per slice.
+
+    With one argument: the position ``i`` repeated ``input[i]`` times.
+    """
+    if repeats is None:
+        return _repeated_positions(input)
+    if dim is None:
+        input, dim = input.reshape(-1), 0
+    d = wrap_dim(dim, input.ndim)
+    if not isinstance(repeats, definition.Tensor):
+        if isinstance(repeats, (list, tuple)):
+            repeats = OPS["tensor"](list(repeats), dtype=int64)
+        else:
+            if repeats < 0:
+                raise RuntimeError("Repeats must be non-negative")
+            if input.ndim == 0:
+                input = input.reshape(1)
+            shape = input.shape
+            wide = input.unsqueeze(d + 1).expand(*shape[:d + 1], repeats, *shape[d + 1:])
+            return wide.clone().reshape((*shape[:d], shape[d] * repeats, *shape[d + 1:]))
+    if input.ndim == 0:
+        input = input.reshape(1)
+    n = input.shape[d]
+    if repeats.ndim == 0 or (repeats.ndim == 1 and repeats.shape[0] == 1 and n != 1):
+        repeats = repeats.reshape(-1).expand(n)
+    if repeats.ndim != 1:
+        raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
+    if repeats.shape[0] != n:
+        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {repeats.shape[0]} and input.size({d}) = {n}")
+    return OPS["index_select"](input, d, _repeated_positions(repeats))
+
+
+def _repeated_positions(repeats: Any) -> Any:
+    from .host import from_host, host_array
+
+    if repeats.ndim != 1:
+        raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
+    if repeats.dtype is not int64 and repeats.dtype is not int32:
+        raise RuntimeError("repeats has to be Long or Int tensor")
+    import numpy as np
+
+    counts = host_array(repeats)
+    if counts.size and counts.min() < 0:
+        raise RuntimeError("repeats can not be negative")
+    return from_host(np.repeat(np.arange(counts.size, dtype=counts.dtype), counts))
+
+
+# ------------------------------------------------------------------ copies under the views' names
+
+
+def _copy_of_view(name: str) -> None:
+    view_name = name.removesuffix("_copy")
+
+    def call(input: Any, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        made = getattr(definition.Tensor, view_name)(input, *args, **kwargs)
+        if isinstance(made, (tuple, list)):
+            copies = tuple(x.clone() for x in made)
+            if out is not None:
+                for target, x in zip(out, copies, strict=True):
+                    _given(target, x)
+                return None
+            return copies
+        return _given(out, made.clone())
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"A copy of what :func:`{view_name}` shows."
+    public(call, method=False)
+
+
+for _name in ("alias", "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "split", "split_with_sizes", "squeeze", "t", "transpose",
+              "unbind", "unfold", "unsqueeze", "view"):
+    _copy_of_view(_name + "_copy")
+definition.OPS["narrow_copy"].is_method = True
+
+
+@public(method=False)
+def slice_copy(input: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1, *, out: Any = None) -> Any:
+    """A copy of ``start:end:step`` along ``dim``."""
+    d = wrap_dim(dim, input.ndim)
+    return _given(out, input[(slice(None),) * d + (slice(start, end, step),)].clone())
+
+
+__all__ = ["as_integers", "broadcast_indices", "index_result", "numbered", "partial_view", "put_at", "read_at"]

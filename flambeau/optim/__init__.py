@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .adamax import Adamax
     from .asgd import ASGD
     from .lbfgs import LBFGS
+    from .muon import Muon
     from .nadam import NAdam
     from .optimizer import Optimizer
     from .radam import RAdam
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ASGD": "asgd", "Adadelta": "adadelta", "Adafactor": "adafactor", "Adagrad": "adagrad", "Adam": "adam", "AdamW": "adam",
-    "Adamax": "adamax", "LBFGS": "lbfgs", "NAdam": "nadam", "Optimizer": "optimizer", "RAdam": "radam", "RMSprop": "rmsprop",
-    "Rprop": "rprop", "SGD": "sgd",
+    "Adamax": "adamax", "LBFGS": "lbfgs", "Muon": "muon", "NAdam": "nadam", "Optimizer": "optimizer", "RAdam": "radam",
+    "RMSprop": "rmsprop", "Rprop": "rprop", "SGD": "sgd",
 }  # fmt: skip
 _MODULES = {"lr_scheduler", "optimizer", "swa_utils"}
 
 __all__ = [
-    "ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "Optimizer", "RAdam", "RMSprop",
-    "Rprop", "lr_scheduler",
+    "ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "Optimizer", "RAdam",
+    "RMSprop", "Rprop", "lr_scheduler",
 ]  # fmt: skip
 
 

@@ -106,7 +106,8 @@ class Plan:
         for batch in self.batches:
             if not batch.alive:
                 return False
-            batch.grads = grads = [param.grad for param in batch.params]
+            grads: list[Any] = [param.grad for param in batch.params]
+            batch.grads = grads
             for grad in grads:
                 if grad is None:
                     return False
@@ -129,7 +130,7 @@ class RuleOptimizer(Optimizer):
     # The state is settled whenever someone looks at it, and the batches are made again by the next step.
 
     @property
-    def state(self) -> defaultdict[torch.Tensor, Any]:  # type: ignore[override]
+    def state(self) -> defaultdict[torch.Tensor, Any]:
         if self._plans:
             self._dissolve()
         return self._state
@@ -218,9 +219,9 @@ class RuleOptimizer(Optimizer):
             state.update({**dict.fromkeys(start), **new, **known})
             numbers = {name: float(known.get(name, value)) for name, value in start.items()}
             key = (fresh, tuple(new), tuple(numbers.values()))
-            batch = batches.get(key)
-            if batch is None:
-                batch = batches[key] = Batch(tuple(new), numbers, fresh)
+            if key not in batches:
+                batches[key] = Batch(tuple(new), numbers, fresh)
+            batch = batches[key]
             batch.params.append(param)
             batch.grads.append(grad)
             batch.states.append(state)
@@ -239,6 +240,19 @@ def check_positive(**values: Any) -> None:
         _check(value, f"{name} value")
 
 
+def check_at_least_zero(**values: Any) -> None:
+    """As ``check_positive``, in the words of PyTorch's newer optimizers."""
+    for name, value in values.items():
+        if not value >= 0.0:
+            raise ValueError(f"{name} should be >= 0 but is: {value}")
+
+
+def check_one_element(lr: Any) -> None:
+    """Raise ``ValueError`` when a learning rate is a tensor of several elements."""
+    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
+        raise ValueError(f"Tensor lr must be 1-element\nGot a tensor of shape {list(lr.shape)}; one group has one learning rate.")
+
+
 def _check(value: Any, name: str) -> None:
     if not value >= 0.0:
         raise ValueError(f"Invalid {name}: {value}")
@@ -246,8 +260,7 @@ def _check(value: Any, name: str) -> None:
 
 def check_lr(lr: Any) -> None:
     """A learning rate is a number >= 0, or a tensor that holds one."""
-    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
-        raise ValueError(f"Tensor lr must be 1-element\nGot a tensor of shape {list(lr.shape)}; one group has one learning rate.")
+    check_one_element(lr)
     _check(lr, "learning rate")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int32, int64
@@ -63,6 +63,8 @@ class _Function:
         self.scopes = [_Scope(self.root)]
         self.index: list[str] = [""] * kernel.rank     # SSA name of each open loop's position
         self.mask: str | None = None                    # <lanes x i1> of the lanes inside the iteration space
+        self.blocks: list[str] = [""]                   # positions of the vectors that are worked on together
+        self.copy = 0                                   # which of them is being written out
         self.facts: dict[Expr, tuple[int, bool]] = {}
         self.orders: dict[Expr, list[Expr]] = {}
         self.uniform_rows: dict[int, bool] = {}
@@ -211,77 +213,69 @@ class _Function:
             hi = self.cached(0, "hi", lambda: self.call(0, "i64", "llvm.smin.i64", ("i64", make("%end")()), ("i64", size)))
             return lo, hi
         if kernel.ragged >= 0 and axis == kernel.rank - 1:
-            depth = kernel.split
-
             def rest() -> str:
-                start = self.op(depth, f"mul i64 {self.index[depth - 1]}, {size}")
-                left = self.op(depth, f"sub i64 {self.word(kernel.ragged)}, {start}")
-                return self.call(depth, "i64", "llvm.smin.i64", ("i64", left), ("i64", size))
-            return "0", self.cached(depth, "ragged", rest)
+                start = self.op(1, f"mul i64 {self.index[0]}, {size}")
+                left = self.op(1, f"sub i64 {self.word(kernel.ragged)}, {start}")
+                return self.call(1, "i64", "llvm.smin.i64", ("i64", left), ("i64", size))
+            return "0", self.cached(1, "ragged", rest)
         return "0", size
 
-    def along(self, axis: int, carried: list[tuple[str, str]], copies: int, body: Callable[[int, list[str]], list[str]]) -> list[str]:
-        """Run over one axis.  ``carried`` holds ``copies`` equal sets; ``body(copy, values)`` updates the set of a copy."""
+    def along(self, axis: int, carried: list[tuple[str, str]], copies: int, body: Callable[[list[str]], Sequence[str]]) -> list[str]:
+        """Run over one axis.  ``carried`` holds one set of values per vector in flight (``copies``); ``body`` returns the next ones."""
         kernel = self.kernel
         lo, hi = self.bounds(axis)
         depth = len(self.scopes) - 1
-        per = len(carried) // copies
-        types = [t for t, _ in carried]
         if axis != kernel.lane:
-            def single(i: str, values: list[str]) -> list[str]:
+            def single(i: str, values: list[str]) -> Sequence[str]:
                 self.index[axis] = i
-                return body(-1, values)
+                return body(values)
             return self.loop(lo, hi, 1, carried, single, False)
         width = kernel.lanes
+        outside = self.blocks
 
-        def masked(i: str) -> None:
+        def masked(i: str, values: list[str]) -> Sequence[str]:
             inner = len(self.scopes) - 1
             left = self.op(inner, f"sub i64 {hi}, {i}")
             left = self.call(inner, "i64", "llvm.smin.i64", ("i64", left), ("i64", str(width)))
             left = self.op(inner, f"trunc i64 {left} to i32")
             lanes = ", ".join(f"i32 {k}" for k in range(width))
             self.mask = self.op(inner, f"icmp ult {self.vector('i32')} <{lanes}>, {self.splat(inner, left, 'i32')}")
-
-        def one(i: str, values: list[str]) -> list[str]:
+            self.blocks = [i]
             self.index[axis] = i
-            return body(0, values)
+            new = body(values)
+            self.mask = None
+            return new
+
+        def several(i: str, values: list[str]) -> Sequence[str]:
+            inner = len(self.scopes) - 1
+            self.blocks = [i] + [self.op(inner, f"add nsw i64 {i}, {k * width}") for k in range(1, copies)]
+            self.index[axis] = i
+            return body(values)
 
         if not kernel.large:
-            def every(i: str, values: list[str]) -> list[str]:
-                masked(i)
-                return one(i, values)
-            result = self.loop(lo, hi, width, carried, every, False)
-            self.mask = None
-            return result
-        span = self.op(depth, f"sub i64 {hi}, {lo}")
-        whole = self.op(depth, f"and i64 {span}, {-width}")
-        full = self.op(depth, f"add i64 {lo}, {whole}")
-        values = [v for _, v in carried]
-        start = lo
-        if copies > 1:
-            blocks = self.op(depth, f"and i64 {span}, {-width * copies}")
-            end = self.op(depth, f"add i64 {lo}, {blocks}")
-
-            def several(i: str, current: list[str]) -> list[str]:
-                inner = len(self.scopes) - 1
-                out: list[str] = []
-                for k in range(copies):
-                    self.scopes[inner] = _Scope(self.scopes[inner].out)
-                    self.index[axis] = self.op(inner, f"add nsw i64 {i}, {k * width}") if k else i
-                    out += body(k, current[k * per:(k + 1) * per])
-                return out
+            result = self.loop(lo, hi, width, carried, masked, False)
+        else:
+            # whole vectors, several at a time, then what is left under a mask
+            per = len(carried) // copies
+            span = self.op(depth, f"sub i64 {hi}, {lo}")
+            whole = self.op(depth, f"and i64 {span}, {-width * copies}")
+            end = self.op(depth, f"add i64 {lo}, {whole}")
             values = self.loop(lo, end, width * copies, carried, several, True)
-            start = end
-        rest = values[per:]
-        values = self.loop(start, full, width, list(zip(types[:per], values[:per], strict=True)), one, True)
-        more = self.op(depth, f"icmp slt i64 {full}, {hi}")
+            result = self.loop(end, hi, width, [(t, v) for (t, _), v in zip(carried[:per], values[:per], strict=True)], masked, True) + values[per:]
+        self.blocks = outside
+        return result
 
-        def tail() -> list[str]:
-            masked(full)
-            return one(full, values)
-        values = self.when(more, list(zip(types[:per], values, strict=True)), tail)
-        self.mask = None
-        return values + rest
+    def each(self) -> Iterator[int]:
+        """The vectors in flight, one after the other, as the current one."""
+        lane = self.kernel.lane
+        for k, position in enumerate(self.blocks):
+            self.copy = k
+            if lane >= 0:
+                self.index[lane] = position
+            yield k
+        self.copy = 0
+        if lane >= 0:
+            self.index[lane] = self.blocks[0]
 
     # ------------------------------------------------------------ stages
 
@@ -292,26 +286,35 @@ class _Function:
                 self._stage(stage)
             return
 
-        def body(copy: int, values: list[str]) -> list[str]:
+        def body(values: list[str]) -> list[str]:
             self._rows(axis + 1)
             return []
-        self.along(axis, [], 1, body)
+        self.along(axis, [], self.copies() if axis == kernel.lane else 1, body)
+
+    def copies(self, stage: Loop | None = None) -> int:
+        """How many vectors are in flight: enough chains of additions to hide their latency, fewer when registers are scarce."""
+        if not self.kernel.large:
+            return 1
+        stages = [stage] if stage is not None else [s for s in self.kernel.stages if isinstance(s, Loop)]
+        reductions = max([len(s.reductions) for s in stages], default=0)
+        return 1 if reductions == 0 else 4 if reductions <= 2 else 2 if reductions <= 5 else 1
 
     def _stage(self, stage: Any) -> None:
-        kernel = self.kernel
-        depth = kernel.split
         if isinstance(stage, Define):
             e = self.prepare(stage.value)
-            name, uniform = self.value(e)
-            self.define(stage.number, stage.value.dtype, name, uniform)
+            for _ in self.each():
+                name, uniform = self.value(e)
+                self.define(stage.number, stage.value.dtype, name, uniform)
         elif isinstance(stage, Write):
-            value = self.prepare(stage.value)
-            self.evaluate(value)
-            self.store(stage.place, value)
+            e = self.prepare(stage.value)
+            for _ in self.each():
+                self.evaluate(e)
+            for _ in self.each():
+                self.store(stage.place, e)
         elif isinstance(stage, Loop):
             self._loop(stage)
         elif isinstance(stage, Scan):
-            self._scan(stage, depth)
+            self._scan(stage)
         else:
             self._scatter(stage)
 
@@ -320,13 +323,14 @@ class _Function:
         self.uniform_rows[number] = uniform
         leaf = ir.make("row", d, (), number)
         self.facts[leaf] = (self.kernel.split, uniform)
-        self.scopes[self.kernel.split].memo[leaf] = (name, uniform)
+        self.scopes[self.kernel.split].memo[self.key(leaf)] = (name, uniform)
 
     def _loop(self, stage: Loop) -> None:
         kernel = self.kernel
         reductions = [(r, self.prepare(r.value)) for r in stage.reductions]
         writes = [(w, self.prepare(w.value)) for w in stage.writes]
-        copies = self.copies(stage) if kernel.large and kernel.lane == kernel.rank - 1 and kernel.lane >= kernel.split else 1
+        inside = kernel.lane >= kernel.split        # lanes run along the columns: their vectors are combined at the end
+        copies = self.copies(stage) if inside else len(self.blocks)
         vectors = kernel.lane >= 0
         start = []
         for r, _ in reductions:
@@ -334,45 +338,41 @@ class _Function:
             start.append((self.vector(t), f"splat ({t} {identity(r.combine, r.value.dtype)})") if vectors
                          else (t, identity(r.combine, r.value.dtype)))
 
+        per = len(reductions)
+
         def element(values: list[str]) -> list[str]:
-            new = []
-            for (r, e), accumulator in zip(reductions, values, strict=True):
-                new.append(self.combine_value(r, e, accumulator))
-            for _, e in writes:
-                self.evaluate(e)
-            for w, e in writes:
-                self.store(w.place, e)
+            new: list[str] = []
+            for k in self.each():
+                for (r, e), accumulator in zip(reductions, values[k * per:(k + 1) * per], strict=True):
+                    new.append(self.combine_value(r, e, accumulator))
+                for _, e in writes:
+                    self.evaluate(e)
+            for _ in self.each():
+                for w, e in writes:
+                    self.store(w.place, e)
             return new
 
-        def columns(axis: int, carried: list[tuple[str, str]]) -> list[str]:
-            def body(copy: int, values: list[str]) -> list[str]:
-                if axis < kernel.rank - 1:
-                    return columns(axis + 1, list(zip([t for t, _ in carried], values, strict=True)))
-                return element(values)
+        def columns(axis: int, carried: list[tuple[str, str]]) -> Sequence[str]:
+            if axis == kernel.rank:      # also without columns: a reduction over nothing is its one value
+                return element([v for _, v in carried])
+
+            def body(values: list[str]) -> Sequence[str]:
+                return columns(axis + 1, [(carried[i][0], v) for i, v in enumerate(values)])
             return self.along(axis, carried, copies, body)
 
-        if kernel.split == kernel.rank:      # no columns: a reduction over nothing is its one value
-            values = element([v for _, v in start])
-        else:
-            values = columns(kernel.split, start * copies)
+        values = columns(kernel.split, start * copies)
         depth = kernel.split
-        per = len(reductions)
         sets = [values[k * per:(k + 1) * per] for k in range(copies)]
         for k, (r, _) in enumerate(reductions):
             parts = [s[k] for s in sets]
             d = r.value.dtype
+            if not vectors or not inside:
+                for copy in self.each():
+                    self.define(r.number, d, parts[copy], not vectors)
+                continue
             while len(parts) > 1:
                 parts = [self.combine(depth, r.combine, d, a, b, True) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-            if vectors and kernel.lane >= kernel.split:
-                self.define(r.number, d, self.across(depth, r.combine, d, parts[0]), True)
-            else:
-                self.define(r.number, d, parts[0], not vectors)
-
-    def copies(self, stage: Loop) -> int:
-        """How many vectors are in flight: enough chains of additions to hide their latency, fewer when registers are scarce."""
-        if not stage.reductions:
-            return 1
-        return 4 if len(stage.reductions) <= 2 else 2
+            self.define(r.number, d, self.across(depth, r.combine, d, parts[0]), True)
 
     def combine_value(self, r: Reduction, e: Expr, accumulator: str) -> str:
         """One element (or vector of them) added to an accumulator."""
@@ -429,7 +429,7 @@ class _Function:
             width = half
         return self.op(depth, f"extractelement <1 x {t}> {v}, i64 0")
 
-    def _scan(self, stage: Scan, depth: int) -> None:
+    def _scan(self, stage: Scan) -> None:
         kernel = self.kernel
         value, finish = self.prepare(stage.value), self.prepare(stage.finish)
         d = value.dtype
@@ -440,15 +440,18 @@ class _Function:
         leaf = ir.acc(d)
         self.facts[leaf] = (kernel.rank, not vectors)
 
-        def body(copy: int, values: list[str]) -> list[str]:
-            self.evaluate(value)
+        def body(values: list[str]) -> list[str]:
             inner = len(self.scopes) - 1
-            new = self.combine(inner, stage.combine, d, values[0], self.wide(value) if vectors else self.value(value)[0], vectors)
-            self.scopes[inner].memo[leaf] = (new, not vectors)
-            self.evaluate(finish)
-            self.store(stage.place, finish)
-            return [new]
-        self.along(kernel.rank - 1, carried, 1, body)
+            new = []
+            for k in self.each():
+                self.evaluate(value)
+                new.append(self.combine(inner, stage.combine, d, values[k], self.wide(value) if vectors else self.value(value)[0], vectors))
+                self.scopes[inner].memo[self.key(leaf)] = (new[-1], not vectors)
+                self.evaluate(finish)
+                self.store(stage.place, finish)
+            return new
+        copies = len(self.blocks)
+        self.along(kernel.rank - 1, carried * copies, copies, body)
 
     def _scatter(self, stage: Scatter) -> None:
         kernel = self.kernel
@@ -456,17 +459,16 @@ class _Function:
         guard = None if stage.guard is None else self.prepare(stage.guard)
 
         def columns(axis: int) -> None:
-            def body(copy: int, values: list[str]) -> list[str]:
-                if axis < kernel.rank - 1:
-                    columns(axis + 1)
-                else:
+            if axis == kernel.rank:
+                for _ in self.each():
                     self.scatter(stage, value, target, guard)
+                return
+
+            def body(values: list[str]) -> list[str]:
+                columns(axis + 1)
                 return []
             self.along(axis, [], 1, body)
-        if kernel.split == kernel.rank:
-            self.scatter(stage, value, target, guard)
-        else:
-            columns(kernel.split)
+        columns(kernel.split)
 
     def scatter(self, stage: Scatter, value: Expr, target: Expr, guard: Expr | None) -> None:
         """One element (or vector) combined into where it belongs."""
@@ -515,11 +517,13 @@ class _Function:
                     return self.op(level, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {self.index[a]}")
                 bytes_ = self.op(level, f"mul i64 {self.index[a]}, {self.word(code)}")
                 return self.op(level, f"getelementptr i8, ptr {pointer}, i64 {bytes_}")
-            pointer = self.cached(level, ("address", number, a), step)
+            copy = self.copy if a >= kernel.lane and lane_code != INVARIANT else 0
+            pointer = self.cached(level, ("address", number, a, copy), step)
         if offset is not None and uniform_offset:
             at = self.value(offset)[0]
             here = max([self.fact(offset)[0], *(level for level, _ in levels)])
-            pointer = self.cached(here, ("displaced", number, offset),
+            copy = self.copy if lane_code != INVARIANT else 0
+            pointer = self.cached(here, ("displaced", number, offset, copy),
                                   lambda: self.op(here, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {at}"))
         if lane_code == INVARIANT and uniform_offset:
             return pointer, "uniform"
@@ -665,25 +669,32 @@ class _Function:
         self.facts[e] = (depth, uniform)
         return depth, uniform
 
+    def key(self, e: Expr) -> Any:
+        """Under which a value is remembered: what differs between lanes differs between the vectors in flight."""
+        return e if not self.copy or self.facts[e][1] else (self.copy, e)
+
     def evaluate(self, e: Expr) -> None:
         """Emit ``e`` and everything below it that is not known yet."""
-        scopes, facts = self.scopes, self.facts
+        scopes, facts, copy = self.scopes, self.facts, self.copy
         for x in self.order(e):
             if x.op == "const":
                 continue
-            memo = scopes[facts[x][0]].memo
-            if x not in memo:
-                memo[x] = self.emit(x)
+            depth, uniform = facts[x]
+            memo = scopes[depth].memo
+            k: Any = x if uniform or not copy else (copy, x)
+            if k not in memo:
+                memo[k] = self.emit(x)
 
     def value(self, e: Expr) -> tuple[str, bool]:
         """SSA name (or literal) of ``e`` and whether it is a scalar."""
         if e.op == "const":
             return literal(e.attr, e.dtype), True
         memo = self.scopes[self.fact(e)[0]].memo
-        found = memo.get(e)
+        k = self.key(e)
+        found = memo.get(k)
         if found is None:
             self.evaluate(e)
-            found = memo[e]
+            found = memo[k]
         return found  # type: ignore[no-any-return]
 
     def wide(self, e: Expr) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
-_threads = 1
+from ..core import blas
 
 
 def get_num_threads() -> int:
     """The number of threads kernels run on."""
-    return _threads
+    return blas.threads
 
 
 def set_num_threads(n: int) -> None:
@@ -18,8 +16,7 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n <= 0:
         raise RuntimeError("set_num_threads expects a positive integer")
-    global _threads
-    _threads = n
+    blas.set_threads(n)
 
 
 def get_num_interop_threads() -> int:
@@ -29,7 +26,3 @@ def get_num_interop_threads() -> int:
 
 def set_num_interop_threads(n: int) -> None:
     """Accepted for compatibility."""
-
-
-if os.environ.get("OMP_NUM_THREADS", "").isdigit():
-    _threads = max(1, int(os.environ["OMP_NUM_THREADS"]))

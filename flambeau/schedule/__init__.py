@@ -6,10 +6,11 @@ from typing import Any
 
 from ..ir.expression import Access
 from ..ir.kernel import Kernel
-from ..ir.loops import BufferInfo, Host, Program
-from .fuse import Grouper, canonical, elements, needed_steps, split_large_reduction
+from ..ir.loops import Host, Program
+from .fuse import Grouper, Item, canonical, elements, needed
 from .memory_plan import layout
 from .plan import Plan
+from .prepare import Preparer
 from .tile import Launchable, lower_group
 
 __all__ = ["Plan", "build"]
@@ -32,21 +33,22 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
     """
     sites: dict[tuple[str, Any], int] = {}
     buffers = list(program.buffers)
-    grouper = Grouper()
-    for number in needed_steps(program):
-        step = program.steps[number]
+    preparer = Preparer(buffers)
+    entries: list[Item | tuple[int, Host]] = []
+    for number, step in enumerate(program.steps):
         if isinstance(step, Host):
-            grouper.add_host(number, step)
-            continue
-        for item in canonical(step, number, sites):
-            parts = split_large_reduction(item, len(buffers))
-            if parts is None:
-                grouper.add(item)
-                continue
-            partial = parts[0]
-            buffers.append(BufferInfo(elements(partial.sizes[:partial.kept]) * partial.value.dtype.itemsize, False, False))
-            for part in parts:
-                grouper.add(part)
+            entries.append((number, step))
+            for x, _ in step.outputs:
+                preparer.host_writes(x.slot)
+        else:
+            for item in canonical(step, number, sites):
+                entries += preparer(item)
+    grouper = Grouper(preparer.cheaper)
+    for entry in needed(entries, buffers):
+        if isinstance(entry, Item):
+            grouper.add(entry, preparer.temporary)
+        else:
+            grouper.add_host(*entry)
     groups = grouper.groups
 
     # a slot needs memory if it outlives the program or a later launch reads it

@@ -8,14 +8,14 @@ element, so the value never has to travel through memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.loops import Host, Nest, Program
-from ..ir.simplify import EVERYTHING, Region, Term, disjoint, move, move_access, permutation, refine, region, split_terms
+from ..ir.loops import BufferInfo, Host, Nest
+from ..ir.simplify import EVERYTHING, Region, Term, disjoint, move, move_access, nodes, permutation, refine, region, split_terms
 
 MAX_ITEMS = 96              # of a group: bounds the size of a kernel
 MAX_ACCESSES = 40           # different ones
@@ -39,14 +39,15 @@ class Item:
     step: int                       # number in the program
     loads: list[tuple[Access, bool]] = field(default_factory=list)      # every access read; True: at a place that depends on data
     row: bool = False               # runs once per row of its group
-    ragged: int = 0                 # the two axes cover only this many elements
+    at: int = 0                     # position in program order
+    ragged: int = 0                 # first and last axis together cover only this many positions
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""
         seen: dict[tuple[Access, bool], None] = {}
         for root in (self.value, self.finish, self.target, self.guard):
             if root is not None:
-                for x in ir.walk(root):
+                for x in nodes(root):
                     if x.op == "load":
                         seen[x.attr, bool(x.args) and not is_zero(x.args[0])] = None
         self.loads = list(seen)
@@ -59,7 +60,7 @@ class Item:
         def go(e: Expr | None) -> Expr | None:
             return None if e is None else move(e, terms, n, memo)
         new = Item(self.kind, sizes, kept, move(self.value, terms, n, memo), move_access(self.store, terms, n), self.combine,
-                   go(self.finish), go(self.target), go(self.guard), self.step, row=self.row, ragged=self.ragged)
+                   go(self.finish), go(self.target), go(self.guard), self.step, row=self.row, at=self.at, ragged=self.ragged)
         new.scan_loads()
         return new
 
@@ -93,7 +94,7 @@ def canonical(nest: Nest, step: int, sites: dict[tuple[str, Any], int]) -> list[
         return []
     value, finish = nest.value, nest.finish
     kind = nest.kind
-    if any(x.op == "checked" for root in (value, finish, nest.target, nest.guard) if root is not None for x in ir.walk(root)):
+    if any(x.op == "checked" for root in (value, finish, nest.target, nest.guard) if root is not None for x in nodes(root)):
         def site(x: Expr) -> Expr | None:
             if x.op != "checked":
                 return None
@@ -120,7 +121,7 @@ def canonical(nest: Nest, step: int, sites: dict[tuple[str, Any], int]) -> list[
         columns = [a for a in range(kept, len(sizes)) if sizes[a] != 1]
         if len(columns) > 1:
             reach = dict.fromkeys(columns, 0)
-            for x in ir.walk(value):
+            for x in nodes(value):
                 if x.op == "load":
                     for a in columns:
                         reach[a] = max(reach[a], abs(x.attr.strides[a]))
@@ -155,42 +156,39 @@ def identity_value(combine: str, d: ir.dtype) -> float | int | bool:
     return (-(1 << bits) if d.is_signed else 0) if combine == "max" else (1 << bits) - 1
 
 
-def needed_steps(program: Program) -> list[int]:
-    """The steps whose results somebody reads, in program order."""
-    needed = {s for s, b in enumerate(program.buffers) if b.live or b.external}
-    kept = []
-    for number in range(len(program.steps) - 1, -1, -1):
-        step = program.steps[number]
-        if isinstance(step, Host):
-            if not step.outputs or any(a.slot in needed for a, _ in step.outputs):
-                kept.append(number)
-                needed.update(a.slot for a, _ in step.inputs)
-                needed.update(a.slot for a, _ in step.outputs)
-            continue
-        slot = step.store.slot
-        if slot not in needed:
-            continue
-        kept.append(number)
-        reads = {x.attr.slot for root in (step.value, step.finish, step.target, step.guard) if root is not None
-                 for x in ir.walk(root) if x.op == "load"}
-        if step.kind in ("map", "reduce") and covers(step, program.buffers[slot].nbytes):
-            needed.discard(slot)        # what was there before is overwritten
-        needed |= reads
+def needed(entries: Sequence[Item | tuple[int, Host]], buffers: Sequence[BufferInfo]) -> list[Item | tuple[int, Host]]:
+    """The items and host steps whose results somebody reads, in program order."""
+    wanted = {s for s, b in enumerate(buffers) if b.live or b.external}
+    kept: list[Item | tuple[int, Host]] = []
+    for entry in reversed(entries):
+        if isinstance(entry, Item):
+            slot = entry.store.slot
+            if slot not in wanted:
+                continue
+            if covers(entry, buffers[slot].nbytes):
+                wanted.discard(slot)        # what was there before is overwritten
+            wanted.update(x.slot for x, _ in entry.loads)
+        else:
+            host = entry[1]
+            if host.outputs and not any(a.slot in wanted for a, _ in host.outputs):
+                continue
+            wanted.update(a.slot for a, _ in (*host.inputs, *host.outputs))
+        kept.append(entry)
     kept.reverse()
     return kept
 
 
-def covers(nest: Nest, nbytes: int) -> bool:
-    """Whether the nest writes every byte of its buffer."""
-    run = nest.store.dtype.itemsize
-    if nest.store.offset:
+def covers(item: Item, nbytes: int) -> bool:
+    """Whether the item writes every byte of its buffer."""
+    if item.store.offset or item.kind == "scatter":
         return False
-    for s, n in sorted(zip(nest.store.strides[:nest.kept], nest.sizes, strict=False)):
-        if n != 1:
-            if s * nest.store.dtype.itemsize != run:
-                return False
-            run *= n
-    return run == nbytes
+    sizes = item.sizes[:item.kept] if item.kind == "reduce" else item.sizes
+    run = 1
+    for s, n in sorted(zip(item.store.strides, sizes, strict=False)):
+        if s != run:
+            return False
+        run *= n
+    return run * item.store.dtype.itemsize == nbytes
 
 
 # ---------------------------------------------------------------- grouping
@@ -198,7 +196,8 @@ def covers(nest: Nest, nbytes: int) -> bool:
 class Grouper:
     """Places items, one after the other, into the latest group that can take them."""
 
-    def __init__(self) -> None:
+    def __init__(self, cheaper: Callable[[Item], Item | None]) -> None:
+        self.cheaper = cheaper          # an item that cannot join those that made its inputs, reading their sources instead
         self.groups: list[Group] = []
         self.last_read: dict[int, list[tuple[int, Region]]] = {}
         self.last_write: dict[int, list[tuple[int, Region]]] = {}
@@ -227,38 +226,50 @@ class Grouper:
         for x, shape in step.outputs:
             self.last_write.setdefault(x.slot, []).append((at, region(x, shape)))
 
-    def add(self, item: Item) -> None:
-        """Place one item."""
-        reads = [(x.slot, EVERYTHING if opaque else region(x, item.sizes)) for x, opaque in item.loads]
-        store = EVERYTHING if item.kind == "scatter" else region(item.store, item.sizes[:item.kept] if item.kind == "reduce" else item.sizes)
-        writes = [(item.store.slot, store)]
-        if item.kind == "scatter":
-            reads.append((item.store.slot, EVERYTHING))
-        low = self.barrier(reads, writes)
-        at = -1
-        placed: Item | None = None
-        if item.kind in ("map", "reduce"):
-            lowest = max(low, len(self.groups) - 24)
-            for k in range(len(self.groups) - 1, lowest - 1, -1):
-                g = self.groups[k]
-                if g.closed or not related(g, item):
-                    continue
-                placed = join(g, item)
-                if placed is not None:
-                    at = k
-                    break
-        if placed is None:
-            # everything up to ``low`` must come before; a new group may stand anywhere after it, so at the end
+    def add(self, item: Item, new_slot: Callable[[int], int]) -> None:
+        """Place one item; ``new_slot(nbytes)`` makes a temporary."""
+        if item.kind == "reduce" and not item.ragged and elements(item.sizes) >= 2 * CHUNK:
+            parts = split_large_reduction((item.kept and self.cheaper(item)) or item, new_slot)
+            if parts is not None:
+                for part in parts:
+                    self.add(part, new_slot)
+                return
+        at = self.place(item)
+        if at < 0:
+            other = self.cheaper(item)
+            if other is not None:
+                item = other
+                at = self.place(item)
+        if at < 0:
+            # everything that must come before is in some group already, so a new one at the end is late enough
             g = Group(item.sizes, item.kept if item.kind != "map" else None, closed=item.kind in ("scan", "scatter"), ragged=item.ragged)
             self.groups.append(g)
             at = len(self.groups) - 1
-            placed = item
             g.items.append(item)
             note(g, item)
+        reads, writes = self.regions(item)
         for slot, r in reads:
             self.last_read.setdefault(slot, []).append((at, r))
         for slot, r in writes:
             self.last_write.setdefault(slot, []).append((at, r))
+
+    def regions(self, item: Item) -> tuple[list[tuple[int, Region]], list[tuple[int, Region]]]:
+        """What an item reads and writes."""
+        reads = [(x.slot, EVERYTHING if opaque else region(x, item.sizes)) for x, opaque in item.loads]
+        if item.kind == "scatter":
+            return [*reads, (item.store.slot, EVERYTHING)], [(item.store.slot, EVERYTHING)]
+        return reads, [(item.store.slot, region(item.store, item.sizes))]
+
+    def place(self, item: Item) -> int:
+        """The number of the latest group that took the item, or -1."""
+        if item.kind not in ("map", "reduce"):
+            return -1
+        low = self.barrier(*self.regions(item))
+        for k in range(len(self.groups) - 1, max(low, len(self.groups) - 24) - 1, -1):
+            g = self.groups[k]
+            if not g.closed and related(g, item) and join(g, item) is not None:
+                return k
+        return -1
 
 
 def related(g: Group, item: Item) -> bool:
@@ -341,9 +352,9 @@ def arrangements(g: Group, item: Item) -> Iterable[Arrangement]:
     if item.ragged or g.ragged:
         if item.ragged == g.ragged and item.sizes == g.sizes:
             yield g.split, None, g.sizes, item, False
-        elif g.ragged and item.kind == "map" and item.sizes == (g.ragged,):
+        elif g.ragged and len(g.sizes) == 2 and item.kind == "map" and item.sizes == (g.ragged,):
             yield g.split, None, g.sizes, chunked(item, g.sizes), False
-        elif item.ragged and g.split is None and g.sizes == (item.ragged,):
+        elif item.ragged and len(item.sizes) == 2 and g.split is None and g.sizes == (item.ragged,):
             terms = ((0, (item.sizes[1], 1)),)
             yield 1, terms, item.sizes, item, False
         return
@@ -466,30 +477,27 @@ def safe(g: Group, item: Item, rank: int) -> bool:
     return True
 
 
-def split_large_reduction(item: Item, slot: int) -> tuple[Item, Item] | None:
-    """A reduction of much to one value as partial results per chunk and their combination, or None when it is small.
+def split_large_reduction(item: Item, new_slot: Callable[[int], int]) -> tuple[Item, Item] | None:
+    """A reduction of much to little as partial results per chunk and their combination, or None when it is well as it is.
 
     The chunks depend on the shape alone, so the result has the same bits however the chunks are shared out.
     """
-    if item.kind != "reduce" or item.kept or elements(item.sizes) < 2 * CHUNK:
-        return None
-    sizes = item.sizes
-    d = item.value.dtype
+    sizes, kept, d = item.sizes, item.kept, item.value.dtype
+    if kept:
+        return _split_columns(item, new_slot)
     if len(sizes) > 1:
-        kept = 0
         while kept < len(sizes) - 1 and (elements(sizes[kept:]) > 4 * CHUNK or kept == 0):
             kept += 1
-        strides, run = [0] * len(sizes), 1
-        for a in range(kept - 1, -1, -1):
-            strides[a] = run
-            run *= sizes[a]
-        if run > elements(sizes) // 64:
+        count = elements(sizes[:kept])
+        if count > elements(sizes) // 64:
             return None
-        first = Item("reduce", sizes, kept, item.value, Access(slot, 0, tuple(strides), d), item.combine, None, None, None, item.step)
-        count = run
+        slot = new_slot(count * d.itemsize)
+        strides = row_major(sizes[:kept]) + (0,) * (len(sizes) - kept)
+        first = Item("reduce", sizes, kept, item.value, Access(slot, 0, strides, d), item.combine, None, None, None, item.step)
     else:
         count = -(-sizes[0] // CHUNK)
         new = (count, CHUNK)
+        slot = new_slot(count * d.itemsize)
         moved = item.moved(((0, (CHUNK, 1)),), new, 1)
         first = Item("reduce", new, 1, moved.value, Access(slot, 0, (1, 0), d), item.combine, None, None, None, item.step, ragged=sizes[0])
     first.scan_loads()
@@ -498,3 +506,37 @@ def split_large_reduction(item: Item, slot: int) -> tuple[Item, Item] | None:
     second = Item("reduce", (count,), 0, leaf, store, item.combine, item.finish, None, None, item.step)
     second.scan_loads()
     return first, second
+
+
+STRIP = 16                  # rows that are added at a time: as many streams as the processor follows
+
+
+def _split_columns(item: Item, new_slot: Callable[[int], int]) -> tuple[Item, Item] | None:
+    """The sum of many long rows: strips of a few rows first, so that memory is read nearly in order."""
+    sizes, d = item.sizes, item.value.dtype
+    if item.kept != 1 or len(sizes) != 2 or sizes[0] < 256 or sizes[1] < 8 * STRIP or elements(sizes) < CACHED:
+        return None
+    loads = [x for x, opaque in item.loads if not opaque]
+    if not all(x.strides[0] == 1 or not x.strides[0] for x in loads) or not any(x.strides[0] == 1 and x.strides[1] for x in loads):
+        return None
+    columns, rows = sizes
+    count = -(-rows // STRIP)
+    slot = new_slot(count * columns * d.itemsize)
+    moved = item.moved(((0, (0, 1, 0)), (0, (STRIP, 0, 1))), (count, columns, STRIP), 2)
+    first = Item("reduce", moved.sizes, 2, moved.value, Access(slot, 0, (columns, 1, 0), d), item.combine, None, None, None, item.step, ragged=rows)
+    first.scan_loads()
+    leaf = ir.make("load", d, (), Access(slot, 0, (1, columns), d))
+    store = item.store._replace(strides=(item.store.strides[0], 0))
+    second = Item("reduce", (columns, count), 1, leaf, store, item.combine, item.finish, None, None, item.step)
+    second.scan_loads()
+    return first, second
+
+
+def row_major(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous array."""
+    out: list[int] = []
+    run = 1
+    for n in reversed(sizes):
+        out.insert(0, run)
+        run *= n
+    return tuple(out)

@@ -14,7 +14,7 @@ from typing import Any
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Place, Reduction, Scan, Scatter, Stage, Write
-from ..ir.simplify import Term, move, move_access
+from ..ir.simplify import Term, move, move_access, nodes
 from .fuse import Group, Item, elements, key, padded
 
 LARGE = 1 << 15             # points from which longer code pays
@@ -29,7 +29,7 @@ class Launchable:
     kernel: Kernel
     words: tuple[int, ...]
     units: int
-    items: list[Item]
+    stored: frozenset[int]          # slots it stores to
 
 
 @dataclass(slots=True)
@@ -65,11 +65,11 @@ class Body:
         def resolve(e: Expr, memo: dict[Expr, Expr]) -> Expr:
             """Loads of what the group wrote replaced by the value."""
             if not current:
-                for x in ir.walk(e):
+                for x in nodes(e):
                     if x.op == "load":
                         read[key(padded(x.attr, rank))] = None
                 return widen(e, rank, memo)
-            for x in ir.walk(e):
+            for x in nodes(e):
                 if x in memo:
                     continue
                 if x.op == "load":
@@ -115,7 +115,7 @@ class Body:
 
     def row_value(self, value: Expr) -> Expr:
         """A name for a value that is computed once a row."""
-        if value.op in ("row", "const", "scalar"):
+        if value.op in ("row", "const", "scalar", "value"):
             return value
         number = len(self.rows) + len(self.reductions)
         self.rows[number] = value
@@ -128,7 +128,7 @@ class Body:
         used: set[int] = set()
         pending = [s.value for s in self.stores.values()]
         while pending:
-            for x in ir.walk(pending.pop()):
+            for x in nodes(pending.pop()):
                 if x.op == "row" and x.attr not in used:
                     used.add(x.attr)
                     pending.append(by_number[x.attr])
@@ -175,14 +175,14 @@ def needs(e: Expr, ready: dict[int, int], known: dict[Expr, int]) -> int:
     """The first phase in which ``e`` can be computed."""
     phase = known.get(e)
     if phase is None:
-        phase = max((ready[x.attr] for x in ir.walk(e) if x.op == "row"), default=0)
+        phase = max((ready[x.attr] for x in nodes(e) if x.op == "row"), default=0)
         known[e] = phase
     return phase
 
 
 def widen(e: Expr, rank: int, memo: dict[Expr, Expr]) -> Expr:
     """``e`` with every access over ``rank`` axes."""
-    for x in ir.walk(e):
+    for x in nodes(e):
         if x in memo:
             continue
         if x.op == "load" or x.args:
@@ -222,12 +222,10 @@ def lower_group(g: Group, wanted: Callable[[int], bool], locate: Callable[[int],
 
 def _solo(item: Item) -> tuple[list[Any], list[int], int]:
     n = len(item.sizes)
-    memo: dict[Expr, Expr] = {}
     if item.kind == "scan":
         finish = item.finish if item.finish is not None else ir.acc(item.value.dtype)
         return [("scan", item.store, item.combine, item.value, finish)], list(item.sizes), n - 1
     target = item.target if item.target is not None else ir.const(0, ir.int64)
-    del memo
     return [("scatter", item.store, item.combine, item.value, target, item.guard)], list(item.sizes), 0
 
 
@@ -260,6 +258,10 @@ class _Assembly:
                 out += [e for e in s[3:] if e is not None]
         return out
 
+    def nodes(self) -> list[Expr]:
+        """Every node of every expression, each once."""
+        return list(dict.fromkeys(x for root in self.roots() for x in nodes(root)))
+
     def stored(self) -> list[Access]:
         out: list[Access] = []
         for s in self.stages:
@@ -272,20 +274,19 @@ class _Assembly:
         return out
 
     def finish(self) -> Launchable:
-        nodes = ir.walk(tuple(self.roots()))
-        accesses = list(dict.fromkeys([x.attr for x in nodes if x.op == "load"] + self.stored()))
-        pinned = {x.attr for x in nodes if x.op == "axis"}
+        used = self.nodes()
+        accesses = list(dict.fromkeys([x.attr for x in used if x.op == "load"] + self.stored()))
+        pinned = {x.attr for x in used if x.op == "axis"}
         kind = self.stages[0][0] if self.stages else "store"
         sequential = kind in ("scan", "scatter")
         pure_map = not sequential and self.split == len(self.sizes)
-        order = self.merge(accesses, pinned, sequential, pure_map)
-        del order
-        accesses = list(dict.fromkeys([x.attr for x in ir.walk(tuple(self.roots())) if x.op == "load"] + self.stored()))
+        self.merge(accesses, pinned, sequential, pure_map)
+        accesses = list(dict.fromkeys([x.attr for x in self.nodes() if x.op == "load"] + self.stored()))
         if pure_map and self.sizes:
             self.split = len(self.sizes) - 1
         lanes = self.vector_bytes // 4
-        if not any(x.dtype.itemsize == 4 or x.dtype.itemsize == 2 for x in nodes if x.dtype is not ir.int64) and any(
-                x.dtype in (ir.float64, ir.int64) for x in nodes):
+        if not any(x.dtype.itemsize == 4 or x.dtype.itemsize == 2 for x in used if x.dtype is not ir.int64) and any(
+                x.dtype in (ir.float64, ir.int64) for x in used):
             lanes = self.vector_bytes // 8
         lane = self.choose_lane(accesses, kind, pure_map, lanes)
         total = elements(self.sizes)
@@ -303,11 +304,11 @@ class _Assembly:
                 block = -(-block // (4 * lanes)) * (4 * lanes)
             unit = self.word(block)
             units = -(-self.sizes[0] // block)
-        ragged = self.word(self.group.ragged) if self.group.ragged and len(self.sizes) == 2 else -1
+        ragged = self.word(self.group.ragged) if self.group.ragged else -1
         self.lane = lane
         stages = tuple(self.stage(s) for s in self.stages)
         kernel = Kernel(len(self.sizes), self.split, lane, lanes, sizes, unit, ragged, large, tuple(self.places), stages)
-        return Launchable(kernel, tuple(self.words), units, self.group.items)
+        return Launchable(kernel, tuple(self.words), units, frozenset(x.slot for x in self.stored()))
 
     # ------------------------------------------------------------ axes
 
@@ -377,11 +378,10 @@ class _Assembly:
         if kind == "scan":
             candidates = list(range(split))
         else:
-            candidates = list(range(n))
+            candidates = list(range(1 if self.group.ragged and n == 3 else 0, n))      # chunks stay the outermost axis
         if elements(self.sizes) < 4 and kind != "scan":
             return -1
         best, best_cost = -1, float("inf")
-        opaque = any(x.op == "load" and x.args for x in ir.walk(tuple(self.roots())))
         loop_reductions = sum(len(s[1]) for s in self.stages if s[0] == "loop")
         columns = elements(self.sizes[split:])
         for a in candidates:
@@ -400,7 +400,6 @@ class _Assembly:
                 best, best_cost = a, c
         if kind == "scan" and best >= 0 and (best_cost > 0.7 * lanes or self.sizes[best] < 4):
             best = -1
-        del opaque
         if best < 0:
             return -1
         border = split if best < split and not pure_map else n
@@ -448,7 +447,7 @@ class _Assembly:
     def expr(self, root: Expr) -> Expr:
         """An expression with accesses, scalars and constants replaced by places and words."""
         memo = self.memo
-        order = ir.walk(root)
+        order = nodes(root)
         kept: set[Expr] = set()
         for x in order:
             if x.op == "pow" or x.op in ("shl", "shr", "ushr"):
@@ -463,6 +462,8 @@ class _Assembly:
             elif x.op == "const":
                 memo[x] = x if x in kept or x.attr in _PLAIN or x.attr != x.attr or x.dtype.itemsize < 4 else \
                     ir.make("arg", x.dtype, (), self.shared(x, as_word(x.attr)))
+            elif x.op == "value":
+                memo[x] = ir.make("arg", x.dtype, (), self.shared(x, as_word(x.attr)))
             elif x.op == "checked":
                 memo[x] = ir.make("checked", x.dtype, tuple([memo[a] for a in x.args]), self.shared(("site", x.attr), x.attr))
             elif x.args:
@@ -501,4 +502,4 @@ def as_word(value: float | int | bool) -> int:
 
 def varies(e: Expr, axis: int) -> bool:
     """Whether ``e`` depends on an axis."""
-    return any((x.op == "axis" and x.attr == axis) or (x.op == "load" and axis < len(x.attr.strides) and x.attr.strides[axis] != 0) for x in ir.walk(e))
+    return any((x.op == "axis" and x.attr == axis) or (x.op == "load" and axis < len(x.attr.strides) and x.attr.strides[axis] != 0) for x in nodes(e))

@@ -20,7 +20,6 @@ from ..core.dtype import float64, int64
 from ..core.shape import Meta, span
 from ..ir.loops import BufferInfo, Host, Program
 from ..runtime import images, memory
-from ..schedule.plan import Plan
 from ..version import __version__
 from . import record
 from .record import Buffer, Owned, Signature
@@ -213,14 +212,14 @@ def _build_native(plan: LaunchPlan, key: tuple[Any, ...], external: list[bool], 
         if data is not None and not OBSERVED:
             stored, hosts, checks, kinds = marshal.loads(data)
             plan.program = None
-            _link(plan, Plan.from_data(stored), cpu, [_restored_host(h) for h in hosts], checks, kinds)
+            _link(plan, _StoredPlan(*stored), cpu, [_restored_host(h) for h in hosts], checks, kinds)
             STATS["disk_plans"] += 1
             return
     from ..render import llvm
     from ..schedule import build as plan_of
 
     program = program_of(plan.calls, plan.nbytes, external, live)
-    made = plan_of(program)
+    made = plan_of(program, cpu.vector_bytes())
     made.code = tuple(llvm.render(k) for k in made.kernels)
     plan.program = program
     kinds = "".join("d" if d is float64 else "q" for d in program.scalars)
@@ -235,6 +234,17 @@ def _build_native(plan: LaunchPlan, key: tuple[Any, ...], external: list[bool], 
 
 
 OBSERVED: list[Any] = []        # not empty: somebody wants to see programs, so plans are made anew
+
+
+class _StoredPlan(NamedTuple):
+    """A plan as it is kept on disk (``schedule.Plan.to_data``); reading it imports no scheduler."""
+
+    table: tuple[int, ...]
+    arena: int
+    code: tuple[str, ...]
+    steps: tuple[Any, ...]
+    points: tuple[int, ...]
+    messages: tuple[str, ...]
 
 
 class _HostName(NamedTuple):

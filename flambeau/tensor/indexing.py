@@ -14,7 +14,7 @@ from ..core.errors import type_name
 from ..core.shape import Meta
 from ..ops import definition
 from ..ops.definition import OPS, alias
-from ..ops.indexing import broadcast_indices, index_result, partial_view, put_at, read_at
+from ..ops.indexing import as_integers, index_result, partial_view, put_at, read_at
 
 _MARK = object()             # first element of the keys under which views are remembered
 _KEPT = 20_000               # views remembered per metadata
@@ -64,7 +64,7 @@ def _general(t: Any, index: Any) -> Any:
     view, places = _split(t, index)
     if not places:
         return view
-    dims, tensors = _as_integers(view._meta, places)
+    dims, tensors = as_integers(view._meta, places)
     return read_at(view, dims, tensors)
 
 
@@ -108,7 +108,7 @@ def setitem(t: Any, index: Any, value: Any) -> None:
         value = OPS["full"]((), value, dtype=m.dtype, device=m.device)
     elif value.numel() == 1 and value.ndim == 0 and value.dtype is not m.dtype and len(places) == 1 and places[0][1].dtype is bool_:
         value = value.to(m.dtype)
-    dims, tensors = _as_integers(m, places)
+    dims, tensors = as_integers(m, places)
     put_at(view, dims, tensors, _without_leading_ones(value, len(index_result(m, dims, tensors))), False)
 
 
@@ -300,38 +300,4 @@ def _width(e: Any) -> int:
     return 1 if isinstance(e, slice) else 0
 
 
-def _as_integers(m: Meta, places: list[tuple[int, Any]]) -> tuple[tuple[int, ...], list[Any]]:
-    """Masks replaced by the positions where they hold: (axes, integer tensors), one tensor per axis."""
-    dims: list[int] = []
-    tensors: list[Any] = []
-    for d, e in places:
-        if e.dtype is bool_:
-            where = OPS["nonzero"](e, as_tuple=True)
-            dims.extend(range(d, d + len(where)))
-            tensors.extend(where)
-        else:
-            dims.append(d)
-            tensors.append(e)
-    broadcast_indices(tensors)
-    return tuple(dims), tensors
-
-
-def take_indices(input: Any, indices: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """``indices`` as ``index_put`` takes them: one tensor (or None) per axis from the first on."""
-    m = input._meta
-    places = [(d, _part(e)) for d, e in _starts(indices) if e is not None]
-    if sum(_width(e) for _, e in places) > m.ndim:
-        raise IndexError(f"too many indices for tensor of dimension {m.ndim} (got {len(indices)})")
-    return _as_integers(m, [(d, OPS["full"]((), e, dtype=int64) if isinstance(e, int) else e) for d, e in places])
-
-
-def _starts(indices: Any) -> list[tuple[int, Any]]:
-    d = 0
-    out = []
-    for e in indices:
-        out.append((d, e))
-        d += 1 if e is None else max(1, _width(e))
-    return out
-
-
-__all__ = ["getitem", "setitem", "take_indices"]
+__all__ = ["getitem", "setitem"]

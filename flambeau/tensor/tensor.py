@@ -92,6 +92,16 @@ class Tensor:
             return made
         return t
 
+    @staticmethod
+    def _make_subclass(cls: Any, data: Tensor, require_grad: bool = False, *args: Any, **kwargs: Any) -> Any:
+        """A tensor of class ``cls`` over the memory of ``data``; a leaf."""
+        t = _new(cls)
+        t._meta, t._buffer, t._node, t._base = data._meta, data._buffer, None, None
+        definition._TENSORS.add(cls)
+        if require_grad:
+            t.requires_grad_(True)
+        return t
+
     # -------------------------------------------------------------- metadata
 
     @property
@@ -961,6 +971,8 @@ def install() -> None:
             setattr(Tensor, name, getattr(f, "as_method", f))
         if op is not None and op.kind in ("pointwise", "compute", "host") and op.how.get("inplace", op.kind == "pointwise"):
             _install_inplace(name, op)
+        elif getattr(f, "is_inplace", False):
+            _install_inplace_of(name, f)
     for name, d in _CASTS.items():
         setattr(Tensor, name, _cast(d, name))
     for dunder, name in _DUNDERS.items():
@@ -986,6 +998,19 @@ def install() -> None:
 def _install_inplace(name: str, op: Any) -> None:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return definition.inplace_call(op, (self, *args), kwargs)  # type: ignore[no-any-return]
+
+    method.__name__ = method.__qualname__ = name + "_"
+    method.__doc__ = f"The in-place form of :func:`{name}`."
+    if name + "_" not in Tensor.__dict__:
+        setattr(Tensor, name + "_", method)
+
+
+def _install_inplace_of(name: str, f: Any) -> None:
+    """The in-place form of a function made of other operations: its result is written to its first operand."""
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        made = f(self, *args, **kwargs)
+        definition.check_inplace(name + "_", self, made.shape, made.dtype)
+        return write(self, made)
 
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"The in-place form of :func:`{name}`."

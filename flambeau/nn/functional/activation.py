@@ -228,8 +228,10 @@ def prelu(input: Any, weight: Any) -> Any:
         if input.ndim == 0:
             raise RuntimeError("Not allow zero-dim input tensor.")
         if channels != weight.numel():
-            raise RuntimeError("Mismatch of parameter numbers and input channel size. Found parameter numbers = "
-                               f"{weight.numel()} and channel size = {channels}.")
+            raise RuntimeError(
+                "Mismatch of parameter numbers and input channel size. Found parameter numbers = "
+                f"{weight.numel()} and channel size = {channels}."
+            )
     if weight.ndim > 1:
         raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")
     if input.ndim > 1:
@@ -299,11 +301,15 @@ def _checked_dim(name: str, input: Any, dim: int | None, dtype: Any) -> int:
     n = max(input.ndim, 1)
     if not -n <= dim < n:
         shape = list(input.shape)
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})\n{name}: dim={dim} but the input is "
-                         f"{input.ndim}-D, shape {shape}. Use dim=-1 (or dim={n - 1}), or add the batch dimension with unsqueeze(0).")
+        raise IndexError(
+            f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})\n{name}: dim={dim} but the input is "
+            f"{input.ndim}-D, shape {shape}. Use dim=-1 (or dim={n - 1}), or add the batch dimension with unsqueeze(0)."
+        )
     if dtype is None and not input.is_floating_point():
-        raise NotImplementedError(f'"{name}_lastdim_kernel_impl" not implemented for \'{input.type()[6:-6]}\'\n{name}: needs floating-point input, got '
-                                  f"{str(input.dtype)[6:]}. Use x.float(), or pass dtype=.")
+        raise NotImplementedError(
+            f"\"{name}_lastdim_kernel_impl\" not implemented for '{input.type()[6:-6]}'\n{name}: needs floating-point input, got "
+            f"{str(input.dtype)[6:]}. Use x.float(), or pass dtype=."
+        )
     return dim
 
 

@@ -9,7 +9,6 @@ from flambeau.ops.composite import composite
 
 from .common import shown
 
-
 # PyTorch names the graph node by the way it takes: one composite for each
 
 
@@ -61,18 +60,27 @@ def check_linear(input: Any, weight: Any, bias: Any) -> None:
     """Raise what is wrong with the operands of :func:`linear`, if anything is."""
     shape = list(input.shape)
     if input.device != weight.device:
-        raise RuntimeError(f"Tensor on device {weight.device} is not on the expected device {input.device}!\nlinear: input is on {input.device} but weight "
-                           f"is on {weight.device}. Move both to one device: model.to(device) and x = x.to(device) (to() on a tensor returns a new one).")
+        raise RuntimeError(
+            f"Tensor on device {weight.device} is not on the expected device {input.device}!\nlinear: input is on {input.device} but "
+            "weight "
+            f"is on {weight.device}. Move both to one device: model.to(device) and x = x.to(device) (to() on a tensor returns a new one)."
+        )
     check_dtypes("linear", input, weight, f"mat1 and mat2 must have the same dtype, but got {_kind(input)} and {_kind(weight)}")
     if bias is not None and bias.dtype is not weight.dtype:
         check_dtypes("linear", bias, weight, f"mat1 and mat2 must have the same dtype, but got {_kind(input)} and {_kind(bias)}", "bias")
     if len(weight.shape) not in (1, 2):
-        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {weight.ndim}D\nlinear: weight must be (out_features, in_features), got "
-                           f"{shown(weight.shape)}.")
+        raise RuntimeError(
+            f"t() expects a tensor with <= 2 dimensions, but self is {weight.ndim}D\nlinear: weight must be (out_features, in_features), "
+            "got "
+            f"{shown(weight.shape)}."
+        )
     features = weight.shape[-1]
     if not shape:
-        raise RuntimeError("both arguments to linear need to be at least 1D, but they are 0D and 2D\nlinear: the input is a single number; it needs a last "
-                           f"dimension of {features} features.")
+        raise RuntimeError(
+            "both arguments to linear need to be at least 1D, but they are 0D and 2D\nlinear: the input is a single number; it needs a "
+            "last "
+            f"dimension of {features} features."
+        )
     if shape[-1] != features:
         out = f"{weight.shape[0]}" if weight.ndim == 2 else "1"
         rows = 1
@@ -84,14 +92,29 @@ def check_linear(input: Any, weight: Any, bias: Any) -> None:
             flat *= s
         if len(shape) > 2 and flat == features:
             product = "*".join(map(str, shape[1:]))
-            raise RuntimeError(f"{head}\nlinear: input {shape} ends in {shape[-1]} but in_features is {features}. {product} = {features}, so the input was "
-                               "not flattened: put nn.Flatten() before it or call x.flatten(1).")
-        raise RuntimeError(f"{head}\nlinear: input {shape} has {shape[-1]} features in its last dimension but in_features is {features}. Use "
-                           f"Linear({shape[-1]}, {out}), or check the layers before it.")
+            raise RuntimeError(
+                f"{head}\nlinear: input {shape} ends in {shape[-1]} but in_features is {features}. {product} = {features}, so the input "
+                "was "
+                "not flattened: put nn.Flatten() before it or call x.flatten(1)."
+            )
+        raise RuntimeError(
+            f"{head}\nlinear: input {shape} has {shape[-1]} features in its last dimension but in_features is {features}. Use "
+            f"Linear({shape[-1]}, {out}), or check the layers before it."
+        )
 
 
-_KINDS = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char",
-          "uint8": "Byte", "bool": "Bool"}
+_KINDS = {
+    "float32": "Float",
+    "float64": "Double",
+    "float16": "Half",
+    "bfloat16": "BFloat16",
+    "int64": "Long",
+    "int32": "Int",
+    "int16": "Short",
+    "int8": "Char",
+    "uint8": "Byte",
+    "bool": "Bool",
+}
 
 
 def _kind(t: Any) -> str:
@@ -107,8 +130,11 @@ def check_dtypes(what: str, input: Any, weight: Any, phrase: str, role: str = "i
     have, want = (str(t.dtype).rpartition(".")[2] for t in (input, weight))
     advice = f"Use x.{want.removesuffix('32').replace('float64', 'double').replace('float16', 'half')}()"
     if have == "float64":
-        advice = f"NumPy arrays are float64 by default: use x.to({weight.dtype})" if want != "float32" else \
-            "NumPy arrays are float64 by default: use x.float(), or array.astype(np.float32)"
+        advice = (
+            f"NumPy arrays are float64 by default: use x.to({weight.dtype})"
+            if want != "float32"
+            else "NumPy arrays are float64 by default: use x.float(), or array.astype(np.float32)"
+        )
     elif have == "uint8":
         advice = "Use x.float() / 255 (image bytes) or a ToTensor-like transform"
     raise RuntimeError(f"{phrase}\n{what}: {role} is {have} but weight is {want}. {advice}.")
@@ -152,8 +178,15 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     return _bilinear(input1, input2, weight, bias)
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
-              scale_grad_by_freq: bool = False, sparse: bool = False) -> Any:
+def embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Any:
     """Rows of ``weight`` chosen by ``input``.
 
     Parameters
@@ -180,9 +213,12 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None, max_norm:
     else:
         padding_idx = -1
     if input.dtype is not fl.int64 and input.dtype is not fl.int32:
-        raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got {input.type()} instead "
-                           "(while checking arguments for embedding)\nembedding: the input holds row numbers and must be int64, got "
-                           f"{str(input.dtype).rpartition('.')[2]}. Use x.long().")
+        raise RuntimeError(
+            f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got {input.type()} "
+            "instead "
+            "(while checking arguments for embedding)\nembedding: the input holds row numbers and must be int64, got "
+            f"{str(input.dtype).rpartition('.')[2]}. Use x.long()."
+        )
     if max_norm is not None:
         _renormalise(weight, input, max_norm, norm_type)
     return fl.embedding(weight, input, padding_idx, scale_grad_by_freq, sparse)
@@ -197,9 +233,19 @@ def _renormalise(weight: Any, input: Any, max_norm: float, norm_type: float) -> 
         weight[rows] = fl.where(norms > max_norm, chosen * (max_norm / (norms + 1e-7)), chosen)
 
 
-def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float | None = None, norm_type: float = 2, scale_grad_by_freq: bool = False,
-                  mode: str = "mean", sparse: bool = False, per_sample_weights: Any = None, include_last_offset: bool = False,
-                  padding_idx: int | None = None) -> Any:
+def embedding_bag(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
     """Sums, means or maxima of groups of rows of ``weight``.
 
     Parameters
@@ -222,15 +268,23 @@ def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float 
         raise ValueError("mode has to be one of sum, mean or max")
     if per_sample_weights is not None:
         if per_sample_weights.shape != input.shape:
-            raise ValueError(f"embedding_bag: If per_sample_weights ({tuple(per_sample_weights.shape)}) is not None, then it must have the same shape as the "
-                             f"input ({tuple(input.shape)})")
+            raise ValueError(
+                f"embedding_bag: If per_sample_weights ({tuple(per_sample_weights.shape)}) is not None, then it must have the same shape "
+                "as the "
+                f"input ({tuple(input.shape)})"
+            )
         if mode != "sum":
-            raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' (got "
-                                      f"mode='{mode}'). Please open a feature request on GitHub.")
+            raise NotImplementedError(
+                "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' (got "
+                f"mode='{mode}'). Please open a feature request on GitHub."
+            )
     if input.ndim == 2:
         if offsets is not None:
-            raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length sequences. However, found "
-                             f"offsets of type {type(offsets)}")
+            raise ValueError(
+                "if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length sequences. However, "
+                "found "
+                f"offsets of type {type(offsets)}"
+            )
         bags, length = input.shape
         bag_of = fl.arange(bags).repeat_interleave(length)
         flat, factors = input.reshape(-1), None if per_sample_weights is None else per_sample_weights.reshape(-1)
@@ -262,7 +316,9 @@ def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float 
     sums = sums.scatter_add(0, places, rows)
     if mode == "sum":
         return sums
-    counts = fl.zeros(bags, dtype=weight.dtype, device=weight.device).index_add(0, bag_of, fl.ones(bag_of.shape[0], dtype=weight.dtype, device=weight.device))
+    counts = fl.zeros(bags, dtype=weight.dtype, device=weight.device).index_add(
+        0, bag_of, fl.ones(bag_of.shape[0], dtype=weight.dtype, device=weight.device)
+    )
     return sums / counts.clamp(min=1).unsqueeze(1)
 
 

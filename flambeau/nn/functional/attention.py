@@ -9,8 +9,8 @@ import flambeau as fl
 from flambeau.ops.composite import composite
 
 from .activation import _softmax
-from .masking import dropout
 from .affine import linear
+from .masking import dropout
 
 
 @composite(node="Softmax")
@@ -30,8 +30,16 @@ def _apply_weights(weights: Any, value: Any) -> Any:
     return fl.matmul(weights, value)
 
 
-def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
-                                 enable_gqa: bool = False) -> Any:
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
     """``softmax(query @ key.T * scale + mask) @ value``.
 
     Parameters
@@ -71,11 +79,33 @@ def _canonical_mask(mask: Any, name: str, dtype: Any, other: Any = None) -> Any:
     return fl.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, float("-inf")) if mask.dtype is fl.bool else mask
 
 
-def multi_head_attention_forward(query: Any, key: Any, value: Any, embed_dim_to_check: int, num_heads: int, in_proj_weight: Any, in_proj_bias: Any, bias_k: Any, bias_v: Any,
-                                 add_zero_attn: bool, dropout_p: float, out_proj_weight: Any, out_proj_bias: Any, training: bool = True, key_padding_mask: Any = None,
-                                 need_weights: bool = True, attn_mask: Any = None, use_separate_proj_weight: bool = False, q_proj_weight: Any = None,
-                                 k_proj_weight: Any = None, v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None, average_attn_weights: bool = True,
-                                 is_causal: bool = False) -> tuple[Any, Any]:
+def multi_head_attention_forward(
+    query: Any,
+    key: Any,
+    value: Any,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Any,
+    in_proj_bias: Any,
+    bias_k: Any,
+    bias_v: Any,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Any,
+    out_proj_bias: Any,
+    training: bool = True,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Any = None,
+    k_proj_weight: Any = None,
+    v_proj_weight: Any = None,
+    static_k: Any = None,
+    static_v: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Any, Any]:
     """Multi-head attention with its projections (Vaswani et al., 2017); the work of :class:`flambeau.nn.MultiheadAttention`.
 
     Parameters
@@ -100,8 +130,11 @@ def multi_head_attention_forward(query: Any, key: Any, value: Any, embed_dim_to_
     if query.ndim not in (2, 3):
         raise AssertionError(f"query should be unbatched 2D or batched 3D tensor but received {query.ndim}-D query tensor")
     if key.ndim != query.ndim or value.ndim != query.ndim:
-        raise AssertionError(f"For {'batched (3-D)' if batched else 'unbatched (2-D)'} `query`, expected `key` and `value` to be {query.ndim}-D but found {key.ndim}-D and "
-                             f"{value.ndim}-D tensors respectively")
+        raise AssertionError(
+            f"For {'batched (3-D)' if batched else 'unbatched (2-D)'} `query`, expected `key` and `value` to be {query.ndim}-D but found "
+            f"{key.ndim}-D and "
+            f"{value.ndim}-D tensors respectively"
+        )
     if not batched:
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
@@ -148,7 +181,9 @@ def multi_head_attention_forward(query: Any, key: Any, value: Any, embed_dim_to_
     sources = k.shape[1]
     if padding is not None:
         if tuple(padding.shape) != (batch, sources):
-            raise AssertionError(f"key_padding_mask.shape[1] should equal the source length: expected {(batch, sources)} but got {tuple(padding.shape)}")
+            raise AssertionError(
+                f"key_padding_mask.shape[1] should equal the source length: expected {(batch, sources)} but got {tuple(padding.shape)}"
+            )
         padding = padding.reshape(batch, 1, 1, sources).expand(-1, num_heads, -1, -1).reshape(batch * num_heads, 1, sources)
         mask = padding if mask is None else mask + padding
 

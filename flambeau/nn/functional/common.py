@@ -74,7 +74,7 @@ def shown(shape: Any) -> str:
     return str(list(shape))
 
 
-_FEW = 1024     # elements that a call may look at
+_FEW = 1024  # elements that a call may look at
 
 
 def at_hand(x: Any) -> list[Any] | None:

@@ -7,11 +7,21 @@ from typing import Any
 import flambeau as fl
 from flambeau.ops.composite import composite
 
-from .common import shown, sizes
 from .affine import check_dtypes
+from .common import shown, sizes
 
-_C_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long int", "int32": "int", "int16": "short int",
-            "int8": "signed char", "uint8": "unsigned char", "bool": "bool"}
+_C_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+    "int64": "long int",
+    "int32": "int",
+    "int16": "short int",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "bool": "bool",
+}
 
 
 def _c_name(t: Any) -> str:
@@ -24,26 +34,38 @@ def _explain(name: str, n: int, input: Any, weight: Any, bias: Any, padding: Any
     layer = "ConvTranspose" if transposed else "Conv"
     shape, kernel = list(input.shape), list(weight.shape)
     if input.device != weight.device:
-        raise RuntimeError(f"Tensor on device {weight.device} is not on the expected device {input.device}!\n{name}: input is on {input.device} but weight is on "
-                           f"{weight.device}. Move both to one device: model.to(device) and x = x.to(device) (to() on a tensor returns a new one).")
+        raise RuntimeError(
+            f"Tensor on device {weight.device} is not on the expected device {input.device}!\n{name}: input is on {input.device} but "
+            "weight is on "
+            f"{weight.device}. Move both to one device: model.to(device) and x = x.to(device) (to() on a tensor returns a new one)."
+        )
     if input.ndim not in (n + 1, n + 2):
-        raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {shape}\n{name}: the input must be "
-                           f"[batch, channels, {', '.join(('depth', 'height', 'width')[3 - n:])}], got the {input.ndim}-D {shape}.")
+        raise RuntimeError(
+            f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {shape}\n{name}: the input must "
+            "be "
+            f"[batch, channels, {', '.join(('depth', 'height', 'width')[3 - n :])}], got the {input.ndim}-D {shape}."
+        )
     other, role = (bias, "bias") if bias is not None else (weight, "weight")
     check_dtypes(name, input, other, f"Input type ({_c_name(input)}) and {role} type ({_c_name(other)}) should be the same")
     batched = shape if input.ndim == n + 2 else [1, *shape]
     wanted = kernel[0] if transposed else kernel[1] * groups
     if batched[1] != wanted:
         what = "transposed=1, weight" if transposed else f"groups={groups}, weight"
-        head = (f"Given {what} of size {kernel}, expected input{batched} to have {wanted} channels, but got {batched[1]} channels instead")
-        places = ", ".join(["batch", "channels", *("depth", "height", "width")[3 - n:]])
+        head = f"Given {what} of size {kernel}, expected input{batched} to have {wanted} channels, but got {batched[1]} channels instead"
+        places = ", ".join(["batch", "channels", *("depth", "height", "width")[3 - n :]])
         if input.ndim == n + 1 and wanted == 1:
-            raise RuntimeError(f"{head}\n{name}: {layer}{n}d read the {input.ndim}-D input {shape} as one unbatched image of {shape[0]} channels, but in_channels is {wanted}. For "
-                               f"{shape[0]} gray images add the channel dimension: x.unsqueeze(1).")
+            raise RuntimeError(
+                f"{head}\n{name}: {layer}{n}d read the {input.ndim}-D input {shape} as one unbatched image of {shape[0]} channels, but "
+                f"in_channels is {wanted}. For "
+                f"{shape[0]} gray images add the channel dimension: x.unsqueeze(1)."
+            )
         if shape[-1] == wanted and input.ndim == n + 2:
             order = ", ".join(map(str, (0, n + 1, *range(1, n + 1))))
-            raise RuntimeError(f"{head}\n{name}: {layer}{n}d expects [{places}] with {wanted} channels; input {shape} has {shape[1]} in the channel place and {wanted} last. It "
-                               f"looks channels-last: use x.permute({order}).")
+            raise RuntimeError(
+                f"{head}\n{name}: {layer}{n}d expects [{places}] with {wanted} channels; input {shape} has {shape[1]} in the channel "
+                f"place and {wanted} last. It "
+                f"looks channels-last: use x.permute({order})."
+            )
         raise RuntimeError(f"{head}\n{name}: expects [{places}] with {wanted} channels (in_channels), got input {shape}.")
     if not transposed:
         pads, steps = sizes(padding, n, name, "padding"), sizes(dilation, n, name, "dilation")
@@ -51,8 +73,11 @@ def _explain(name: str, n: int, input: Any, weight: Any, bias: Any, padding: Any
         reach = [d * (k - 1) + 1 for d, k in zip(steps, kernel[2:], strict=True)]
         if any(a < b for a, b in zip(padded, reach, strict=True)):
             a, b = (" x ".join(map(str, v)) for v in (padded, reach))
-            raise RuntimeError(f"Calculated padded input size per channel: ({a}). Kernel size: ({b}). Kernel size can't be greater than actual input size\n{name}: input {shape} is "
-                               "smaller than the kernel: use a smaller kernel, more padding, or fewer pooling layers before it.")
+            raise RuntimeError(
+                f"Calculated padded input size per channel: ({a}). Kernel size: ({b}). Kernel size can't be greater than actual input "
+                f"size\n{name}: input {shape} is "
+                "smaller than the kernel: use a smaller kernel, more padding, or fewer pooling layers before it."
+            )
 
 
 def _conv(n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
@@ -113,7 +138,9 @@ def conv3d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: 
     return _conv(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-def _conv_transpose(n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any) -> Any:
+def _conv_transpose(
+    n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+) -> Any:
     name = f"conv_transpose{n}d"
     try:
         return getattr(fl, name)(input, weight, bias, stride, padding, output_padding, groups, dilation)
@@ -122,7 +149,16 @@ def _conv_transpose(n: int, input: Any, weight: Any, bias: Any, stride: Any, pad
         raise
 
 
-def conv_transpose1d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Any:
+def conv_transpose1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
     """The transpose of :func:`conv1d`: ``(N, C_in, L)`` by a weight of ``(C_in, C_out / groups, K)``.
 
     ``output_padding`` enlarges the output at its end, where several sizes would be possible.
@@ -130,12 +166,30 @@ def conv_transpose1d(input: Any, weight: Any, bias: Any = None, stride: Any = 1,
     return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-def conv_transpose2d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Any:
+def conv_transpose2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
     """The transpose of :func:`conv2d`; see :func:`conv_transpose1d`."""
     return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-def conv_transpose3d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Any:
+def conv_transpose3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
     """The transpose of :func:`conv3d`; see :func:`conv_transpose1d`."""
     return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
@@ -152,8 +206,16 @@ def _unfold(x: Any, kernel: tuple[int, int], dilation: tuple[int, int], padding:
     n, c, h, w = x.shape
     rows, cols = (_blocks(s, k, d, p, t) for s, k, d, p, t in zip((h, w), kernel, dilation, padding, stride, strict=True))
     x = fl.constant_pad_nd(x, (padding[1], padding[1], padding[0], padding[0]))
-    columns = [x[:, :, i * dilation[0]:i * dilation[0] + (rows - 1) * stride[0] + 1:stride[0], j * dilation[1]:j * dilation[1] + (cols - 1) * stride[1] + 1:stride[1]]
-               for i in range(kernel[0]) for j in range(kernel[1])]
+    columns = [
+        x[
+            :,
+            :,
+            i * dilation[0] : i * dilation[0] + (rows - 1) * stride[0] + 1 : stride[0],
+            j * dilation[1] : j * dilation[1] + (cols - 1) * stride[1] + 1 : stride[1],
+        ]
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
     return fl.stack(columns, 2).reshape(n, c * kernel[0] * kernel[1], rows * cols)
 
 
@@ -172,19 +234,26 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
     """
     k, d, p, s = (sizes(v, 2) for v in (kernel_size, dilation, padding, stride))
     if input.ndim not in (3, 4):
-        raise RuntimeError("Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: "
-                           f"{shown(input.shape)}")
+        raise RuntimeError(
+            "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: "
+            f"{shown(input.shape)}"
+        )
     x = input.unsqueeze(0) if input.ndim == 3 else input
     counts = [_blocks(a, b, c, e, f) for a, b, c, e, f in zip(x.shape[2:], k, d, p, s, strict=True)]
     if min(counts) < 1:
-        raise RuntimeError(f"Given input with spatial size {tuple(x.shape[2:])}, kernel_size={k}, dilation={d}, padding={p}, stride={s}, calculated shape of the array of sliding "
-                           f"blocks as {tuple(counts)}, but its components must be at least one.")
+        raise RuntimeError(
+            f"Given input with spatial size {tuple(x.shape[2:])}, kernel_size={k}, dilation={d}, padding={p}, stride={s}, calculated "
+            "shape of the array of sliding "
+            f"blocks as {tuple(counts)}, but its components must be at least one."
+        )
     y = _unfold(x, k, d, p, s)
     return y.squeeze(0) if input.ndim == 3 else y
 
 
 @composite(node="Col2Im")
-def _fold(x: Any, output: tuple[int, int], kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int], stride: tuple[int, int]) -> Any:
+def _fold(
+    x: Any, output: tuple[int, int], kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int], stride: tuple[int, int]
+) -> Any:
     n = x.shape[0]
     rows, cols = (_blocks(s, k, d, p, t) for s, k, d, p, t in zip(output, kernel, dilation, padding, stride, strict=True))
     c = x.shape[1] // (kernel[0] * kernel[1])
@@ -193,22 +262,32 @@ def _fold(x: Any, output: tuple[int, int], kernel: tuple[int, int], dilation: tu
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             top, left = i * dilation[0], j * dilation[1]
-            y[:, :, top:top + (rows - 1) * stride[0] + 1:stride[0], left:left + (cols - 1) * stride[1] + 1:stride[1]] += x[:, :, i, j]
-    return y[:, :, padding[0]:padding[0] + output[0], padding[1]:padding[1] + output[1]].clone()
+            y[:, :, top : top + (rows - 1) * stride[0] + 1 : stride[0], left : left + (cols - 1) * stride[1] + 1 : stride[1]] += x[
+                :, :, i, j
+            ]
+    return y[:, :, padding[0] : padding[0] + output[0], padding[1] : padding[1] + output[1]].clone()
 
 
 def fold(input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
     """Sum columns as :func:`unfold` makes them back into an image of ``output_size``."""
     out, k, d, p, s = (sizes(v, 2) for v in (output_size, kernel_size, dilation, padding, stride))
     if input.ndim not in (2, 3):
-        raise RuntimeError(f"Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input, but got: {shown(input.shape)}")
+        raise RuntimeError(
+            "Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input, but got: "
+            f"{shown(input.shape)}"
+        )
     x = input.unsqueeze(0) if input.ndim == 2 else input
     if x.shape[1] % (k[0] * k[1]):
-        raise RuntimeError("Expected size of input's dimension 1 to be divisible by the product of kernel_size, but got input.size(1)="
-                           f"{x.shape[1]} and kernel_size={k}.")
+        raise RuntimeError(
+            "Expected size of input's dimension 1 to be divisible by the product of kernel_size, but got input.size(1)="
+            f"{x.shape[1]} and kernel_size={k}."
+        )
     counts = [_blocks(a, b, c, e, f) for a, b, c, e, f in zip(out, k, d, p, s, strict=True)]
     if x.shape[2] != counts[0] * counts[1]:
-        raise RuntimeError(f"Given output_size={out}, kernel_size={k}, dilation={d}, padding={p}, stride={s}, expected size of input's dimension 2 to match the calculated number "
-                           f"of sliding blocks {counts[0]} * {counts[1]} = {counts[0] * counts[1]}, but got input.size(2)={x.shape[2]}.")
+        raise RuntimeError(
+            f"Given output_size={out}, kernel_size={k}, dilation={d}, padding={p}, stride={s}, expected size of input's dimension 2 to "
+            "match the calculated number "
+            f"of sliding blocks {counts[0]} * {counts[1]} = {counts[0] * counts[1]}, but got input.size(2)={x.shape[2]}."
+        )
     y = _fold(x, out, k, d, p, s)
     return y.squeeze(0) if input.ndim == 2 else y

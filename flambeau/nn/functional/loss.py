@@ -21,14 +21,18 @@ def _reduction(reduction: str, size_average: Any, reduce: Any) -> str:
 
 
 def _warn_of_broadcast(name: str, input: Any, target: Any) -> None:
-    text = (f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to incorrect results due to "
-            "broadcasting. Please ensure they have the same size.")
+    text = (
+        f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to incorrect "
+        "results due to "
+        "broadcasting. Please ensure they have the same size."
+    )
     try:
         both = shown(fl.broadcast_shapes(tuple(input.shape), tuple(target.shape)))
     except RuntimeError:
-        pass            # raised by the arithmetic, in its own words
+        pass  # raised by the arithmetic, in its own words
     else:
-        text += f"\n{name}: input {shown(input.shape)} and target {shown(target.shape)} broadcast to {both}, so every prediction meets every target."
+        ours, theirs = shown(input.shape), shown(target.shape)
+        text += f"\n{name}: input {ours} and target {theirs} broadcast to {both}, so every prediction meets every target."
         if input.ndim == target.ndim + 1 and input.shape[-1] == 1:
             text += f" Use pred.squeeze({input.ndim - 1}) or target.unsqueeze({input.ndim - 1})."
         elif target.ndim == input.ndim + 1 and target.shape[-1] == 1:
@@ -107,7 +111,9 @@ def _smooth_l1(input: Any, target: Any, reduction: str, beta: float) -> Any:
     return reduced(fl.where(d < beta, d * d * (0.5 / beta), d - 0.5 * beta), reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0) -> Any:
+def smooth_l1_loss(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0
+) -> Any:
     """Quadratic below ``beta``, linear above, with slope 1; arguments as in :func:`mse_loss`."""
     reduction = _reduction(reduction, size_average, reduce)
     if input.shape != target.shape:
@@ -178,9 +184,13 @@ def _check_classes(name: str, input: Any, target: Any, weight: Any) -> None:
         raise ValueError(f"Expected 1 or more dimensions (got {input.ndim})")
     wanted = shape[:1] + shape[2:] if input.ndim > 1 else []
     if input.ndim > 1 and (target.ndim == 0 or shape[0] != given[0]):
-        raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({given[0] if given else 0}).\n{name}: logits {shape} hold {shape[0]} "
-                         f"samples but the target {given} holds {given[0] if given else 1}. A view/reshape with -1 may have changed the batch: use x.flatten(1) or "
-                         "x.view(x.size(0), -1).")
+        raise ValueError(
+            f"Expected input batch_size ({shape[0]}) to match target batch_size ({given[0] if given else 0}).\n{name}: logits {shape} "
+            f"hold {shape[0]} "
+            f"samples but the target {given} holds {given[0] if given else 1}. A view/reshape with -1 may have changed the batch: use "
+            "x.flatten(1) or "
+            "x.view(x.size(0), -1)."
+        )
     if given != wanted:
         if input.ndim <= 2:
             head = "0D or 1D target tensor expected, multi-target not supported"
@@ -189,18 +199,33 @@ def _check_classes(name: str, input: Any, target: Any, weight: Any) -> None:
         else:
             head = f"size mismatch (got input: {shape}, target: {given})"
         text = f"{head}\n{name}: the class-index target for logits {shape} must be {wanted}, got {given}."
-        if given == [*wanted, 1] or len(given) == len(shape) and given[1] == 1:
+        if given == [*wanted, 1] or (len(given) == len(shape) and given[1] == 1):
             text += " Use target.squeeze(1)."
         raise RuntimeError(text)
     if target.dtype is not fl.int64 and target.dtype is not fl.uint8:
         have = str(target.dtype).rpartition(".")[2]
-        kinds = {"float32": "Float", "float64": "Double", "int32": "Int", "float16": "Half", "bfloat16": "BFloat16", "bool": "Bool", "int16": "Short", "int8": "Char"}
-        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {kinds.get(have, have)}\n{name}: a target of shape {given} holds class indices and must "
-                           f"be int64, got {have}. Use target.long()." + (" For regression use MSELoss." if target.is_floating_point() else ""))
+        kinds = {
+            "float32": "Float",
+            "float64": "Double",
+            "int32": "Int",
+            "float16": "Half",
+            "bfloat16": "BFloat16",
+            "bool": "Bool",
+            "int16": "Short",
+            "int8": "Char",
+        }
+        raise RuntimeError(
+            f"expected target dtype to be Long or Byte, but got {kinds.get(have, have)}\n{name}: a target of shape {given} holds class "
+            "indices and must "
+            f"be int64, got {have}. Use target.long()." + (" For regression use MSELoss." if target.is_floating_point() else "")
+        )
     if weight is not None:
         classes = input.shape[1] if input.ndim > 1 else input.shape[0]
         if weight.shape != (classes,):
-            raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of shape: {shown(weight.shape)}")
+            raise RuntimeError(
+                f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of shape: "
+                f"{shown(weight.shape)}"
+            )
 
 
 def _check_labels(name: str, input: Any, target: Any, ignore_index: int) -> None:
@@ -211,11 +236,22 @@ def _check_labels(name: str, input: Any, target: Any, ignore_index: int) -> None
     classes = input.shape[1] if input.ndim > 1 else input.shape[0]
     for y in labels:
         if not 0 <= y < classes and y != ignore_index:
-            raise IndexError(f"Target {y} is out of bounds.\n{name}: target holds label {y}, but logits {shown(input.shape)} have {classes} classes, labels 0..{classes - 1}. "
-                             "If labels start at 1 use target - 1; else make the last layer larger.")
+            raise IndexError(
+                f"Target {y} is out of bounds.\n{name}: target holds label {y}, but logits {shown(input.shape)} have {classes} classes, "
+                f"labels 0..{classes - 1}. "
+                "If labels start at 1 use target - 1; else make the last layer larger."
+            )
 
 
-def nll_loss(input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None, reduction: str = "mean") -> Any:
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Any:
     """The negative log probabilities of the target classes.
 
     Parameters
@@ -283,8 +319,16 @@ def _cross_entropy_probabilities(input: Any, target: Any, weight: Any, reduction
     return narrow(losses.sum() if reduction == "sum" else losses, input)
 
 
-def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None, reduction: str = "mean",
-                  label_smoothing: float = 0.0) -> Any:
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
     """``nll_loss(log_softmax(input))``: the loss of a classifier, from its raw outputs.
 
     Parameters
@@ -313,15 +357,23 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: Any
         reduction = legacy_reduction(size_average, reduce)
     node = input.grad_fn
     if node is not None and node.name() == "SoftmaxBackward0":
-        warn("CrossEntropyLoss applies log_softmax itself, and its input came from softmax: that is softmax twice and training will be slow. Pass the raw logits.")
+        warn(
+            "CrossEntropyLoss applies log_softmax itself, and its input came from softmax: that is softmax twice and training will be "
+            "slow. Pass the raw logits."
+        )
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if input.shape == target.shape and input.ndim:
         if not target.is_floating_point():
-            name = {"int64": "Long", "int32": "Int", "uint8": "Byte", "bool": "Bool", "int16": "Short", "int8": "Char"}[str(target.dtype).rpartition(".")[2]]
-            raise RuntimeError(f"Expected floating point type for target with class probabilities, got {name}\ncross_entropy: an "
-                               f"{str(target.dtype).rpartition('.')[2]} target of the logits' shape {shown(input.shape)} looks one-hot. Pass class indices, "
-                               "target.argmax(1), or probabilities, target.float().")
+            name = {"int64": "Long", "int32": "Int", "uint8": "Byte", "bool": "Bool", "int16": "Short", "int8": "Char"}[
+                str(target.dtype).rpartition(".")[2]
+            ]
+            raise RuntimeError(
+                f"Expected floating point type for target with class probabilities, got {name}\ncross_entropy: an "
+                f"{str(target.dtype).rpartition('.')[2]} target of the logits' shape {shown(input.shape)} looks one-hot. Pass class "
+                "indices, "
+                "target.argmax(1), or probabilities, target.float()."
+            )
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
         return _cross_entropy_probabilities(input, target, weight, reduction, label_smoothing)
@@ -332,8 +384,18 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: Any
     return (_cross_entropy if input.ndim <= 2 else _cross_entropy_spatial)(input, target, weight, ignore_index, reduction)
 
 
-def linear_cross_entropy(input: Any, linear_weight: Any, target: Any, *, linear_bias: Any = None, weight: Any = None, reduction: str = "mean",
-                         ignore_index: int | None = None, label_smoothing: float = 0.0, options: Any = None) -> Any:
+def linear_cross_entropy(
+    input: Any,
+    linear_weight: Any,
+    target: Any,
+    *,
+    linear_bias: Any = None,
+    weight: Any = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Any:
     """:func:`cross_entropy` of a linear layer's outputs.
 
     Parameters
@@ -346,6 +408,7 @@ def linear_cross_entropy(input: Any, linear_weight: Any, target: Any, *, linear_
         Shape ``(C,)`` or ``(C, *)``.
     """
     from .affine import linear
+
     inner = linear_weight.shape[:-1]
     logits = linear(input, linear_weight.reshape(-1, linear_weight.shape[-1]), None if linear_bias is None else linear_bias.reshape(-1))
     if len(inner) > 1:
@@ -360,16 +423,26 @@ def _bce(input: Any, target: Any, weight: Any, reduction: str) -> Any:
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
-def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
+def binary_cross_entropy(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Any:
     """The loss of probabilities ``input`` against targets in 0 .. 1, of the same shape; ``weight`` broadcasts to it."""
     reduction = _reduction(reduction, size_average, reduce)
     if input.shape != target.shape:
-        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they have the same size."
-                         f"\nbinary_cross_entropy: input is {shown(input.shape)}, target is {shown(target.shape)}. Use squeeze, unsqueeze or view to make them equal.")
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they "
+            "have the same size."
+            f"\nbinary_cross_entropy: input is {shown(input.shape)}, target is {shown(target.shape)}. Use squeeze, unsqueeze or view to "
+            "make them equal."
+        )
     values = at_hand(input)
     if values and not all(0 <= v <= 1 for v in values):
-        raise RuntimeError(f"all elements of input should be between 0 and 1\nbinary_cross_entropy: BCELoss needs probabilities in 0..1, input ranges from "
-                           f"{min(values):.6g} to {max(values):.6g} ({min(values)}, {max(values)}). Apply sigmoid first, or better use BCEWithLogitsLoss on the raw outputs.")
+        raise RuntimeError(
+            "all elements of input should be between 0 and 1\nbinary_cross_entropy: BCELoss needs probabilities in 0..1, input ranges "
+            "from "
+            f"{min(values):.6g} to {max(values):.6g} ({min(values)}, {max(values)}). Apply sigmoid first, or better use BCEWithLogitsLoss "
+            "on the raw outputs."
+        )
     if weight is not None:
         fl.broadcast_shapes(tuple(weight.shape), tuple(target.shape))
     return _bce(input, target, weight, reduction)
@@ -383,13 +456,23 @@ def _bce_with_logits(input: Any, target: Any, weight: Any, pos_weight: Any, redu
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
-def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean",
-                                     pos_weight: Any = None) -> Any:
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Any:
     """:func:`binary_cross_entropy` of ``sigmoid(input)``, computed without overflow; ``pos_weight`` multiplies the positive part."""
     reduction = _reduction(reduction, size_average, reduce)
     if input.shape != target.shape:
-        raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})\nbinary_cross_entropy_with_logits: input is {shown(input.shape)}, "
-                         f"target is {shown(target.shape)}. Use squeeze, unsqueeze or view to make them equal.")
+        raise ValueError(
+            f"Target size ({target.shape}) must be the same as input size ({input.shape})\nbinary_cross_entropy_with_logits: input is "
+            f"{shown(input.shape)}, "
+            f"target is {shown(target.shape)}. Use squeeze, unsqueeze or view to make them equal."
+        )
     return _bce_with_logits(input, target, weight, pos_weight, reduction)
 
 
@@ -418,8 +501,11 @@ def kl_div(input: Any, target: Any, size_average: Any = None, reduce: Any = None
     if size_average is not None or reduce is not None:
         reduction = legacy_reduction(size_average, reduce)
     elif reduction == "mean":
-        warn("reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' divides only by the batch size, and aligns with the KL "
-             "div math definition.'mean' will be changed to behave the same as 'batchmean' in the next major release.")
+        warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' divides only by the batch "
+            "size, and aligns with the KL "
+            "div math definition.'mean' will be changed to behave the same as 'batchmean' in the next major release."
+        )
     if reduction == "batchmean":
         total = _kl_sum(input, target, log_target)
         return total / input.shape[0] if input.ndim else total
@@ -439,8 +525,16 @@ def _poisson(input: Any, target: Any, log_input: bool, full: bool, eps: float, r
     return reduced(loss, reduction)
 
 
-def poisson_nll_loss(input: Any, target: Any, log_input: bool = True, full: bool = False, size_average: Any = None, eps: float = 1e-8, reduce: Any = None,
-                     reduction: str = "mean") -> Any:
+def poisson_nll_loss(
+    input: Any,
+    target: Any,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: Any = None,
+    eps: float = 1e-8,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Any:
     """Negative log likelihood of counts ``target`` under rates ``exp(input)`` (or ``input``); ``full`` adds Stirling's term."""
     reduction = _reduction(reduction, size_average, reduce)
     check_reduction(reduction)
@@ -491,7 +585,9 @@ def _hinge_embedding(input: Any, target: Any, margin: float, reduction: str) -> 
     return reduced(fl.where(target != 1, apart, 0.0) + fl.where(target != -1, input, 0.0), reduction)
 
 
-def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
+def hinge_embedding_loss(
+    input: Any, target: Any, margin: float = 1.0, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Any:
     """``input`` where ``target`` is 1, ``max(0, margin - input)`` where it is -1."""
     return _hinge_embedding(input, target, margin, _reduction(reduction, size_average, reduce))
 
@@ -501,12 +597,17 @@ def _margin_ranking(input1: Any, input2: Any, target: Any, margin: float, reduct
     return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
-def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
+def margin_ranking_loss(
+    input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Any:
     """``max(0, -target * (input1 - input2) + margin)``: ``target`` 1 says that ``input1`` should be larger, -1 smaller."""
     reduction = _reduction(reduction, size_average, reduce)
     if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: {input2.shape}, target: "
-                           f"{target.shape} ")
+        raise RuntimeError(
+            f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: "
+            f"{input2.shape}, target: "
+            f"{target.shape} "
+        )
     return _margin_ranking(input1, input2, target, margin, reduction)
 
 
@@ -519,7 +620,9 @@ def _cosine_embedding(x1: Any, x2: Any, target: Any, margin: float, reduction: s
     return reduced(loss, reduction)
 
 
-def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
+def cosine_embedding_loss(
+    input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Any:
     """``1 - cos`` where ``target`` is 1, ``max(0, cos - margin)`` where it is -1.
 
     Parameters
@@ -543,28 +646,59 @@ def _triplet(near: Any, far: Any, margin: float, reduction: str) -> Any:
     return reduced((near - far + margin).clamp(min=0), reduction)
 
 
-def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6, swap: bool = False, size_average: Any = None,
-                        reduce: Any = None, reduction: str = "mean") -> Any:
+def triplet_margin_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Any:
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` with ``p``-norm distances; inputs are ``(N, D)`` or ``(D,)``."""
     reduction = _reduction(reduction, size_average, reduce)
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError(f"The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor {anchor.ndim}D, positive "
-                           f"{positive.ndim}D, and negative {negative.ndim}D inputs")
-    return triplet_margin_with_distance_loss(anchor, positive, negative, distance_function=lambda a, b: pairwise_distance(a, b, p, eps), margin=margin, swap=swap,
-                                             reduction=reduction)
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "
+            f"{anchor.ndim}D, positive "
+            f"{positive.ndim}D, and negative {negative.ndim}D inputs"
+        )
+    return triplet_margin_with_distance_loss(
+        anchor,
+        positive,
+        negative,
+        distance_function=lambda a, b: pairwise_distance(a, b, p, eps),
+        margin=margin,
+        swap=swap,
+        reduction=reduction,
+    )
 
 
-def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any, *, distance_function: Callable[[Any, Any], Any] | None = None, margin: float = 1.0,
-                                      swap: bool = False, reduction: str = "mean") -> Any:
+def triplet_margin_with_distance_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    *,
+    distance_function: Callable[[Any, Any], Any] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Any:
     """:func:`triplet_margin_loss` with a distance of the caller's."""
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     distance = pairwise_distance if distance_function is None else distance_function
     if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError(f"The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor {anchor.ndim}D, positive "
-                           f"{positive.ndim}D, and negative {negative.ndim}D inputs")
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "
+            f"{anchor.ndim}D, positive "
+            f"{positive.ndim}D, and negative {negative.ndim}D inputs"
+        )
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = fl.minimum(far, distance(positive, negative))
@@ -598,8 +732,16 @@ def _multi_margin(input: Any, target: Any, p: int, margin: float, weight: Any, r
     return reduced(losses if target.ndim else losses.reshape(()), reduction)
 
 
-def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, size_average: Any = None, reduce: Any = None,
-                      reduction: str = "mean") -> Any:
+def multi_margin_loss(
+    input: Any,
+    target: Any,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Any:
     """``sum over other classes of max(0, margin - input[target] + input[class]) ** p / C``.
 
     Parameters
@@ -619,9 +761,9 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
     check_reduction(reduction)
-    if input.ndim not in (1, 2) or input.numel() == 0 and input.shape[-1] == 0:
+    if input.ndim not in (1, 2) or (input.numel() == 0 and input.shape[-1] == 0):
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {shown(input.shape)}")
-    if input.ndim == 2 and tuple(target.shape) != (input.shape[0],) or input.ndim == 1 and target.numel() != 1:
+    if (input.ndim == 2 and tuple(target.shape) != (input.shape[0],)) or (input.ndim == 1 and target.numel() != 1):
         raise RuntimeError(f"inconsistent target size, expected {input.shape[0] if input.ndim == 2 else 1} but got {shown(target.shape)}")
     return _multi_margin(input, target, p, margin, weight, reduction)
 
@@ -635,7 +777,7 @@ def _multilabel_margin(input: Any, target: Any, reduction: str) -> Any:
     valid = fl.cumsum((y < 0).long(), 1) == 0
     labels = fl.where(valid, y, 0)
     is_target = fl.zeros(n, c, dtype=fl.int64).scatter_add(1, labels, valid.long()) > 0
-    short = (1 - x.gather(1, labels).unsqueeze(2) + x.unsqueeze(1)).clamp(min=0)        # (N, label, class)
+    short = (1 - x.gather(1, labels).unsqueeze(2) + x.unsqueeze(1)).clamp(min=0)  # (N, label, class)
     counts = valid.unsqueeze(2) & ~is_target.unsqueeze(1)
     losses = fl.where(counts, short, 0.0).sum((1, 2)) / c
     return reduced(losses if input.ndim == 2 else losses.reshape(()), reduction)
@@ -648,7 +790,7 @@ def multilabel_margin_loss(input: Any, target: Any, size_average: Any = None, re
     """
     reduction = _reduction(reduction, size_average, reduce)
     check_reduction(reduction)
-    if input.ndim not in (0, 1, 2) or input.ndim == 2 and input.shape[1] == 0:
+    if input.ndim not in (0, 1, 2) or (input.ndim == 2 and input.shape[1] == 0):
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {shown(input.shape)}")
     if input.ndim == 0:
         return multilabel_margin_loss(input.reshape(1), target.reshape(1), reduction=reduction).reshape(())
@@ -667,7 +809,9 @@ def _multilabel_soft_margin(input: Any, target: Any, weight: Any, reduction: str
     return reduced(loss.sum(-1) / input.shape[-1], reduction)
 
 
-def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
+def multilabel_soft_margin_loss(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Any:
     """Binary cross-entropy with logits, averaged over the classes (last dimension) of each sample."""
     return _multilabel_soft_margin(input, target, weight, _reduction(reduction, size_average, reduce))
 
@@ -675,7 +819,15 @@ def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, siz
 # ------------------------------------------------------------------ sequences
 
 
-def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> Any:
+def ctc_loss(
+    log_probs: Any,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Any:
     """Connectionist temporal classification (Graves et al., 2006): minus the log probability of all alignments.
 
     Parameters
@@ -704,13 +856,15 @@ def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
         raise RuntimeError(f"input_lengths and target_lengths must be of size batch_size ({batch}), got {len(inputs)} and {len(labels)}")
     for n in inputs:
         if not 0 <= n <= steps:
-            raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {n} (while checking arguments for ctc_loss)")
+            raise RuntimeError(
+                f"Expected input_lengths to have value at most {steps}, but got value {n} (while checking arguments for ctc_loss)"
+            )
     longest = max(labels, default=0)
     rows = []
     joined = targets.reshape(-1) if targets.ndim == 1 else None
     start = 0
     for b, n in enumerate(labels):
-        row = joined[start:start + n] if joined is not None else targets[b, :n]
+        row = joined[start : start + n] if joined is not None else targets[b, :n]
         start += n
         rows.append(fl.cat([row.long(), fl.full((longest - n,), blank, dtype=fl.int64)]))
     padded = fl.stack(rows) if rows else fl.zeros(0, 0, dtype=fl.int64)
@@ -719,23 +873,28 @@ def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
     if longest:
         extended[:, 1::2] = padded
     minus_infinity = float("-inf")
-    emitted = log_probs.gather(2, extended.unsqueeze(0).expand(steps, -1, -1))          # (T, N, 2S+1)
+    emitted = log_probs.gather(2, extended.unsqueeze(0).expand(steps, -1, -1))  # (T, N, 2S+1)
     width = 2 * longest + 1
     place = fl.arange(width)
     skips = fl.zeros(batch, width, dtype=fl.bool)
     if width > 2:
         skips[:, 2:] = (extended[:, 2:] != blank) & (extended[:, 2:] != extended[:, :-2])
     n_labels = fl.tensor(labels, dtype=fl.int64).reshape(-1, 1)
-    alpha = fl.where((place < 2) & (place <= 2 * n_labels), emitted[0] if steps else fl.zeros(batch, width, dtype=log_probs.dtype), minus_infinity)
+    alpha = fl.where(
+        (place < 2) & (place <= 2 * n_labels), emitted[0] if steps else fl.zeros(batch, width, dtype=log_probs.dtype), minus_infinity
+    )
     lengths = fl.tensor(inputs, dtype=fl.int64).reshape(-1, 1)
     pad = fl.full((batch, 2), minus_infinity, dtype=log_probs.dtype)
     for t in range(1, steps):
         shifted = fl.cat([pad, alpha], 1)
-        stay, step, skip = alpha, shifted[:, 1:width + 1], fl.where(skips, shifted[:, :width], minus_infinity)
+        stay, step, skip = alpha, shifted[:, 1 : width + 1], fl.where(skips, shifted[:, :width], minus_infinity)
         alpha = fl.where(t < lengths, _log_add(stay, step, skip) + emitted[t], alpha)
     last = alpha.gather(1, 2 * n_labels)
     before = fl.where(n_labels > 0, alpha.gather(1, (2 * n_labels - 1).clamp(min=0)), minus_infinity)
     losses = -_log_add(last, before).reshape(-1)
+    # the gradient is taken through the log_softmax that made log_probs: zero here, whose derivative is the probabilities
+    mass = fl.where(fl.arange(steps).reshape(-1, 1, 1) < lengths, fl.exp(log_probs), 0.0).sum((0, 2))
+    losses = losses + (mass - mass.detach())
     if zero_infinity:
         losses = fl.where(losses == float("inf"), 0.0, losses)
     if reduction == "mean":

@@ -47,8 +47,11 @@ def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     """Zero whole channels of ``(N, C, L)`` or ``(C, L)``."""
     _check(p)
     if input.ndim not in (2, 3):
-        raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {input.ndim}D input. Note that dropout1d exists to provide channel-wise dropout on "
-                           "inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension (i.e. 2D or 3D inputs).")
+        raise RuntimeError(
+            f"dropout1d: Expected 2D or 3D input, but received a {input.ndim}D input. Note that dropout1d exists to provide channel-wise "
+            "dropout on "
+            "inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension (i.e. 2D or 3D inputs)."
+        )
     return _unbatched(input, 2, p, training, inplace)
 
 
@@ -64,13 +67,21 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     """Zero whole channels of ``(N, C, H, W)``; a 3-D input is taken for ``(N, C, L)``."""
     _check(p)
     if input.ndim not in (3, 4):
-        warn(f"dropout2d: Received a {input.ndim}-D input to dropout2d, which is deprecated and will result in an error in a future release. To retain the behavior and "
-             "silence this warning, please use dropout instead. Note that dropout2d exists to provide channel-wise dropout on inputs with 2 spatial dimensions, a "
-             "channel dimension, and an optional batch dimension (i.e. 3D or 4D inputs).")
+        warn(
+            f"dropout2d: Received a {input.ndim}-D input to dropout2d, which is deprecated and will result in an error in a future "
+            "release. To retain the behavior and "
+            "silence this warning, please use dropout instead. Note that dropout2d exists to provide channel-wise dropout on inputs with "
+            "2 spatial dimensions, a "
+            "channel dimension, and an optional batch dimension (i.e. 3D or 4D inputs)."
+        )
     if input.ndim == 3:
-        warn("dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input is interpreted as shape (N, C, L), "
-             "where C is the channel dim. This behavior will change in a future release to interpret the input as one without a batch dimension, i.e. shape (C, H, "
-             "W). To maintain the 1D channel-wise dropout behavior, please switch to using dropout1d instead.")
+        warn(
+            "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input is "
+            "interpreted as shape (N, C, L), "
+            "where C is the channel dim. This behavior will change in a future release to interpret the input as one without a batch "
+            "dimension, i.e. shape (C, H, "
+            "W). To maintain the 1D channel-wise dropout behavior, please switch to using dropout1d instead."
+        )
     return _drop(input, p, _channels(input), training, inplace)
 
 
@@ -78,9 +89,13 @@ def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     """Zero whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``."""
     _check(p)
     if input.ndim not in (4, 5):
-        warn(f"dropout3d: Received a {input.ndim}-D input to dropout3d, which is deprecated and will result in an error in a future release. To retain the behavior and "
-             "silence this warning, please use dropout instead. Note that dropout3d exists to provide channel-wise dropout on inputs with 3 spatial dimensions, a "
-             "channel dimension, and an optional batch dimension (i.e. 4D or 5D inputs).")
+        warn(
+            f"dropout3d: Received a {input.ndim}-D input to dropout3d, which is deprecated and will result in an error in a future "
+            "release. To retain the behavior and "
+            "silence this warning, please use dropout instead. Note that dropout3d exists to provide channel-wise dropout on inputs with "
+            "3 spatial dimensions, a "
+            "channel dimension, and an optional batch dimension (i.e. 4D or 5D inputs)."
+        )
         return _drop(input, p, _channels(input), training, inplace)
     return _unbatched(input, 4, p, training, inplace)
 

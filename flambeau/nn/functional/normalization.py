@@ -32,15 +32,23 @@ def _layer_norm(x: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: flo
 
 def _check_shape(name: str, input: Any, shape: tuple[int, ...], weight: Any, bias: Any) -> None:
     if not shape:
-        raise RuntimeError(f"Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = {shown(shape)}")
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = "
+            f"{shown(shape)}"
+        )
     for what, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != shape:
-            raise RuntimeError(f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape {shown(t.shape)} and normalized_shape = "
-                               f"{shown(shape)}")
-    if tuple(input.shape[-len(shape):]) != shape:
+            raise RuntimeError(
+                f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape {shown(t.shape)} and normalized_shape = "
+                f"{shown(shape)}"
+            )
+    if tuple(input.shape[-len(shape) :]) != shape:
         stars = ", ".join(["*", *map(str, shape)])
-        raise RuntimeError(f"Given normalized_shape={shown(shape)}, expected input with shape [{stars}], but got input of size{shown(input.shape)}\n{name}: the input "
-                           f"must end in {shown(shape)}, got {shown(input.shape)}.")
+        raise RuntimeError(
+            f"Given normalized_shape={shown(shape)}, expected input with shape [{stars}], but got input of "
+            f"size{shown(input.shape)}\n{name}: the input "
+            f"must end in {shown(shape)}, got {shown(input.shape)}."
+        )
 
 
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -58,7 +66,14 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
         Added to the variance.
     """
     shape = tuple(normalized_shape)
-    if input.shape[-len(shape):] != shape or weight is not None and weight.shape != shape or bias is not None and bias.shape != shape or not shape:
+    if (
+        input.shape[-len(shape) :] != shape
+        or (weight is not None
+        and weight.shape != shape)
+        or (bias is not None
+        and bias.shape != shape)
+        or not shape
+    ):
         _check_shape("layer_norm", input, shape, weight, bias)
     return _layer_norm(input, shape, weight, bias, eps)
 
@@ -115,12 +130,18 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     if num_groups <= 0:
         raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
     if channels % num_groups:
-        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, but got input of shape {shown(input.shape)} and num_groups="
-                           f"{num_groups}")
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape {shown(input.shape)} and "
+            "num_groups="
+            f"{num_groups}"
+        )
     for what, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != (channels,):
-            raise RuntimeError(f"Expected {what} to be a vector of size equal to the number of channels in input, but got {what} of shape {shown(t.shape)} and input "
-                               f"of shape {shown(input.shape)}")
+            raise RuntimeError(
+                f"Expected {what} to be a vector of size equal to the number of channels in input, but got {what} of shape "
+                f"{shown(t.shape)} and input "
+                f"of shape {shown(input.shape)}"
+            )
     _more_than_one_value((input.shape[0] * channels // num_groups, num_groups, *input.shape[2:]), input, "group_norm")
     return _group_norm(input, num_groups, weight, bias, eps)
 
@@ -133,7 +154,9 @@ def _batch_norm_training(x: Any, running_mean: Any, running_var: Any, weight: An
     if running_mean is not None:
         running_mean.mul_(1 - momentum).add_(narrow(mean.detach().reshape(-1), running_mean), alpha=momentum)
     if running_var is not None:
-        running_var.mul_(1 - momentum).add_(narrow(variance.detach().reshape(-1), running_var), alpha=momentum * (n / (n - 1) if n > 1 else float("nan")))
+        running_var.mul_(1 - momentum).add_(
+            narrow(variance.detach().reshape(-1), running_var), alpha=momentum * (n / (n - 1) if n > 1 else float("nan"))
+        )
     if weight is not None:
         y = y * _per_channel(weight, x.ndim)
     if bias is not None:
@@ -158,19 +181,34 @@ def _more_than_one_value(shape: Any, input: Any, name: str) -> None:
     for s in shape[2:]:
         n *= s
     if n == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {fl.Size(shape)}\n{name}: training needs more than 1 value per "
-                         f"channel, got input {shown(input.shape)}. To predict call model.eval(); in training use a larger batch or DataLoader(drop_last=True).")
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {fl.Size(shape)}\n{name}: training needs more than 1 "
+            "value per "
+            f"channel, got input {shown(input.shape)}. To predict call model.eval(); in training use a larger batch or "
+            "DataLoader(drop_last=True)."
+        )
 
 
 def _check_channels(input: Any, **named: Any) -> None:
     for what, t in named.items():
         if t is not None and t.shape[0] != input.shape[1]:
-            raise RuntimeError(f"{what} should contain {input.shape[1]} elements not {t.shape[0]}\nbatch_norm: input {shown(input.shape)} has {input.shape[1]} channels "
-                               f"in dimension 1, {what} holds {t.shape[0]}: set num_features to {input.shape[1]}.")
+            raise RuntimeError(
+                f"{what} should contain {input.shape[1]} elements not {t.shape[0]}\nbatch_norm: input {shown(input.shape)} has "
+                f"{input.shape[1]} channels "
+                f"in dimension 1, {what} holds {t.shape[0]}: set num_features to {input.shape[1]}."
+            )
 
 
-def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False, momentum: float = 0.1,
-               eps: float = 1e-5) -> Any:
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
     """Mean 0 and variance 1 of each channel over the batch, or by the running statistics.
 
     Parameters
@@ -199,8 +237,16 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
     return _batch_norm_inference(input, running_mean, running_var, weight, bias, eps)
 
 
-def instance_norm(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None, use_input_stats: bool = True,
-                  momentum: float = 0.1, eps: float = 1e-5) -> Any:
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
     """Mean 0 and variance 1 of each channel of each sample; arguments as in :func:`batch_norm`."""
     if not use_input_stats:
         if running_mean is None or running_var is None:

@@ -13,7 +13,7 @@ from .common import shown, sizes
 
 def _window(n: int, kernel_size: Any, stride: Any, padding: Any = 0, dilation: Any = 1) -> tuple[Any, ...]:
     """Kernel, stride (default: the kernel), padding and dilation as tuples of ``n``."""
-    if stride is None or isinstance(stride, (tuple, list)) and not stride:
+    if stride is None or (isinstance(stride, (tuple, list)) and not stride):
         stride = kernel_size
     return tuple(sizes(v, n, "pooling", "argument") for v in (kernel_size, stride, padding, dilation))
 
@@ -34,14 +34,24 @@ def _max_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, d
     k, s, p, d = _window(n, kernel_size, stride, padding, dilation)
     for size, pad in zip(k, p, strict=True):
         if pad > size // 2 or pad < 0:
-            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={d[0]}")
+            raise RuntimeError(
+                f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={d[0]}"
+            )
     x = _batched(n, input, f"max_pool{n}d")
     y, i = getattr(fl, f"max_pool{n}d_with_indices")(x, k, s, p, d, ceil_mode)
     y = _like(y, input, n)
     return (y, _like(i, input, n)) if return_indices else y
 
 
-def max_pool1d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:
+def max_pool1d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """Maxima over windows of ``(N, C, L)`` or ``(C, L)``.
 
     Parameters
@@ -56,35 +66,74 @@ def max_pool1d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool2d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:
+def max_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """Maxima over windows of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`max_pool1d`."""
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool3d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:
+def max_pool3d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """Maxima over windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`max_pool1d`."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool1d_with_indices(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-                            return_indices: bool = False) -> Any:
+def max_pool1d_with_indices(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """:func:`max_pool1d` and where the maxima are."""
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-def max_pool2d_with_indices(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-                            return_indices: bool = False) -> Any:
+def max_pool2d_with_indices(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """:func:`max_pool2d` and where the maxima are."""
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-def max_pool3d_with_indices(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-                            return_indices: bool = False) -> Any:
+def max_pool3d_with_indices(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """:func:`max_pool3d` and where the maxima are."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-def _avg_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None) -> Any:
+def _avg_pool(
+    n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None
+) -> Any:
     k, s, p, _ = _window(n, kernel_size, stride, padding)
     for size, pad in zip(k, p, strict=True):
         if pad > size // 2 or pad < 0:
@@ -96,19 +145,35 @@ def _avg_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, c
     return _like(getattr(fl, f"avg_pool{n}d")(x, k, s, p, ceil_mode, count_include_pad, *more), input, n)
 
 
-def avg_pool1d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Any:
+def avg_pool1d(
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+) -> Any:
     """Means over windows of ``(N, C, L)`` or ``(C, L)``; ``count_include_pad`` counts padding among the elements."""
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
-def avg_pool2d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-               divisor_override: int | None = None) -> Any:
+def avg_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
     """Means over windows of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`avg_pool1d`."""
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-def avg_pool3d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-               divisor_override: int | None = None) -> Any:
+def avg_pool3d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
     """Means over windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`avg_pool1d`."""
     return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
@@ -220,7 +285,9 @@ def adaptive_max_pool3d_with_indices(input: Any, output_size: Any, return_indice
     return _adaptive_max_pool(3, input, output_size, True)
 
 
-def _fractional_max_pool(n: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any) -> Any:
+def _fractional_max_pool(
+    n: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any
+) -> Any:
     if output_size is None and output_ratio is None:
         raise ValueError(f"fractional_max_pool{n}d requires specifying either an output_size or an output_ratio")
     kernel = sizes(kernel_size, n)
@@ -254,26 +321,50 @@ def _fractional_bins(size: int, out: int, kernel: int, draw: float) -> list[rang
     return [range(s, s + kernel) for s in starts]
 
 
-def fractional_max_pool2d(input: Any, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
-                          _random_samples: Any = None) -> Any:
+def fractional_max_pool2d(
+    input: Any,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+) -> Any:
     """Maxima over windows of random, fractional steps (Graham, 2014); input ``(N, C, H, W)`` or ``(C, H, W)``."""
     return _fractional_max_pool(2, input, kernel_size, output_size, output_ratio, return_indices, _random_samples)
 
 
-def fractional_max_pool3d(input: Any, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
-                          _random_samples: Any = None) -> Any:
+def fractional_max_pool3d(
+    input: Any,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+) -> Any:
     """:func:`fractional_max_pool2d` of ``(N, C, T, H, W)`` or ``(C, T, H, W)``."""
     return _fractional_max_pool(3, input, kernel_size, output_size, output_ratio, return_indices, _random_samples)
 
 
-def fractional_max_pool2d_with_indices(input: Any, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
-                                       _random_samples: Any = None) -> Any:
+def fractional_max_pool2d_with_indices(
+    input: Any,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+) -> Any:
     """:func:`fractional_max_pool2d` and where the maxima are."""
     return _fractional_max_pool(2, input, kernel_size, output_size, output_ratio, True, _random_samples)
 
 
-def fractional_max_pool3d_with_indices(input: Any, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
-                                       _random_samples: Any = None) -> Any:
+def fractional_max_pool3d_with_indices(
+    input: Any,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+) -> Any:
     """:func:`fractional_max_pool3d` and where the maxima are."""
     return _fractional_max_pool(3, input, kernel_size, output_size, output_ratio, True, _random_samples)
 
@@ -286,17 +377,22 @@ def _max_unpool(n: int, input: Any, indices: Any, kernel_size: Any, stride: Any,
     if indices.dtype is not fl.int64:
         raise RuntimeError(f"elements in indices should be type int64 but got: {str(indices.dtype).rpartition('.')[2]}")
     if input.shape != indices.shape:
-        raise RuntimeError(f"Expected shape of indices to be same as that of the input tensor ({shown(input.shape)}) but got indices tensor with shape: {shown(indices.shape)}")
+        raise RuntimeError(
+            f"Expected shape of indices to be same as that of the input tensor ({shown(input.shape)}) but got indices tensor with shape: "
+            f"{shown(indices.shape)}"
+        )
     default = [(size - 1) * b + a - 2 * c for size, a, b, c in zip(input.shape[-n:], k, s, p, strict=True)]
     if output_size is None:
         out = default
     else:
         out = list(output_size)[-n:] if len(output_size) == n + 2 else list(output_size)
         if len(out) != n:
-            raise ValueError(f"output_size should be a sequence containing {n} or {n + 2} elements, but it has a length of '{len(output_size)}'")
+            raise ValueError(
+                f"output_size should be a sequence containing {n} or {n + 2} elements, but it has a length of '{len(output_size)}'"
+            )
         for d, o in enumerate(out):
             if not default[d] - s[d] < o < default[d] + s[d]:
-                raise ValueError(f"invalid output_size \"{out}\" (dim {d} must be between {default[d] - s[d]} and {default[d] + s[d]})")
+                raise ValueError(f'invalid output_size "{out}" (dim {d} must be between {default[d] - s[d]} and {default[d] + s[d]})')
     flat = fl.zeros(*input.shape[:-n], math.prod(out), dtype=input.dtype, device=input.device)
     return flat.scatter(-1, indices.flatten(-n), input.flatten(-n)).unflatten(-1, tuple(out))
 

@@ -58,8 +58,11 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     if len(amounts) % 2:
         raise RuntimeError("Padding length must be divisible by 2")
     if len(amounts) > 2 * input.ndim:
-        raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got padding length {len(amounts)} and input of dimension "
-                           f"{input.ndim}")
+        raise RuntimeError(
+            f"Padding length should be less than or equal to two times the input dimension but got padding length {len(amounts)} and "
+            "input of dimension "
+            f"{input.ndim}"
+        )
     if mode == "constant":
         return fl.constant_pad_nd(input, amounts, 0 if value is None else value)
     if value is not None and value != 0:
@@ -74,12 +77,17 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         before, after = amounts[2 * i], amounts[2 * i + 1]
         size = input.shape[-1 - i]
         if mode == "reflect" and (before >= size or after >= size):
-            raise RuntimeError(f"Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) at dimension "
-                               f"{input.ndim - 1 - i} of input {shown(input.shape)}")
+            raise RuntimeError(
+                f"Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) "
+                "at dimension "
+                f"{input.ndim - 1 - i} of input {shown(input.shape)}"
+            )
         if mode == "circular" and (before > size or after > size):
             raise RuntimeError("Padding value causes wrapping around more than once.")
         if size + before + after < (0 if mode == "circular" else 1):
-            raise RuntimeError(f"The input size {size}, plus negative padding {before} and {after} resulted in a negative output size, which is invalid.")
+            raise RuntimeError(
+                f"The input size {size}, plus negative padding {before} and {after} resulted in a negative output size, which is invalid."
+            )
         places = _pad_places(mode, size, before, after)
         tables.append(None if before == after == 0 else fl.tensor(places, dtype=fl.int64, device=input.device))
     if all(t is None for t in tables):
@@ -106,8 +114,11 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     if r <= 0:
         raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
     if input.shape[-3] % (r * r):
-        raise RuntimeError(f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but input.size(-3)={input.shape[-3]} is not "
-                           f"divisible by {r * r}")
+        raise RuntimeError(
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
+            f"input.size(-3)={input.shape[-3]} is not "
+            f"divisible by {r * r}"
+        )
     return _pixel_shuffle(input, r)
 
 
@@ -128,7 +139,10 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
         raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
     for what, d in (("height", -2), ("width", -1)):
         if input.shape[d] % r:
-            raise RuntimeError(f"pixel_unshuffle expects {what} to be divisible by downscale_factor, but input.size({d})={input.shape[d]} is not divisible by {r}")
+            raise RuntimeError(
+                f"pixel_unshuffle expects {what} to be divisible by downscale_factor, but input.size({d})={input.shape[d]} is not "
+                f"divisible by {r}"
+            )
     return _pixel_unshuffle(input, r)
 
 
@@ -153,7 +167,16 @@ native_channel_shuffle = channel_shuffle
 
 # ------------------------------------------------------------------ resampling along axes
 
-_NEEDS = {"nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "linear": (3,), "bilinear": (4,), "trilinear": (5,), "bicubic": (4,), "lanczos": (4,)}
+_NEEDS = {
+    "nearest": (3, 4, 5),
+    "nearest-exact": (3, 4, 5),
+    "area": (3, 4, 5),
+    "linear": (3,),
+    "bilinear": (4,),
+    "trilinear": (5,),
+    "bicubic": (4,),
+    "lanczos": (4,),
+}
 
 
 def _source(o: int, scale: float, align_corners: bool) -> float:
@@ -163,6 +186,7 @@ def _source(o: int, scale: float, align_corners: bool) -> float:
 
 def _cubic(t: float, a: float = -0.75) -> list[float]:
     """Keys' cubic convolution weights of the four neighbours at distance ``1 + t, t, 1 - t, 2 - t``."""
+
     def near(x: float) -> float:
         return ((a + 2) * x - (a + 3)) * x * x + 1
 
@@ -236,8 +260,15 @@ def _nearest(x: Any, tables: Any) -> Any:
     return x
 
 
-def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
-                recompute_scale_factor: bool | None = None, antialias: bool = False) -> Any:
+def interpolate(
+    input: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
     """Resample ``(N, C, *)`` to another size.
 
     Parameters
@@ -267,16 +298,22 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
     scales: list[float | None] = [None] * n
     if size is not None:
         if isinstance(size, (list, tuple)) and len(size) != n:
-            raise ValueError("Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
-                             f"{spatial} and output size of {size}. Please provide input tensor in (N, C, d1, d2, ...,dK) format and output size in (o1, o2, ...,oK) format.")
+            raise ValueError(
+                "Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
+                f"{spatial} and output size of {size}. Please provide input tensor in (N, C, d1, d2, ...,dK) format and output size in "
+                "(o1, o2, ...,oK) format."
+            )
         out = [int(s) for s in size] if isinstance(size, (list, tuple)) else [int(size)] * n
         if recompute_scale_factor:
             raise ValueError("recompute_scale_factor is not meaningful with an explicit size.")
     else:
         if isinstance(scale_factor, (list, tuple)) and len(scale_factor) != n:
-            raise ValueError("Input and scale_factor must have the same number of spatial dimensions, but got input with spatial dimensions of "
-                             f"{spatial} and scale_factor of shape {scale_factor}. Please provide input tensor in (N, C, d1, d2, ...,dK) format and scale_factor in "
-                             "(s1, s2, ...,sK) format.")
+            raise ValueError(
+                "Input and scale_factor must have the same number of spatial dimensions, but got input with spatial dimensions of "
+                f"{spatial} and scale_factor of shape {scale_factor}. Please provide input tensor in (N, C, d1, d2, ...,dK) format and "
+                "scale_factor in "
+                "(s1, s2, ...,sK) format."
+            )
         factors = [float(s) for s in scale_factor] if isinstance(scale_factor, (list, tuple)) else [float(scale_factor)] * n
         out = [math.floor(s * f) for s, f in zip(spatial, factors, strict=True)]
         if not recompute_scale_factor:
@@ -284,12 +321,16 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
     if antialias and not (mode in ("bilinear", "bicubic") and input.ndim == 4):
         raise ValueError("Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input")
     if mode not in _NEEDS or input.ndim not in _NEEDS[mode]:
-        raise NotImplementedError(f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {input.ndim}D) for the modes: nearest | linear | bilinear | bicubic | trilinear "
-                                  f"| area | nearest-exact (got {mode})")
+        raise NotImplementedError(
+            f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {input.ndim}D) for the modes: nearest | linear | bilinear | "
+            "bicubic | trilinear "
+            f"| area | nearest-exact (got {mode})"
+        )
     if min(out) <= 0 or min(spatial) <= 0:
         raise RuntimeError(f"Input and output sizes should be greater than 0, but got input {spatial} and output {out}")
     if mode == "area":
         from . import pooling
+
         return getattr(pooling, f"adaptive_avg_pool{n}d")(input, tuple(out))
     taps = [_taps(mode, s, o, f, bool(align_corners), antialias) for s, o, f in zip(spatial, out, scales, strict=True)]
     if mode in ("nearest", "nearest-exact"):
@@ -336,14 +377,19 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
         The output's ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
     """
     if align_corners is None:
-        warn("Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify align_corners=True if the old behavior is desired. See "
-             "the documentation of grid_sample for details.")
+        warn(
+            "Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify "
+            "align_corners=True if the old behavior is desired. See "
+            "the documentation of grid_sample for details."
+        )
         align_corners = False
     if not theta.is_floating_point():
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
     n = len(size) - 2
     if n not in (2, 3):
-        raise NotImplementedError(f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {list(size)}")
+        raise NotImplementedError(
+            f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {list(size)}"
+        )
     if theta.ndim != 3 or theta.shape[-2] != n or theta.shape[-1] != n + 1:
         raise ValueError(f"Expected a batch of {n}D affine matrices of shape Nx{n}x{n + 1} for size {list(size)}. Got {theta.shape}.")
     if min(size) <= 0:
@@ -352,9 +398,13 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
     axes = []
     for s in spatial:
         half = (s - 1) / s if not align_corners else 1.0
-        axes.append(fl.linspace(-half, half, s, dtype=theta.dtype, device=theta.device) if s > 1 else fl.zeros(1, dtype=theta.dtype, device=theta.device))
+        axes.append(
+            fl.linspace(-half, half, s, dtype=theta.dtype, device=theta.device)
+            if s > 1
+            else fl.zeros(1, dtype=theta.dtype, device=theta.device)
+        )
     places = []
-    for i in reversed(range(n)):                    # x, y, z
+    for i in reversed(range(n)):  # x, y, z
         places.append(axes[i].reshape(*[1] * i, -1, *[1] * (n - 1 - i)).expand(spatial))
     places.append(fl.ones(spatial, dtype=theta.dtype, device=theta.device))
     base = fl.stack(places, -1).reshape(1, -1, n + 1)
@@ -459,18 +509,31 @@ def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
     if padding_mode not in ("zeros", "border", "reflection"):
-        raise ValueError(f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'")
+        raise ValueError(
+            f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'"
+        )
     if align_corners is None:
-        warn("Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify align_corners=True if the old behavior is desired. See "
-             "the documentation of grid_sample for details.")
+        warn(
+            "Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify "
+            "align_corners=True if the old behavior is desired. See "
+            "the documentation of grid_sample for details."
+        )
         align_corners = False
     if input.ndim not in (4, 5) or input.ndim != grid.ndim:
-        raise RuntimeError(f"grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, but got input with sizes {shown(input.shape)} and grid with sizes "
-                           f"{shown(grid.shape)}")
+        raise RuntimeError(
+            "grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, but got input with sizes "
+            f"{shown(input.shape)} and grid with sizes "
+            f"{shown(grid.shape)}"
+        )
     if input.shape[0] != grid.shape[0]:
-        raise RuntimeError(f"grid_sampler(): expected grid and input to have same batch size, but got input with sizes {shown(input.shape)} and grid with sizes {shown(grid.shape)}")
+        raise RuntimeError(
+            f"grid_sampler(): expected grid and input to have same batch size, but got input with sizes {shown(input.shape)} and grid "
+            f"with sizes {shown(grid.shape)}"
+        )
     if grid.shape[-1] != input.ndim - 2:
-        raise RuntimeError(f"grid_sampler(): expected grid to have size {input.ndim - 2} in last dimension, but got grid with sizes {shown(grid.shape)}")
+        raise RuntimeError(
+            f"grid_sampler(): expected grid to have size {input.ndim - 2} in last dimension, but got grid with sizes {shown(grid.shape)}"
+        )
     if mode == "bicubic" and input.ndim == 5:
         raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
     return _grid_sample(input, grid, mode, padding_mode, align_corners)

@@ -223,7 +223,9 @@ class _Named:
         if not isinstance(given, Iterable):
             raise TypeError(f"{what}.update should be called with an iterable of key/value pairs, but got {type(given).__name__}")
         if isinstance(given, (Mapping, ModuleDict, ParameterDict)):
-            yield from sorted(given.items()) if what == "ParameterDict" and not isinstance(given, (OrderedDict, ParameterDict)) else given.items()
+            yield from (
+                sorted(given.items()) if what == "ParameterDict" and not isinstance(given, (OrderedDict, ParameterDict)) else given.items()
+            )
             return
         for i, pair in enumerate(given):
             if not isinstance(pair, Iterable):
@@ -385,8 +387,11 @@ class ParameterDict(Module, _Named):
     @staticmethod
     def _attribute(key: Any) -> str:
         if not isinstance(key, str):
-            raise TypeError(f"Index given to ParameterDict cannot be used as a key as it is not a string (type is '{type(key).__name__}'). Open an issue "
-                            "on github if you need non-string keys.")
+            raise TypeError(
+                f"Index given to ParameterDict cannot be used as a key as it is not a string (type is '{type(key).__name__}'). Open an "
+                "issue "
+                "on github if you need non-string keys."
+            )
         return key
 
     def __getitem__(self, key: str) -> Any:
@@ -427,7 +432,7 @@ class ParameterDict(Module, _Named):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of ``key``, or ``default``."""
-        return self[key] if key in self else default
+        return self.get(key, default)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """The value of ``key``, which is set to ``default`` first if it is missing."""

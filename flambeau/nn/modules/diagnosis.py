@@ -61,13 +61,16 @@ def missing_forward(module: Any) -> NotImplementedError:
 def before_init(module: Any, what: str, name: str) -> AttributeError:
     """The error of an assignment before ``super().__init__()``."""
     c = type(module).__name__
-    return AttributeError(f"cannot assign {what} before Module.__init__() call\n{c}.__init__ set the {what.rstrip('s')} {name} before Module's own "
-                          f"__init__ ran. Make super().__init__() the first line of {c}.__init__.")
+    return AttributeError(
+        f"cannot assign {what} before Module.__init__() call\n{c}.__init__ set the {what.rstrip('s')} {name} before Module's own "
+        f"__init__ ran. Make super().__init__() the first line of {c}.__init__."
+    )
 
 
 def look_for_unregistered(root: Any) -> None:
     """Warn of modules in plain lists and of tensors that require a gradient without being parameters."""
     from .module import Module
+
     modules = list(root.modules())
     registered = {id(m) for m in modules}
     for m in modules:
@@ -77,26 +80,35 @@ def look_for_unregistered(root: Any) -> None:
             if kind is list or kind is tuple:
                 # a list of one is a known way to hide a module on purpose; a list of registered ones is an order
                 if len(value) > 1 and all(isinstance(v, Module) and id(v) not in registered for v in value):
-                    _warn(f"{type(m).__name__}.{name} is a plain {kind.__name__} of modules: their parameters are not registered "
-                          "(not trained, moved or saved). Use nn.ModuleList([...]).")
+                    _warn(
+                        f"{type(m).__name__}.{name} is a plain {kind.__name__} of modules: their parameters are not registered "
+                        "(not trained, moved or saved). Use nn.ModuleList([...])."
+                    )
             elif kind is fl.Tensor and value.requires_grad and value.is_leaf and name not in own["_buffers"]:
-                _warn(f"{type(m).__name__}.{name} is a plain tensor that requires grad: parameters(), to() and state_dict() will not see it. "
-                      "Use nn.Parameter(...), or register_buffer if it is not trained.")
+                _warn(
+                    f"{type(m).__name__}.{name} is a plain tensor that requires grad: parameters(), to() and state_dict() will not see it. "
+                    "Use nn.Parameter(...), or register_buffer if it is not trained."
+                )
 
 
 def warn_if_own_tensors(module: Any, state: Any) -> None:
     """Warn when the state to be loaded is the module's own, so that loading it changes nothing."""
     own = [(n, t) for n, t in module.state_dict().items() if isinstance(t, fl.Tensor)]
     if own and all(isinstance(state.get(n), fl.Tensor) and t.is_set_to(state[n]) for n, t in own):
-        _warn("load_state_dict: these tensors are the model's own (the dict from state_dict() shares memory), so nothing changed. Keep a copy: "
-              "copy.deepcopy(model.state_dict()).")
+        _warn(
+            "load_state_dict: these tensors are the model's own (the dict from state_dict() shares memory), so nothing changed. Keep a "
+            "copy: "
+            "copy.deepcopy(model.state_dict())."
+        )
 
 
 def prefix_hint(unexpected: list[str], missing: list[str]) -> str:
     """Better words for a checkpoint saved from a wrapper."""
     if unexpected and missing and all(k.startswith("module.") for k in unexpected):
-        return ("\nload_state_dict: every key starts with 'module.', as saved from DataParallel. Remove the prefix: "
-                "{k.removeprefix('module.'): v for k, v in sd.items()}.")
+        return (
+            "\nload_state_dict: every key starts with 'module.', as saved from DataParallel. Remove the prefix: "
+            "{k.removeprefix('module.'): v for k, v in sd.items()}."
+        )
     return ""
 
 

@@ -17,8 +17,13 @@ import flambeau as fl
 
 # every dictionary of hooks that a module may own; the first group is looked at by calls
 CALL_HOOKS = (
-    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
 )
 STATE_HOOKS = ("_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 HOOKS = frozenset(CALL_HOOKS + STATE_HOOKS)
@@ -40,8 +45,9 @@ class RemovableHandle:
     def __init__(self, hooks: Any, *, extra_dict: Any = None) -> None:
         self.id = next(RemovableHandle._numbers)
         # weak, so that a kept handle does not keep the module
-        self._dictionaries = [weakref.ref(d) for d in (hooks, *(extra_dict if isinstance(extra_dict, (list, tuple)) else (extra_dict,)))
-                              if d is not None]
+        self._dictionaries = [
+            weakref.ref(d) for d in (hooks, *(extra_dict if isinstance(extra_dict, (list, tuple)) else (extra_dict,))) if d is not None
+        ]
 
     def remove(self) -> None:
         """Take the hook out; harmless when done twice."""
@@ -104,8 +110,10 @@ def _call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], called: se
             result = changed
     if backward is not None:
         if not isinstance(result, (fl.Tensor, tuple)):
-            warnings.warn("For backward hooks to be called, module output should be a Tensor or a tuple of Tensors but received "
-                          f"{type(result)}", stacklevel=4)
+            warnings.warn(
+                f"For backward hooks to be called, module output should be a Tensor or a tuple of Tensors but received {type(result)}",
+                stacklevel=4,
+            )
         result = backward.watch_outputs(result)
     return result
 
@@ -126,16 +134,21 @@ def _run_always(module: Any, args: Any, kwargs: Any, called: set[int]) -> None:
         try:
             _run(hook, key, module, args, kwargs, None)
         except Exception as e:
-            warnings.warn("global module forward hook with ``always_call=True`` raised an exception that was silenced as another error was "
-                          f"raised in forward: {e!s}" if key in _global_forward_hooks else
-                          "module forward hook with ``always_call=True`` raised an exception that was silenced as another error was raised "
-                          f"in forward: {e!s}", stacklevel=4)
+            warnings.warn(
+                "global module forward hook with ``always_call=True`` raised an exception that was silenced as another error was "
+                f"raised in forward: {e!s}"
+                if key in _global_forward_hooks
+                else "module forward hook with ``always_call=True`` raised an exception that was silenced as another error was raised "
+                f"in forward: {e!s}",
+                stacklevel=4,
+            )
 
 
 def _watch(tensors: list[Any], on_gradients: Callable[[tuple[Any, ...]], Any]) -> list[Any]:
     """Pass ``tensors`` through one graph node whose backward hands all their gradients to ``on_gradients``."""
     global _Passage
     if _Passage is None:
+
         class Passage(fl.autograd.Function):
             """The identity on any number of tensors, with a function of the user's on the way back."""
 
@@ -164,7 +177,7 @@ class _BackwardHooks:
     def __init__(self, module: Any, pre: list[Any], post: list[Any]) -> None:
         self.module, self.pre, self.post = module, pre, post
         self.grad_outputs: tuple[Any, ...] | None = None
-        self.watched = False        # some input requires a gradient
+        self.watched = False  # some input requires a gradient
 
     @classmethod
     def of(cls, module: Any) -> _BackwardHooks | None:
@@ -208,14 +221,17 @@ class _BackwardHooks:
             if r is not None:
                 r = r if isinstance(r, tuple) else (r,)
                 if len(r) != len(grads):
-                    raise RuntimeError(f"Backward pre hook returned an invalid number of grad_output, got {len(r)}, but expected {len(grads)}")
+                    raise RuntimeError(
+                        f"Backward pre hook returned an invalid number of grad_output, got {len(r)}, but expected {len(grads)}"
+                    )
                 grads = r
         self.grad_outputs = grads
         if not self.watched:
             for hook in self.post:
                 if hook(self.module, (), grads) is not None:
-                    raise RuntimeError("Backward hook for Modules where no input requires gradient should always return None or None for "
-                                       "all gradients.")
+                    raise RuntimeError(
+                        "Backward hook for Modules where no input requires gradient should always return None or None for all gradients."
+                    )
         return grads
 
     def _at_inputs(self, grads: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -231,6 +247,7 @@ class _BackwardHooks:
 
 def _register_global(hooks: Any, hook: Callable[..., Any], marks: Any = ()) -> RemovableHandle:
     from .module import Module
+
     Module._hooked = True
     return register(hooks, hook, marks=marks)
 
@@ -242,7 +259,9 @@ def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
 
 def register_module_forward_hook(hook: Callable[..., Any], *, with_kwargs: bool = False, always_call: bool = False) -> RemovableHandle:
     """Call ``hook(module, args, output)`` after every module's forward."""
-    marks = [d for d, wanted in ((_global_forward_hooks_with_kwargs, with_kwargs), (_global_forward_hooks_always_called, always_call)) if wanted]
+    marks = [
+        d for d, wanted in ((_global_forward_hooks_with_kwargs, with_kwargs), (_global_forward_hooks_always_called, always_call)) if wanted
+    ]
     return _register_global(_global_forward_hooks, hook, marks)
 
 

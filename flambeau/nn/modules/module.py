@@ -36,8 +36,10 @@ class _IncompatibleKeys(NamedTuple):
     __str__ = __repr__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("'_IncompatibleKeys' object is not callable\nThis is the result of load_state_dict (lists of missing and unexpected keys), "
-                        "not the model. It changes the model in place: write model.load_state_dict(sd), without assigning it.")
+        raise TypeError(
+            "'_IncompatibleKeys' object is not callable\nThis is the result of load_state_dict (lists of missing and unexpected keys), "
+            "not the model. It changes the model in place: write model.load_state_dict(sd), without assigning it."
+        )
 
 
 class _Registry(dict[str, Any]):
@@ -47,7 +49,7 @@ class _Registry(dict[str, Any]):
 
     def __init__(self, module: Module, values: Any = ()) -> None:
         super().__init__(values)
-        self.owner = weakref.ref(module)        # weak: modules are freed as soon as they are dropped
+        self.owner = weakref.ref(module)  # weak: modules are freed as soon as they are dropped
 
     def _attributes(self) -> dict[str, Any]:
         owner = self.owner()
@@ -124,7 +126,7 @@ class Module:
     dump_patches: bool = False
     call_super_init: bool = False
     _version: int = 1
-    _hooked: bool = False               # some hook around calls exists, here or for all modules
+    _hooked: bool = False  # some hook around calls exists, here or for all modules
     _is_full_backward_hook: bool | None = None
     training: bool
     _parameters: dict[str, Parameter | None]
@@ -185,8 +187,10 @@ class Module:
         if "_parameters" in own:
             if name in own["_parameters"]:
                 if value is not None:
-                    raise TypeError(f"cannot assign '{_type_name(value)}' as parameter '{name}' (torch.nn.Parameter or None expected)\n"
-                                    f"Wrap it, self.{name} = nn.Parameter(value), or write the values: self.{name}.data.copy_(value).")
+                    raise TypeError(
+                        f"cannot assign '{_type_name(value)}' as parameter '{name}' (torch.nn.Parameter or None expected)\n"
+                        f"Wrap it, self.{name} = nn.Parameter(value), or write the values: self.{name}.data.copy_(value)."
+                    )
                 self.register_parameter(name, None)
                 return
             if name in own["_modules"]:
@@ -202,7 +206,9 @@ class Module:
                     return
                 if name in own["_buffers"]:
                     if value is not None and not isinstance(value, fl.Tensor):
-                        raise TypeError(f"cannot assign '{_type_name(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None expected)")
+                        raise TypeError(
+                            f"cannot assign '{_type_name(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None expected)"
+                        )
                     own["_buffers"][name] = value
                     return
         elif isinstance(value, Buffer):
@@ -277,9 +283,9 @@ class Module:
             raise TypeError(f"{kind} name should be a string. Got {_type_name(name)}")
         got = f", got: {name}" if kind == "module" else ""
         if "." in name:
-            raise KeyError(f"{kind} name can't contain \".\"{got}")
+            raise KeyError(f'{kind} name can\'t contain "."{got}')
         if name == "":
-            raise KeyError(f"{kind} name can't be empty string \"\"{got and ''}")
+            raise KeyError(f'{kind} name can\'t be empty string ""{got and ""}')
         if hasattr(self, name) and name not in self.__dict__[registry]:
             raise KeyError(f"attribute '{name}' already exists")
 
@@ -311,8 +317,10 @@ class Module:
             if not isinstance(param, Parameter):
                 raise TypeError(f"cannot assign '{_type_name(param)}' object to parameter '{name}' (torch.nn.Parameter or None required)")
             if param.grad_fn is not None:
-                raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. To express "
-                                 f"'{name}' as a function of another Tensor, compute the value in the forward() method.")
+                raise ValueError(
+                    f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. To express "
+                    f"'{name}' as a function of another Tensor, compute the value in the forward() method."
+                )
         self._parameters[name] = param
 
     def add_module(self, name: str, module: Module | None) -> None:
@@ -370,8 +378,9 @@ class Module:
 
     # ------------------------------------------------------------------ iterating
 
-    def _named_members(self, members: Callable[[Module], Any], prefix: str = "", recurse: bool = True,
-                       remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
+    def _named_members(
+        self, members: Callable[[Module], Any], prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for path, module in modules:
@@ -421,7 +430,9 @@ class Module:
         for _, m in self.named_modules():
             yield m
 
-    def named_modules(self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
         """Pairs of dotted name and module, this module first with the name ``prefix``."""
         if memo is None:
             memo = set()
@@ -557,14 +568,18 @@ class Module:
         marks = [self._forward_pre_hooks_with_kwargs] if with_kwargs else []
         return hooks.register(self._forward_pre_hooks, hook, prepend=prepend, marks=marks)
 
-    def register_forward_hook(self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False,
-                              always_call: bool = False) -> RemovableHandle:
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after ``forward``; what it returns replaces the output.
 
         With ``with_kwargs`` it gets ``kwargs`` before the output; with ``always_call`` it runs even if ``forward`` raised.
         """
-        marks = [getattr(self, n) for n, wanted in (("_forward_hooks_with_kwargs", with_kwargs), ("_forward_hooks_always_called", always_call))
-                 if wanted]
+        marks = [
+            getattr(self, n)
+            for n, wanted in (("_forward_hooks_with_kwargs", with_kwargs), ("_forward_hooks_always_called", always_call))
+            if wanted
+        ]
         return hooks.register(self._forward_hooks, hook, prepend=prepend, marks=marks)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
@@ -627,7 +642,7 @@ class Module:
 
         The tensors share memory with the module's: copy them (``copy.deepcopy``) to keep a snapshot.
         """
-        if args:                        # the older positional form
+        if args:  # the older positional form
             destination = args[0] if destination is None else destination
             prefix = args[1] if len(args) > 1 and prefix == "" else prefix
             keep_vars = args[2] if len(args) > 2 and keep_vars is False else keep_vars
@@ -653,8 +668,16 @@ class Module:
                 destination = result
         return destination  # type: ignore[no-any-return]
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
-                              unexpected_keys: list[str], error_msgs: list[str]) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         """Copy this module's own entries out of ``state_dict``; what goes wrong is added to the three lists."""
         for hook in self.__dict__.get("_load_state_dict_pre_hooks", {}).values():
             hook(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
@@ -671,14 +694,18 @@ class Module:
                 continue
             given = state_dict[key]
             if not isinstance(given, fl.Tensor):
-                error_msgs.append(f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint but '
-                                  f"received {type(given)}")
+                error_msgs.append(
+                    f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint but '
+                    f"received {type(given)}"
+                )
                 continue
             if value.dim() == 0 and given.dim() == 1 and given.shape[0] == 1:
-                given = given[0]            # 0-d tensors were once saved as one element
+                given = given[0]  # 0-d tensors were once saved as one element
             if given.shape != value.shape:
-                error_msgs.append(f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, the shape in current model "
-                                  f"is {value.shape}.")
+                error_msgs.append(
+                    f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, the shape in current model "
+                    f"is {value.shape}."
+                )
                 continue
             try:
                 with fl.no_grad():
@@ -691,8 +718,10 @@ class Module:
                     else:
                         value.copy_(given)
             except Exception as e:
-                error_msgs.append(f'While copying the parameter named "{key}", whose dimensions in the model are {value.size()} and whose dimensions '
-                                  f"in the checkpoint are {given.size()}, an exception occurred : {e.args}.")
+                error_msgs.append(
+                    f'While copying the parameter named "{key}", whose dimensions in the model are {value.size()} and whose dimensions '
+                    f"in the checkpoint are {given.size()}, an exception occurred : {e.args}."
+                )
         extra = prefix + "_extra_state"
         if type(self).set_extra_state is not Module.set_extra_state:
             if extra in state_dict:
@@ -704,7 +733,7 @@ class Module:
         if strict:
             for key in state_dict:
                 if key.startswith(prefix) and key != extra:
-                    first, dot, _ = key[len(prefix):].partition(".")
+                    first, dot, _ = key[len(prefix) :].partition(".")
                     if (first not in self._modules) if dot else (first not in local):
                         unexpected_keys.append(key)
 
@@ -754,8 +783,10 @@ class Module:
             keys = _IncompatibleKeys(missing, unexpected)
             for hook in module.__dict__.get("_load_state_dict_post_hooks", {}).values():
                 if hook(module, keys) is not None:
-                    raise RuntimeError("Hooks registered with ``register_load_state_dict_post_hook`` are not expected to return new values, if "
-                                       "incompatible_keys need to be modified, it should be done inplace.")
+                    raise RuntimeError(
+                        "Hooks registered with ``register_load_state_dict_post_hook`` are not expected to return new values, if "
+                        "incompatible_keys need to be modified, it should be done inplace."
+                    )
 
         load(self, copied, "")
         if strict:
@@ -765,7 +796,9 @@ class Module:
                 errors.insert(0, f"Missing key(s) in state_dict: {_quoted(missing)}. ")
         if errors:
             lines = "\n\t".join(errors)
-            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}" + diagnosis.prefix_hint(unexpected, missing))
+            raise RuntimeError(
+                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}" + diagnosis.prefix_hint(unexpected, missing)
+            )
         return _IncompatibleKeys(missing, unexpected)
 
     # ------------------------------------------------------------------ printing

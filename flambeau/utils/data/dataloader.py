@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import warnings
@@ -15,11 +16,6 @@ from .dataset import Dataset, IterableDataset, Subset, TensorDataset, _fetch
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
 
 T_co = TypeVar("T_co", covariant=True)
-
-
-def get_worker_info() -> None:
-    """What a worker process knows about itself: always None, samples are loaded in the program's own process."""
-    return
 
 
 class _InfiniteConstantSampler(Sampler[None]):
@@ -42,14 +38,26 @@ class DataLoader(Generic[T_co]):
         A new random order every epoch, PyTorch's own for the same ``manual_seed``.
     sampler, batch_sampler
         Where the indices, or lists of indices, come from instead.
-    num_workers, prefetch_factor, persistent_workers, worker_init_fn, timeout, multiprocessing_context, in_order, pin_memory
-        Accepted for compatibility; samples are loaded in this process.
+    num_workers
+        Processes that load batches ahead; 0 loads in this process.
     collate_fn
         From a list of samples to a batch.
     drop_last
         Leave out a last batch that is not full.
+    timeout
+        Seconds to wait for a batch from the workers; 0 waits for ever.
+    worker_init_fn
+        Called with its number in each worker.
+    multiprocessing_context
+        ``"fork"``, ``"spawn"``, ``"forkserver"`` or a context of ``multiprocessing``.
     generator
         Source of randomness of the order.
+    prefetch_factor
+        Batches that each worker is ahead (2).
+    persistent_workers
+        Keep the workers from epoch to epoch.
+    pin_memory, pin_memory_device, in_order
+        Accepted for compatibility.
 
     Raises
     ------
@@ -135,6 +143,7 @@ class DataLoader(Generic[T_co]):
         self.generator = generator
         self.collate_fn = collate_fn if collate_fn is not None else default_convert if batch_sampler is None else default_collate
         self._reported_length: int | None = None      # of a stream, once len() was asked for
+        self._pool: Any = None                        # of persistent workers
         self.__initialized = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -151,7 +160,25 @@ class DataLoader(Generic[T_co]):
         return self.sampler if self.batch_sampler is None else self.batch_sampler
 
     def __iter__(self) -> Iterator[Any]:
-        return _Epoch(self)
+        base_seed = draw_seed(self.generator)      # of workers; drawn in any case, as part of the random stream's order
+        indices = iter(self._index_sampler)
+        make_fetch = functools.partial(_make_fetch, self._streaming, self._auto_collation, self.collate_fn, self.drop_last)
+        if self.num_workers == 0:
+            return _Epoch(self, indices, make_fetch(self.dataset))
+        from .workers import WorkerEpoch, WorkerPool
+
+        pool = self._pool
+        if pool is None:
+            pool = WorkerPool(self, base_seed, make_fetch)
+            if self.persistent_workers:
+                self._pool = pool
+        prefetch = 2 if self.prefetch_factor is None else self.prefetch_factor
+        return WorkerEpoch(self, pool, indices, prefetch, self.persistent_workers)
+
+    def __del__(self) -> None:
+        pool = self.__dict__.get("_pool")
+        if pool is not None:
+            pool.close()
 
     def __len__(self) -> int:
         if not self._streaming:
@@ -163,57 +190,49 @@ class DataLoader(Generic[T_co]):
 
 
 class _Epoch(Iterator[Any]):
-    """One pass over a loader."""
+    """One pass over a loader, in this process."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(self, loader: DataLoader[Any], indices: Iterator[Any], fetch: Callable[[Any], Any]) -> None:
         self._loader = loader
-        self._base_seed = draw_seed(loader.generator)      # of workers; drawn in any case, as part of the random stream's order
-        self._indices = iter(loader._index_sampler)
-        if loader._streaming:
-            self._fetch: Callable[[Any], Any] = _Stream(loader)
-        elif not loader._auto_collation:
-            self._fetch = lambda index: loader.collate_fn(loader.dataset[index])  # type: ignore[arg-type]
-        else:
-            self._fetch = (loader.collate_fn is default_collate and _rows(loader.dataset)) or (
-                lambda indices: loader.collate_fn(_fetch(loader.dataset, indices))
-            )
+        self._indices = indices
+        self._fetch = fetch
+        self._count = 0
 
     def __next__(self) -> Any:
-        return self._fetch(next(self._indices))
+        result = self._fetch(next(self._indices))
+        reported = self._loader._reported_length
+        if reported is not None:
+            self._count += 1
+            if self._count == reported + 1:
+                warnings.warn(
+                    f"Length of IterableDataset {self._loader.dataset} was reported to be {reported} (when accessing len(dataloader)), "
+                    f"but {self._count} samples have been fetched. ",
+                    stacklevel=2,
+                )
+        return result
 
     def __len__(self) -> int:
         return len(self._loader._index_sampler)
 
 
-class _Stream:
-    """Reads the next sample, or batch of samples, of an ``IterableDataset``."""
+def _make_fetch(
+    streaming: bool, batched: bool, collate: Callable[[Any], Any], drop_last: bool, dataset: Any
+) -> Callable[[Any], Any]:
+    """The function from what the index sampler gives to a batch; it raises ``StopIteration`` at the end of a stream."""
+    if streaming:
+        samples = iter(dataset)
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader = loader
-        self.samples = iter(loader.dataset)  # type: ignore[call-overload]
-        self.count = 0
+        def read(places: list[None]) -> Any:
+            batch = list(itertools.islice(samples, len(places)))
+            if not batch or (drop_last and len(batch) < len(places)):
+                raise StopIteration
+            return collate(batch)
 
-    def __call__(self, places: list[None] | None) -> Any:
-        loader = self.loader
-        if places is None:
-            result = next(self.samples)
-            self._counted(1)
-            return loader.collate_fn(result)
-        batch = list(itertools.islice(self.samples, len(places)))
-        if not batch or (loader.drop_last and len(batch) < len(places)):
-            raise StopIteration
-        self._counted(len(batch))
-        return loader.collate_fn(batch)
-
-    def _counted(self, more: int) -> None:
-        self.count += more
-        reported = self.loader._reported_length
-        if reported is not None and self.count > reported >= self.count - more:      # once, when it is passed
-            warnings.warn(
-                f"Length of IterableDataset {self.loader.dataset} was reported to be {reported} (when accessing len(dataloader)), but "
-                f"{self.count} samples have been fetched. ",
-                stacklevel=3,
-            )
+        return read if batched else lambda _: collate(next(samples))
+    if not batched:
+        return lambda index: collate(dataset[index])
+    rows = _rows(dataset) if collate is default_collate else None
+    return rows or (lambda indices: collate(_fetch(dataset, indices)))
 
 
 def _rows(dataset: Any) -> Callable[[list[int]], Any] | None:

@@ -1,0 +1,374 @@
+"""Convolutions, pooling and padding over any number of spatial dimensions.
+
+One formula serves every number of dimensions: it is taken from the shapes.  A convolution is linear in its input and in its
+weight, so it and its two gradients are three primitives whose gradients are each other; a transposed convolution is the gradient
+with respect to the input.  Large convolutions go to a library (``ops/library.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.dtype import bool_
+from ..core.shape import Meta
+from ..ir import expression as ir
+from ..ir.expression import Expr
+from .composite import composite, public
+from .definition import OPS, compute, title
+from .formula import Combine, Sum, out, over
+from .library import convolution_by_blas, convolution_to_input_by_blas, convolution_to_weight_by_blas
+
+Tensor = Any
+
+
+# ------------------------------------------------------------------ convolution
+
+
+@compute(node="Convolution", library=convolution_by_blas)
+def _conv(input, weight, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int):
+    """``(N, C, *L)`` by ``(O, C / groups, *K)`` to ``(N, O, *size)``; ``padding``: zeros before the first element."""
+    n, o, *place = out(input.shape[0], weight.shape[0], *size)
+    c, *k = over(*weight.shape[1:])
+    channel = o // (weight.shape[0] // groups) * weight.shape[1] + c if groups > 1 else c
+    source = [i * s + j * d - p for i, j, s, d, p in zip(place, k, stride, dilation, padding, strict=True)]
+    return Sum(input.at(n, channel, *source, outside=0) * weight[(o, c, *k)], c, *k)
+
+
+@_conv.backward
+def _(g, input, weight, needs, stride, padding, dilation, groups):
+    how = (stride, padding, dilation, groups)
+    return (OPS["_conv_to_input"](g, weight, tuple(input.shape[2:]), *how) if needs[0] else None,
+            OPS["_conv_to_weight"](input, g, tuple(weight.shape[2:]), *how) if needs[1] else None)
+
+
+@compute(node="ConvolutionBackward", library=convolution_to_input_by_blas)
+def _conv_to_input(gradient, weight, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int):
+    """The gradient of a convolution with respect to its input, whose spatial size is ``size``."""
+    outputs, channels = weight.shape[0] // groups, weight.shape[1]
+    n, c, *place = out(gradient.shape[0], channels * groups, *size)
+    o, *k = over(outputs, *weight.shape[2:])
+    output = c // channels * outputs + o if groups > 1 else o
+    # output i of the convolution reads place i*stride + k*dilation - padding
+    reach = [i + p - j * d for i, j, d, p in zip(place, k, dilation, padding, strict=True)]
+    source = [r // s for r, s in zip(reach, stride, strict=True)]
+    value = gradient.at(n, output, *source, outside=0) * weight[(output, c % channels if groups > 1 else c, *k)]
+    return Sum(_where_divisible(reach, stride, value), o, *k)
+
+
+@_conv_to_input.backward
+def _(g, gradient, weight, needs, stride, padding, dilation, groups):
+    how = (stride, padding, dilation, groups)
+    return (OPS["_conv"](g, weight, tuple(gradient.shape[2:]), *how) if needs[0] else None,
+            OPS["_conv_to_weight"](g, gradient, tuple(weight.shape[2:]), *how) if needs[1] else None)
+
+
+@compute(node="ConvolutionBackward", library=convolution_to_weight_by_blas)
+def _conv_to_weight(input, gradient, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int):
+    """The gradient of a convolution with respect to its weight, whose kernel size is ``size``."""
+    outputs, channels = gradient.shape[1] // groups, input.shape[1] // groups
+    o, c, *k = out(gradient.shape[1], channels, *size)
+    n, *place = over(gradient.shape[0], *gradient.shape[2:])
+    channel = o // outputs * channels + c if groups > 1 else c
+    source = [i * s + j * d - p for i, j, s, d, p in zip(place, k, stride, dilation, padding, strict=True)]
+    return Sum(input.at(n, channel, *source, outside=0) * gradient[(n, o, *place)], n, *place)
+
+
+@_conv_to_weight.backward
+def _(g, input, gradient, needs, stride, padding, dilation, groups):
+    how = (stride, padding, dilation, groups)
+    return (OPS["_conv_to_input"](gradient, g, tuple(input.shape[2:]), *how) if needs[0] else None,
+            OPS["_conv"](input, g, tuple(gradient.shape[2:]), *how) if needs[1] else None)
+
+
+def _where_divisible(numbers: Sequence[Expr], by: Sequence[int], value: Expr) -> Expr:
+    """``value`` where every number is a multiple of its divisor, else 0."""
+    condition = None
+    for r, s in zip(numbers, by, strict=True):
+        if s > 1:
+            even = (r % s).eq(0)
+            condition = even if condition is None else condition & even
+    return value if condition is None else ir.where(condition, value, 0)
+
+
+def _ints(value: Any, n: int, name: str) -> tuple[int, ...]:
+    """One int for each of ``n`` dimensions, from an int or a sequence."""
+    if isinstance(value, (tuple, list)):
+        made = tuple(v.__index__() for v in value)
+        if len(made) == n:
+            return made
+        if len(made) == 1:
+            return made * n
+        raise RuntimeError(f"expected {name} to be a single integer value or a list of {n} values to match the convolution dimensions, but got {name}={list(made)}")
+    return (value.__index__(),) * n
+
+
+def _check_convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool, groups: int) -> None:
+    """Refuse operands that do not go together, in PyTorch's words."""
+    x, w = list(input.shape), list(weight.shape)
+    n = len(w) - 2
+    for what, values, least in (("negative padding is not supported", padding, 0), ("non-positive stride is not supported", stride, 1),
+                                ("dilation should be greater than zero", dilation, 1)):
+        if min(values, default=least) < least:
+            raise RuntimeError(f"{what}\nconvolution: got {list(values)}.")
+    if groups <= 0:
+        raise RuntimeError("non-positive groups is not supported")
+    if len(x) != len(w):
+        raise RuntimeError(f"Expected {n + 2}-dimensional input for {n + 2}-dimensional weight {w}, but got {len(x)}-dimensional input of size {x} instead")
+    if input.dtype is not weight.dtype:
+        raise RuntimeError(f"Input type ({title(input.dtype)}) and weight type ({title(weight.dtype)}) should be the same\n"
+                           f"convolution: convert the input with x.to({weight.dtype!r}).")
+    if bias is not None and bias.dtype is not input.dtype:
+        raise RuntimeError(f"Input type ({title(input.dtype)}) and bias type ({title(bias.dtype)}) should be the same")
+    if input.dtype is bool_:
+        raise NotImplementedError('"slow_conv2d_cpu" not implemented for \'Bool\'')
+    if w[0] < groups:
+        raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size {w} instead")
+    if w[0] % groups:
+        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size {w} instead")
+    wanted = w[0] if transposed else w[1] * groups
+    if x[1] != wanted:
+        raise RuntimeError(f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {w}, expected input{x} to have {wanted} channels, but got "
+                           f"{x[1]} channels instead")
+    features = w[1] * groups if transposed else w[0]
+    if bias is not None and list(bias.shape) != [features]:
+        raise RuntimeError(f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {w}, expected bias to be 1-dimensional with {features} "
+                           f"elements, but got bias of size {list(bias.shape)} instead")
+    if not transposed:
+        padded = [s + 2 * p for s, p in zip(x[2:], padding, strict=True)]
+        reach = [d * (k - 1) + 1 for d, k in zip(dilation, w[2:], strict=True)]
+        if any(a < b for a, b in zip(padded, reach, strict=True)):
+            a, b = (" x ".join(map(str, v)) for v in (padded, reach))
+            raise RuntimeError(f"Calculated padded input size per channel: ({a}). Kernel size: ({b}). Kernel size can't be greater than actual input size\n"
+                               f"convolution: the input is {x}, the weight {w}. Use a smaller kernel or more padding.")
+
+
+@composite(node="Convolution", name="convolution")
+def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
+                 transposed: bool, output_padding: tuple[int, ...], groups: int) -> Tensor:
+    """A convolution, or a transposed one, of a batch."""
+    _check_convolution(input, weight, bias, stride, padding, dilation, transposed, groups)
+    spans = zip(input.shape[2:], weight.shape[2:], stride, padding, dilation, output_padding, strict=True)
+    if transposed:
+        size = tuple([(i - 1) * s - 2 * p + d * (k - 1) + e + 1 for i, k, s, p, d, e in spans])
+        if min(size, default=1) <= 0:
+            raise RuntimeError(f"Given input size per channel: ({' x '.join(map(str, input.shape[2:]))}). Calculated output size per channel: "
+                               f"({' x '.join(map(str, size))}). Output size is too small")
+    else:
+        size = tuple([(i + 2 * p - d * (k - 1) - 1) // s + 1 for i, k, s, p, d, _ in spans])
+    y = OPS["_conv_to_input" if transposed else "_conv"](input, weight, size, stride, padding, dilation, groups)
+    return y if bias is None else y + bias.reshape(-1, *(1,) * len(size))
+
+
+@public(method=False)
+def convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool, output_padding: Any,
+                groups: int) -> Tensor:
+    """Convolution (cross-correlation) over as many dimensions as ``weight`` has after its first two.
+
+    Parameters
+    ----------
+    input : Tensor
+        Shape ``(N, C, *)``.
+    weight : Tensor
+        Shape ``(O, C / groups, *K)``; transposed: ``(C, O / groups, *K)``.
+    bias : Tensor, optional
+        Shape ``(O,)``.
+    transposed : bool
+        Compute the gradient of the convolution with respect to its input instead.
+    output_padding : int or tuple
+        Transposed only: enlarges the output at its end, where several sizes would be possible.
+
+    Raises
+    ------
+    RuntimeError
+        If shapes, dtypes or parameters do not go together.
+    """
+    n = weight.ndim - 2
+    how = [_ints(v, n, name) for v, name in ((stride, "stride"), (padding, "padding"), (dilation, "dilation"), (output_padding, "output_padding"))]
+    return _convolution(input, weight, bias, how[0], how[1], how[2], transposed, how[3], groups)
+
+
+def _batched(n: int, name: str, input: Tensor) -> Tensor:
+    """``input`` with a batch dimension."""
+    if input.ndim == n + 1:
+        return input.unsqueeze(0)
+    if input.ndim != n + 2:
+        raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {list(input.shape)}")
+    return input
+
+
+def _conv_nd(n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+    if weight.ndim != n + 2:
+        raise RuntimeError(f"weight should have at least three dimensions\nconv{n}d: expected a {n + 2}-D weight (out, in / groups, *kernel), got {list(weight.shape)}.")
+    x = _batched(n, f"conv{n}d", input)
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise RuntimeError(f"Invalid padding string: '{padding}'")
+        pads = [0] * n
+        if padding == "same":
+            if any(s != 1 for s in _ints(stride, n, "stride")):
+                raise RuntimeError("padding='same' is not supported for strided convolutions")
+            totals = [d * (k - 1) for d, k in zip(_ints(dilation, n, "dilation"), weight.shape[2:], strict=True)]
+            pads = [t // 2 for t in totals]
+            if any(t % 2 for t in totals):          # an odd total is padded once more at the end
+                x = OPS["constant_pad_nd"](x, [v for t in reversed(totals) for v in (0, t % 2)])
+        padding = pads
+    y = convolution(x, weight, bias, stride, padding, dilation, False, 0, groups)
+    return y if x.ndim == input.ndim else y.squeeze(0)
+
+
+@public(method=False)
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+    """Convolution of ``(N, C, L)`` or ``(C, L)``; ``padding`` may be ``"same"`` or ``"valid"``; see :func:`convolution`."""
+    return _conv_nd(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+@public(method=False)
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+    """Convolution of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`conv1d`."""
+    return _conv_nd(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+@public(method=False)
+def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+    """Convolution of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`conv1d`."""
+    return _conv_nd(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv_transpose_nd(n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any) -> Tensor:
+    x = _batched(n, f"conv_transpose{n}d", input)
+    y = convolution(x, weight, bias, stride, padding, dilation, True, output_padding, groups)
+    return y if x.ndim == input.ndim else y.squeeze(0)
+
+
+@public(method=False)
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
+                     dilation: Any = 1) -> Tensor:
+    """The transpose of :func:`conv1d`; see :func:`convolution`."""
+    return _conv_transpose_nd(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@public(method=False)
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
+                     dilation: Any = 1) -> Tensor:
+    """The transpose of :func:`conv2d`; see :func:`convolution`."""
+    return _conv_transpose_nd(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@public(method=False)
+def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
+                     dilation: Any = 1) -> Tensor:
+    """The transpose of :func:`conv3d`; see :func:`convolution`."""
+    return _conv_transpose_nd(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@public(method=False)
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """:func:`conv1d` of ``(L, N, C)`` by a weight of ``(K, C, O)``."""
+    return conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
+
+
+# ------------------------------------------------------------------ pooling
+
+
+def _window_counts(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool) -> list[int]:
+    """How many windows fit in each spatial dimension; the last one of ``ceil_mode`` must start inside the input or its left padding."""
+    counts = []
+    for size, k, s, p, d in zip(shape, kernel, stride, padding, dilation, strict=True):
+        n = (size + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
+        counts.append(n - 1 if ceil_mode and (n - 1) * s >= size + p else n)
+    return counts
+
+
+def _lowest(d: Any) -> float | int:
+    return -math.inf if d.is_floating_point else -(1 << (8 * d.itemsize - 1)) if d.is_signed else 0
+
+
+@compute(node="MaxPool")
+def _max_pool(input, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool):
+    """The largest element of each window of the last dimensions."""
+    n = len(kernel)
+    *lead, = out(*input.shape[:-n])
+    place = out(*_window_counts(input.shape[-n:], kernel, stride, padding, dilation, ceil_mode))
+    source = [i * s + j * d - p for i, j, s, d, p in zip(place, _axes(kernel), stride, dilation, padding, strict=True)]
+    return Combine("max", input.at(*lead, *source, outside=_lowest(input.dtype)))
+
+
+@_max_pool.backward
+def _(g, input, y, kernel, stride, padding, dilation, ceil_mode):
+    n = len(kernel)
+    index = OPS["_max_pool_index"](input.detach(), y.detach(), kernel, stride, padding, dilation)
+    gradient = OPS["zeros"]((*input.shape[:-n], math.prod(input.shape[-n:])), dtype=g.dtype, device=g.device)
+    return gradient.scatter_add(-1, index.flatten(-n), g.flatten(-n)).reshape(input.shape)
+
+
+@compute
+def _max_pool_index(input, maxima, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple):
+    """Where in the flattened spatial dimensions the first element of each window lies that equals its maximum."""
+    n = len(kernel)
+    *lead, = out(*input.shape[:-n])
+    place = out(*maxima.shape[-n:])
+    sizes = input.shape[-n:]
+    source = [i * s + j * d - p for i, j, s, d, p in zip(place, _axes(kernel), stride, dilation, padding, strict=True)]
+    value, largest = input.at(*lead, *source, outside=_lowest(input.dtype)), maxima[(*lead, *place)]
+    found = value.eq(largest) | value.ne(value)
+    position = ir.const(0, ir.int64)
+    for p, size in zip(source, sizes, strict=True):
+        found = found & (ir.const(0, ir.int64) <= p) & (p < size)
+        position = position * size + p
+    return Combine("min", ir.where(found, position, (1 << 62)))
+
+
+def _axes(sizes: Sequence[int]) -> Sequence[Any]:
+    """Reduced axes, always as a sequence."""
+    made = over(*sizes)
+    return (made,) if len(sizes) == 1 else made  # type: ignore[no-any-return]
+
+
+def _windows(n: int, name: str, input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[tuple[int, ...], ...]:
+    """Kernel, stride (default: the kernel), padding and dilation, checked."""
+    if stride is None or (isinstance(stride, (tuple, list)) and not stride):
+        stride = kernel
+    k, s, p, d = (_ints(v, n, what) for v, what in ((kernel, "kernel_size"), (stride, "stride"), (padding, "padding"), (dilation, "dilation")))
+    if input.ndim not in (n + 1, n + 2):
+        raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D input tensor, but got input of size {list(input.shape)}")
+    if min(k) <= 0:
+        raise RuntimeError(f"kernel size should be greater than zero, but got {list(k)}\n{name}: the windows need at least one element in each dimension.")
+    if min(s) <= 0:
+        raise RuntimeError(f"stride should be greater than zero, but got {list(s)}")
+    if min(d) <= 0:
+        raise RuntimeError(f"dilation should be greater than zero, but got {list(d)}")
+    for size, pad, step in zip(k, p, d, strict=True):
+        if pad < 0 or pad > ((size - 1) * step + 1) // 2:
+            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={step}")
+    return k, s, p, d
+
+
+def _check_counts(name: str, input: Tensor, counts: Sequence[int]) -> None:
+    if min(counts) <= 0:
+        spatial = "x".join(map(str, input.shape[-len(counts):]))
+        raise RuntimeError(f"Given input size: ({spatial}). Calculated output size: ({'x'.join(map(str, counts))}). Output size is too small\n"
+                           f"{name}: the window is larger than the padded input {list(input.shape)}. Use a smaller kernel, or fewer pooling layers before it.")
+
+
+def _max_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
+    how = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
+    _check_counts(f"max_pool{n}d", input, _window_counts(input.shape[-n:], *how, ceil_mode))
+    return _MAX_POOLS[n](input, *how, ceil_mode)
+
+
+def _max_pool_with_indices_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple[Tensor, Tensor]:
+    how = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
+    y = _max_pool_nd(n, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return y, OPS["_max_pool_index"](input.detach(), y.detach(), *how)
+
+
+def _named_max_pool(n: int) -> Any:
+    """The composite that carries PyTorch's name of the graph node."""
+    def pool(input: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], ceil_mode: bool) -> Tensor:
+        return OPS["_max_pool"](input, kernel, stride, padding, dilation, ceil_mode)
+    return composite(pool, node="Squeeze" if n == 1 else f"MaxPool{n}DWithIndices", name=f"max_pool{n}d")
+
+
+_MAX_POOLS = {n: _named_max_pool(n) for n in (1, 2, 3)}

@@ -1,0 +1,1 @@
+"""Views of what the engine does; reads any stage, and no stage imports it."""

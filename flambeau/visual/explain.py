@@ -1,0 +1,152 @@
+"""``flambeau.explain(fn, *args)``: what was recorded, which kernels it became, and what they cost.
+
+The stream is watched while ``fn`` runs; plans are made anew for the occasion, so that the scheduler can say what it fused and
+why it did not fuse more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..stream import cache, flush as driver
+from ..stream.record import Signature
+
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def _bytes(n: int) -> str:
+    for size, unit in _UNITS:
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n} B"
+
+
+def _count(n: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n:.0f} "
+
+
+class Flush:
+    """One execution of the stream: the calls recorded and the launches they became."""
+
+    def __init__(self, plan: Any, key: tuple[Any, ...], known: bool) -> None:
+        self.known = known
+        self.calls = [_call_text(c) for c in plan.calls]
+        made = getattr(plan, "plan", None)
+        self.launches: list[dict[str, Any]] = getattr(made, "report", [])
+        self.llvm: tuple[str, ...] = getattr(made, "code", ())
+        self.arena = getattr(plan, "arena", 0)
+
+    def text(self, ir: str | None = None) -> str:
+        """A readable account; ``ir``: "loops" or "llvm" adds the kernels' code."""
+        out = [f"flush of {len(self.calls)} calls ({'plan known' if self.known else 'new plan'}), {len(self.launches)} launches, "
+               f"arena {_bytes(self.arena)}"]
+        for i, c in enumerate(self.calls):
+            out.append(f"  call {i:<3d} {c}")
+        for k, launch in enumerate(self.launches):
+            fused = sorted(set(launch["origins"]))
+            names = ", ".join(self.calls[o].split(" ", 1)[0] for o in fused if o is not None)
+            out.append(f"  kernel {k}: calls {fused} ({names})")
+            out.append(f"    reads {_bytes(launch['read'])}, writes {_bytes(launch['written'])}, {_count(launch['operations'])}operations")
+            if launch["apart"]:
+                out.append(f"    not fused with the one before: {launch['apart']}")
+            if ir == "loops":
+                out.extend("      " + line for line in launch["kernel"].splitlines())
+        if ir == "llvm":
+            for text in self.llvm:
+                out.append(text)
+        return "\n".join(out)
+
+
+def _call_text(call: Any) -> str:
+    sig: Signature = call.sig
+    ins = ", ".join(f"{_meta(m)} %{s}" for m, s in zip(sig.ins, call.ins, strict=True))
+    outs = ", ".join(f"{_meta(m)} %{s}" for m, s in zip(sig.outs, call.outs, strict=True))
+    written = f" writes %{', %'.join(str(call.ins[w]) for w in sig.writes)}" if sig.writes else ""
+    return f"{sig.name} ({ins}) -> {outs or 'in place'}{written}"
+
+
+def _meta(m: Any) -> str:
+    return f"{m.dtype.name}{list(m.shape)}"
+
+
+class Report:
+    """What happened while it was open: ``flushes``, compile and cache figures, ``str()`` for people."""
+
+    def __init__(self, ir: str | None = None) -> None:
+        self.flushes: list[Flush] = []
+        self.ir = ir
+        self.result: Any = None
+        self.compiled = self.disk_hits = 0
+
+    @property
+    def kernels(self) -> int:
+        """Kernel launches in all flushes."""
+        return sum(len(f.launches) for f in self.flushes)
+
+    def __str__(self) -> str:
+        parts = [f.text(self.ir) for f in self.flushes] or ["nothing was executed"]
+        read = sum(x["read"] for f in self.flushes for x in f.launches)
+        written = sum(x["written"] for f in self.flushes for x in f.launches)
+        operations = sum(x["operations"] for f in self.flushes for x in f.launches)
+        parts.append(f"total: {len(self.flushes)} flushes, {self.kernels} launches, reads {_bytes(read)}, writes {_bytes(written)}, "
+                     f"{_count(operations)}operations; kernels compiled {self.compiled}, from the disk cache {self.disk_hits}")
+        return "\n".join(parts)
+
+    __repr__ = __str__
+
+
+@contextmanager
+def session(ir: str | None = None) -> Iterator[Report]:
+    """Watch everything that is executed inside the block."""
+    from ..runtime import cpu
+
+    report = Report(ir)
+    driver.flush()
+    plans, by_liveness = dict(driver.PLANS), dict(driver.BY_LIVENESS)
+    driver.PLANS.clear()
+    driver.BY_LIVENESS.clear()
+    seen = set(by_liveness)
+    before = dict(cpu.STATS)
+
+    def see(plan: Any, key: tuple[Any, ...]) -> None:
+        report.flushes.append(Flush(plan, key, key in seen))
+        seen.add(key)
+
+    driver.OBSERVERS.append(see)
+    cache.OBSERVED.append(report)
+    try:
+        yield report
+        driver.flush()
+    finally:
+        driver.OBSERVERS.remove(see)
+        cache.OBSERVED.remove(report)
+        driver.PLANS.update(plans)
+        for k, v in by_liveness.items():
+            driver.BY_LIVENESS.setdefault(k, {}).update(v)
+        report.compiled = int(cpu.STATS["compiled"] - before["compiled"])
+        report.disk_hits = int(cpu.STATS["disk_hits"] - before["disk_hits"])
+
+
+def explain(fn: Callable[..., Any], *args: Any, ir: str | None = None, **kwargs: Any) -> Report:
+    """Run ``fn(*args, **kwargs)`` and tell what the engine did.
+
+    Parameters
+    ----------
+    fn : callable
+        Anything that uses tensors.
+    ir : {"loops", "llvm"}, optional
+        Include the loop IR or the LLVM IR of every kernel.
+
+    Returns
+    -------
+    Report
+        Prints as text; ``report.flushes[i].launches`` holds the figures, ``report.result`` what ``fn`` returned.
+    """
+    with session(ir) as report:
+        report.result = fn(*args, **kwargs)
+    return report

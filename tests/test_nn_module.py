@@ -1,0 +1,364 @@
+"""Module, containers, hooks, state: the same small programs under both libraries, and the words that are our own."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+import weakref
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import flambeau as fl  # noqa: E402
+
+nn = fl.nn
+
+
+def outcome(code: str, library: Any) -> tuple[str, str]:
+    """What the last line of ``code`` gives: its ``repr``, or the exception's type and first line."""
+    *body, last = code.strip().split("\n")
+    names = {"torch": library, "nn": library.nn, "F": library.nn.functional}
+    library.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exec("\n".join(body), names)
+            return "value", repr(eval(last, names))
+        except Exception as error:
+            return type(error).__name__, str(error).split("\n")[0]
+
+
+NET = """
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+        self.register_buffer('seen', torch.zeros(2))
+        self.register_buffer('scratch', torch.ones(1), persistent=False)
+        self.scale = nn.Parameter(torch.ones(3))
+    def forward(self, x, *, shift=0.0):
+        return self.fc(x) * self.scale + shift
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = Block()
+        self.rest = nn.ModuleList([nn.ReLU(), nn.Linear(3, 3)])
+        self.tied = self.rest[1]
+    def forward(self, x):
+        x = self.first(x)
+        for m in self.rest:
+            x = m(x)
+        return x
+net = Net()
+"""
+
+ON_LINEAR = [
+    "setattr(m, 'weight', 3)", "setattr(m, 'weight', None)", "m.foo", "m.register_buffer('weight', torch.ones(1))", "m.register_buffer('a.b', None)",
+    "m.register_buffer('', None)", "m.register_buffer('x', 3)", "m.register_parameter('x', torch.ones(2))", "m.add_module('weight', m)", "m.add_module('x', 3)",
+    "m.add_module(3, m)", "m.add_module('a.b', m)", "m.add_module('', m)", "m.get_submodule('a.b')", "m.get_parameter('training')", "m.get_parameter('nope')",
+    "m.get_buffer('weight')", "m.get_buffer('nope')", "m.set_submodule('', m)", "m.to(torch.int32)", "m.train(3)", "m.load_state_dict(3)",
+    "m.load_state_dict({'weight': 3, 'c': 4})", "m.load_state_dict({'weight': torch.ones(3, 3), 'bias': torch.ones(3)})", "nn.Module()(3)", "nn.Module(3)",
+    "nn.Module(a=3)", "nn.Linear(2, 3, foo=1)", "setattr(nn.Sequential(m), '0', 3)", "m.get_submodule('weight')", "m.register_buffer(3, None)",
+    "m.register_parameter(3, None)", "nn.Sequential(3)", "nn.ModuleList([3])", "nn.ModuleList([m])[2]", "nn.Sequential(m)[3]", "nn.Sequential(m)['a']",
+    "nn.ModuleDict([1])", "nn.ModuleDict(3)", "nn.Sequential(m) + 3", "nn.Sequential(m) * 0", "nn.Sequential(m) * 'a'", "nn.Sequential(m).insert(5, m)",
+    "nn.ModuleList().extend(3)", "nn.ParameterList()[0]", "nn.ParameterList().extend(3)", "nn.ParameterDict({'a': m.weight})['b']",
+    "nn.ParameterList([torch.ones(2), 3, 'a'])", "nn.ParameterDict({'a': torch.ones(2), 'b': 3})", "nn.Parameter(torch.ones(2))",
+    "nn.ModuleList([nn.Linear(1, 1) for _ in range(4)] + [nn.ReLU()])", "nn.ModuleList()", "nn.Sequential()", "nn.Sequential(m, nn.ReLU()) * 2",
+    "nn.Sequential(m, nn.ReLU())[1:]", "list(m.parameters())", "m.bias.requires_grad", "m.requires_grad_(False).weight.requires_grad", "m.double().weight.dtype",
+    "m.half().bias.dtype", "m.to(torch.float64).weight", "m.training, m.eval().training", "m.extra_repr()", "m._get_name()", "dict(m.named_parameters())",
+    "nn.Parameter(torch.tensor([1, 2]))", "nn.Parameter(torch.tensor([1, 2]), requires_grad=False)", "type(m.weight * 2).__name__", "m.weight.is_leaf",
+    "nn.Parameter()", "[n for n, _ in nn.Sequential(m, m).named_modules()]", "[n for n, _ in nn.Sequential(m, m).named_modules(remove_duplicate=False)]",
+    "m.type(torch.float64).weight.dtype", "isinstance(nn.Buffer(torch.ones(1)), nn.Buffer)", "isinstance(torch.ones(1), nn.Buffer)",
+    "m.zero_grad() or m.weight.grad", "nn.Sequential(m, nn.ReLU()).append(m)", "nn.Sequential(m).extend([m, nn.ReLU()])",
+]
+
+PROGRAMS = [
+    "list(net.state_dict())", "[n for n, _ in net.named_parameters()]", "[n for n, _ in net.named_buffers()]", "[n for n, _ in net.named_modules()]",
+    "[n for n, _ in net.named_children()]", "net", "[tuple(p.shape) for p in net.parameters()]", "net(torch.ones(1, 2))",
+    "net.load_state_dict(net.state_dict())", "sd = net.state_dict(); del sd['first.fc.bias']\nnet.load_state_dict(sd)",
+    "sd = net.state_dict(); del sd['first.fc.bias']; sd['x'] = torch.ones(1)\nnet.load_state_dict(sd, strict=False)",
+    "sd = net.state_dict(); sd['first.fc.bias'] = torch.ones(2); sd['first.more'] = torch.ones(2); del sd['first.scale']\nnet.load_state_dict(sd)",
+    "sd = {k: torch.full_like(v, 3.) for k, v in net.state_dict().items()}; net.load_state_dict(sd)\nnet.first.fc.bias",
+    "sd = {k: torch.full_like(v, 3.) for k, v in net.state_dict().items()}; net.load_state_dict(sd, assign=True)\nnet.first.fc.bias, net.first.fc.bias is sd['first.fc.bias']",
+    "net.state_dict()._metadata", "net.first.get_buffer('seen')", "net.get_submodule('rest.1')", "net.get_parameter('first.scale')",
+    "del net.first.scale\n[n for n, _ in net.named_parameters()]", "net.first.scale = None\n[n for n, _ in net.named_parameters()]",
+    "net.first.fc.weight = nn.Parameter(torch.zeros(3, 2))\nnet(torch.ones(1, 2))", "net.first._parameters['scale'] = nn.Parameter(torch.zeros(3))\nnet.first(torch.ones(1, 2))",
+    "net.first.seen = torch.ones(4)\nnet.state_dict()['first.seen']", "setattr(net.first, 'seen', 3)", "net.first.fc = nn.Identity()\nnet",
+    "del net.rest[0]\nnet", "net.rest.insert(0, nn.Tanh())\nnet.rest", "net.rest += [nn.Tanh()]\nnet.rest", "net.rest.pop(0), net.rest",
+    "order = []; net.apply(lambda m: order.append(type(m).__name__))\norder",
+    "net.first.register_forward_pre_hook(lambda m, a: (a[0] * 2,))\nnet.first(torch.ones(1, 2))",
+    "net.first.register_forward_pre_hook(lambda m, a, k: (a, {'shift': 5.0}), with_kwargs=True)\nnet.first(torch.ones(1, 2), shift=1.0)",
+    "net.first.register_forward_hook(lambda m, a, o: o * 0)\nnet.first(torch.ones(1, 2))",
+    "h = net.first.register_forward_hook(lambda m, a, o: o * 0); h.remove()\nnet.first(torch.ones(1, 2))",
+    "seen = []; net.first.register_forward_hook(lambda m, a, k, o: seen.append(sorted(k)), with_kwargs=True); net.first(torch.ones(1, 2), shift=1.0)\nseen",
+    "seen = []; a = net.first.register_forward_hook(lambda *a: seen.append(1)); b = net.first.register_forward_hook(lambda *a: seen.append(2), prepend=True)\n"
+    "net.first(torch.ones(1, 2)), seen",
+    "seen = []\nnet.first.register_forward_hook(lambda m, a, o: seen.append(o), always_call=True)\ntry: net.first(torch.ones(1, 5))\nexcept RuntimeError: pass\nseen",
+    "seen = []; net.first.register_full_backward_hook(lambda m, gi, go: seen.append((gi, go)))\nx = torch.ones(1, 2, requires_grad=True)\nnet(x).sum().backward()\nseen",
+    "net.first.register_full_backward_hook(lambda m, gi, go: (gi[0] * 0,))\nx = torch.ones(1, 2, requires_grad=True)\nnet(x).sum().backward()\nx.grad",
+    "net.first.register_full_backward_pre_hook(lambda m, go: (go[0] * 0,))\nx = torch.ones(1, 2, requires_grad=True)\nnet(x).sum().backward()\nx.grad, net.first.scale.grad",
+    "seen = []; net.first.register_full_backward_hook(lambda m, gi, go: seen.append((gi, go)))\nnet(torch.ones(1, 2)).sum().backward()\nseen",
+    "net.register_state_dict_post_hook(lambda m, sd, p, meta: sd.clear())\nlen(net.state_dict())",
+    "net.first.register_load_state_dict_pre_hook(lambda m, sd, p, *a: sd.update({p + 'fc.bias': torch.full((3,), 9.)}))\nnet.load_state_dict(net.state_dict()); net.first.fc.bias.sum()"
+    .replace("; net.first.fc.bias.sum()", "\nnet.first.fc.bias"),
+    "net.register_load_state_dict_post_hook(lambda m, keys: keys.missing_keys.clear())\nnet.load_state_dict({}, strict=False)",
+    "net(torch.ones(1, 2)).sum().backward(); net.zero_grad(set_to_none=False)\nnet.first.scale.grad",
+    "net(torch.ones(1, 2)).sum().backward(); net.zero_grad()\nnet.first.scale.grad",
+    "from copy import deepcopy\nb = deepcopy(net)\nb.tied is b.rest[1], b.first.fc.weight is net.first.fc.weight, b",
+    "import pickle\nnn.Linear(2, 2).__getstate__().keys() >= {'training', '_parameters', '_buffers', '_modules'}",
+    "sorted(n for n in dir(net.first) if n in ('fc', 'scale', 'seen', 'training', 'forward'))",
+    "net.set_submodule('first.fc', nn.Identity())\nnet.first",
+    "p = nn.ParameterList([torch.ones(1), torch.zeros(2)])\nlen(p), p[-1], p[:1], [n for n, _ in p.named_parameters()]",
+    "p = nn.ParameterDict({'b': torch.ones(1), 'a': torch.zeros(2)}); p.update([('c', torch.ones(3))])\nlist(p), p.pop('b'), 'b' in p, [n for n, _ in p.named_parameters()]",
+    "d = nn.ModuleDict([('a', nn.ReLU()), ('b', nn.Linear(1, 2))]); d['c'] = nn.Tanh()\nlist(d), d, d.pop('a'), len(d)",
+    "v = nn.utils.parameters_to_vector(net.parameters()); nn.utils.vector_to_parameters(v * 0, net.parameters())\nnet.first.fc.bias",
+    "net(torch.ones(1, 2)).sum().backward()\nround(float(nn.utils.clip_grad_norm_(net.parameters(), 0.5)), 4), net.first.scale.grad",
+    "net(torch.ones(1, 2)).sum().backward()\nnn.utils.clip_grad_value_(net.parameters(), 0.1), net.first.scale.grad",
+]
+
+
+@pytest.mark.parametrize("expression", ON_LINEAR)
+def test_on_linear(expression: str) -> None:
+    code = "m = nn.Linear(2, 3)\n" + expression
+    assert outcome(code, fl) == outcome(code, torch)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(program: str) -> None:
+    assert outcome(NET + program, fl) == outcome(NET + program, torch)
+
+
+RNN = [
+    "rnn.pack_padded_sequence(x, [3, 4, 1])", "rnn.pack_padded_sequence(x, [3, 4, 1], enforce_sorted=False)", "rnn.pack_padded_sequence(x, torch.tensor([4, 2, 2]))",
+    "rnn.pack_sequence([x[:, 0], x[:2, 1]])", "rnn.pad_sequence([x[:, 0], x[:2, 1]])", "rnn.pad_sequence([x[:, 0], x[:2, 1]], True, -1.0, 'left')",
+    "rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, [3, 4, 1], enforce_sorted=False), total_length=5)", "rnn.unpad_sequence(x, torch.tensor([1, 2, 3]))",
+    "rnn.unpack_sequence(rnn.pack_sequence([x[:, 0], x[:2, 1]]))",
+    "rnn.pad_packed_sequence(nn.LSTM(2, 2, 2, bidirectional=True)(rnn.pack_padded_sequence(x, [3, 4, 1], enforce_sorted=False))[0])[0].sum().round(decimals=4)",
+    "nn.LSTM(2, 2, 2, bidirectional=True)(rnn.pack_padded_sequence(x, [3, 4, 1], enforce_sorted=False))[1][1].sum().round(decimals=4)",
+    "nn.GRU(2, 2)(x, torch.zeros(2, 3, 2))", "nn.LSTM(2, 2)(x, (torch.zeros(1, 2), torch.zeros(1, 2)))", "nn.RNN(3, 2)(x)", "nn.RNN(2, 2)(x[0, 0])",
+    "nn.LSTM(2, 2, proj_size=2)", "nn.LSTM(2, 2, dropout=2)", "nn.RNN(2, 2, nonlinearity='no')", "nn.GRUCell(3, 2)(x[0])",
+]
+
+
+@pytest.mark.parametrize("expression", RNN)
+def test_sequences(expression: str) -> None:
+    code = "rnn = __import__(torch.__name__ + '.nn.utils.rnn', fromlist=['x'])\nx = torch.arange(24.).reshape(4, 3, 2) / 9\n" + expression
+    assert outcome(code, fl) == outcome(code, torch)
+
+
+INIT = [
+    "init.uniform_(t)", "init.normal_(t, 1, 2)", "init.trunc_normal_(t)", "init.constant_(t, 3)", "init.ones_(t)", "init.zeros_(t)", "init.eye_(t)",
+    "init.dirac_(torch.empty(4, 2, 3), 2)", "init.xavier_uniform_(t)", "init.xavier_normal_(t, 2)", "init.kaiming_uniform_(t)",
+    "init.kaiming_normal_(t, mode='fan_out', nonlinearity='relu')", "init.calculate_gain('leaky_relu', 0.2)", "init.calculate_gain('no')", "init.xavier_uniform_(t[0])",
+    "init.sparse_(t, 0.5).count_nonzero()", "init.kaiming_uniform_(t, mode='x')", "init.calculate_gain('tanh')", "init.uniform(t)",
+    "(lambda q: torch.allclose(q @ q.t(), torch.eye(4), atol=1e-5))(init.orthogonal_(t))",
+]
+
+
+@pytest.mark.parametrize("expression", INIT)
+def test_init(expression: str) -> None:
+    code = "init = nn.init; t = torch.empty(4, 6)\n" + expression
+    assert outcome(code, fl) == outcome(code, torch)
+
+
+# ------------------------------------------------------------------ our own words
+
+
+def message(build: Any) -> str:
+    with pytest.raises(Exception) as caught:
+        build()
+    return "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+def test_errors_name_the_module_path() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(5, 1)))
+    text = message(lambda: net(fl.ones(2, 4)))
+    assert text.split("\n")[0] == "mat1 and mat2 shapes cannot be multiplied (2x4 and 5x1)"
+    assert text.split("\n")[1].startswith("1.1 (Linear): input [2, 4] has 4 features")
+
+    class Broken(nn.Module):
+        def forward(self, x: Any) -> Any:
+            raise KeyError("lost")
+
+    assert "raised in 0.0 (Broken)" in message(lambda: nn.Sequential(nn.Sequential(Broken()))(1))
+    # a module on its own adds nothing
+    assert message(lambda: Broken()(1)) == "'lost'"
+
+
+def test_before_init() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.fc = nn.Linear(2, 1)
+
+    text = message(Net)
+    assert text.startswith("cannot assign module before Module.__init__() call")
+    assert "super().__init__()" in text and "Net" in text and "fc" in text
+
+
+def test_misspelt_forward() -> None:
+    class Net(nn.Module):
+        def foward(self, x: Any) -> Any:
+            return x
+
+    assert "Did you mean forward where it says foward" in message(lambda: Net()(1))
+
+
+def test_result_of_load_state_dict_is_no_model() -> None:
+    net = nn.Linear(2, 1)
+    result = net.load_state_dict({k: v.clone() for k, v in net.state_dict().items()})
+    text = message(lambda: result(1))
+    assert text.startswith("'_IncompatibleKeys' object is not callable") and "in place" in text
+
+
+def test_prefix_of_a_wrapper() -> None:
+    net = nn.Sequential(nn.Linear(2, 1))
+    text = message(lambda: net.load_state_dict({"module." + k: v for k, v in net.state_dict().items()}))
+    assert "DataParallel" in text and "removeprefix" in text
+
+
+def warned(run: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        run()
+    assert all(w.filename == __file__ for w in seen), "warnings point to the user's line"
+    return [str(w.message) for w in seen]
+
+
+def test_modules_in_a_plain_list() -> None:
+    class Net(nn.Module):
+        def __init__(self, hidden: Any) -> None:
+            super().__init__()
+            self.hidden = hidden
+            self.head = nn.Linear(4, 1)
+
+    (text,) = warned(lambda: list(Net([nn.Linear(4, 4), nn.Linear(4, 4)]).parameters()))
+    assert "Net.hidden is a plain list of modules" in text and "ModuleList" in text
+    assert not warned(lambda: list(Net([nn.Linear(4, 4)]).parameters()))
+    a = nn.Linear(1, 1)
+    assert not warned(lambda: list(Net(nn.ModuleList([a, a])).parameters()))
+
+
+def test_tensor_that_is_no_parameter() -> None:
+    class Net(nn.Module):
+        def __init__(self, w: Any) -> None:
+            super().__init__()
+            self.w = w
+
+    (text,) = warned(lambda: list(Net(fl.ones(3, requires_grad=True)).parameters()))
+    assert "Net.w" in text and "nn.Parameter" in text
+    assert not warned(lambda: list(Net(fl.ones(3)).parameters()))
+    assert not warned(lambda: list(Net(nn.Parameter(fl.ones(3))).parameters()))
+
+
+def test_loading_a_models_own_tensors() -> None:
+    net = nn.Linear(2, 1)
+    (text,) = warned(lambda: net.load_state_dict(net.state_dict()))
+    assert "deepcopy" in text and "own" in text
+    other = nn.Linear(2, 1)
+    assert not warned(lambda: other.load_state_dict(net.state_dict()))
+
+
+def test_softmax_before_cross_entropy() -> None:
+    x = fl.ones(2, 3, requires_grad=True)
+    y = fl.tensor([0, 1])
+    (text,) = warned(lambda: nn.CrossEntropyLoss()(fl.nn.functional.softmax(x, dim=1), y))
+    assert "softmax twice" in text
+    assert not warned(lambda: nn.CrossEntropyLoss()(x * fl.nn.functional.softmax(x, dim=1), y))
+
+
+def test_broadcast_in_a_loss() -> None:
+    (text,) = warned(lambda: nn.MSELoss()(fl.ones(8, 1), fl.ones(8)))
+    assert text.startswith("Using a target size (torch.Size([8]))") and "broadcast to [8, 8]" in text and "squeeze(1)" in text
+    assert not warned(lambda: nn.MSELoss()(fl.ones(8, 1), fl.ones(8, 1)))
+
+
+CROSS_ENTROPY = [
+    ((8, 3), [0, 1, 2, 0], ValueError, "Expected input batch_size (8) to match target batch_size (4).", ["[8, 3]", "x.flatten(1)"]),
+    ((4, 3), [[0], [1], [2], [1]], RuntimeError, "0D or 1D target tensor expected, multi-target not supported", ["[4, 1]", "squeeze(1)", "[4]"]),
+    ((4, 3), [1, 2, 3, 1], IndexError, "Target 3 is out of bounds.", ["0..2", "target - 1"]),
+    ((2, 3), [[0, 1, 0], [1, 0, 0]], RuntimeError, "Expected floating point type for target with class probabilities, got Long", ["one-hot", "argmax"]),
+    ((4, 3), [0.0, 1.0, 2.0, 1.0], RuntimeError, "expected target dtype to be Long or Byte, but got Float", ["target.long()", "float32"]),
+]
+
+
+@pytest.mark.parametrize(("shape", "target", "kind", "head", "words"), CROSS_ENTROPY, ids=[c[3] for c in CROSS_ENTROPY])
+def test_cross_entropy_mistakes(shape: tuple[int, ...], target: Any, kind: type[Exception], head: str, words: list[str]) -> None:
+    with pytest.raises(kind) as caught:
+        nn.CrossEntropyLoss()(fl.zeros(shape), fl.tensor(target))
+    first, second = str(caught.value).split("\n")
+    assert first == head
+    assert second.startswith("CrossEntropyLoss: ")
+    assert all(w in second for w in words)
+
+
+def test_shape_words_of_layers() -> None:
+    conv = nn.Sequential()
+    conv.add_module("conv", nn.Conv2d(3, 8, 3))
+    text = message(lambda: conv(fl.zeros(4, 32, 32, 3)))
+    assert text.startswith("Given groups=1, weight of size [8, 3, 3, 3], expected input[4, 32, 32, 3] to have 3 channels, but got 32 channels instead\nconv (Conv2d): ")
+    assert "permute(0, 3, 1, 2)" in text
+    assert "unsqueeze(1)" in message(lambda: nn.Conv2d(1, 8, 3)(fl.zeros(64, 28, 28)))
+    assert "nn.Flatten()" in message(lambda: nn.Linear(32, 10)(fl.zeros(2, 8, 2, 2)))
+    assert "drop_last" in message(lambda: nn.BatchNorm1d(8)(fl.zeros(1, 8)))
+    assert "num_embeddings=10" in message(lambda: nn.Embedding(10, 4)(fl.tensor([[1, 5, 10]])))
+    assert "BCEWithLogitsLoss" in message(lambda: nn.BCELoss()(fl.tensor([2.5, -1.0]), fl.tensor([1.0, 0.0])))
+    assert "x.float()" in message(lambda: nn.Linear(3, 2)(fl.zeros(4, 3, dtype=fl.float64)))
+    assert "255" in message(lambda: nn.Conv2d(3, 4, 3)(fl.zeros(1, 3, 8, 8, dtype=fl.uint8)))
+    assert "batch_first changes input and output only" in message(lambda: nn.LSTM(2, 4, batch_first=True)(fl.zeros(8, 5, 2), (fl.zeros(8, 1, 4),) * 2))
+    assert "nn.CrossEntropyLoss()(" in message(lambda: nn.CrossEntropyLoss(fl.zeros(4, 3), fl.tensor([0, 1, 2, 0])))
+
+
+# ------------------------------------------------------------------ our own promises
+
+
+def test_registered_values_are_plain_attributes() -> None:
+    m = nn.BatchNorm1d(3)
+    for name in ("weight", "running_mean"):
+        assert name in m.__dict__
+    m._parameters["weight"] = None
+    assert m.weight is None
+    m._parameters.update(weight=nn.Parameter(fl.zeros(3)))
+    assert m.__dict__["weight"] is m._parameters["weight"]
+    m._buffers.pop("running_mean")
+    assert not hasattr(m, "running_mean")
+    m.inner = nn.ReLU()
+    assert m._modules["inner"] is m.__dict__["inner"]
+    m._modules.clear()
+    assert not hasattr(m, "inner")
+
+
+def test_modules_are_freed_without_the_collector() -> None:
+    gc.disable()
+    try:
+        m = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        seen = weakref.ref(m)
+        del m
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_a_module_without_hooks_stays_on_the_fast_path() -> None:
+    m = nn.Linear(2, 2)
+    assert not m._hooked
+    m.register_state_dict_pre_hook(lambda *a: None)
+    assert not m._hooked
+    m.register_forward_hook(lambda *a: None)
+    assert m._hooked
+
+
+def test_dropout_draws_pytorchs_mask() -> None:
+    for p in (0.5, 0.2):
+        fl.manual_seed(1)
+        torch.manual_seed(1)
+        assert nn.Dropout(p)(fl.ones(40)).tolist() == torch.nn.Dropout(p)(torch.ones(40)).tolist()
+    fl.manual_seed(1)
+    torch.manual_seed(1)
+    assert nn.Dropout2d(0.5)(fl.ones(3, 4, 2, 2)).tolist() == torch.nn.Dropout2d(0.5)(torch.ones(3, 4, 2, 2)).tolist()
+
+
+def test_tutorial_net_prints_as_in_pytorch() -> None:
+    code = NET + "nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Sequential(nn.Linear(10, 5), nn.Sigmoid()), nn.Linear(5, 1))"
+    assert outcome(code, fl) == outcome(code, torch)
