@@ -95,6 +95,12 @@ def _flush() -> None:
     flush()
 
 
+def _at_hand(x: Any) -> Any:
+    """The elements of ``x`` as a flat list when they are in memory already, else None: looking executes nothing."""
+    b = x._buffer
+    return x._flat() if b.slot is None and b.ptr and b.error is None and x._meta.contiguous else None
+
+
 if TYPE_CHECKING:
     from .core.limits import finfo, iinfo  # noqa: F401
     from .tensor.tensor import Tensor  # noqa: F401

@@ -147,7 +147,7 @@ def training() -> Iterator[Case]:
     """Losses of short trainings, and the tutorial's own."""
     yield "tutorial section 5", """\
 import numpy as np
-import torch.nn as nn
+nn = torch.nn
 np.random.seed(42)
 x = np.random.rand(100, 1)
 y = 2 * x + 3 + 0.5 * np.random.randn(100, 1)
@@ -209,18 +209,18 @@ for _ in range(3):
 
 def data_order() -> Iterator[Case]:
     """The order in which ``DataLoader`` and its friends visit a data set."""
-    head = "from torch.utils.data import *\ntorch.manual_seed(3)\nd = TensorDataset(torch.arange(10))\n"
-    yield "shuffle", head + "result = [[b[0] for b in DataLoader(d, batch_size=3, shuffle=True)] for _ in range(2)]"
-    yield "drop last", head + "result = [b[0] for b in DataLoader(d, batch_size=4, shuffle=True, drop_last=True)]"
-    yield "in order", head + "result = [[b[0] for b in DataLoader(d, batch_size=4)], torch.rand(2)]"
-    yield "generator", head + "result = [[b[0] for b in DataLoader(d, 4, shuffle=True, generator=torch.Generator().manual_seed(5))], torch.rand(2)]"
-    yield "after shuffle", head + "result = [[b[0] for b in DataLoader(d, 5, shuffle=True)], torch.rand(2)]"
-    yield "random_split", head + "result = [list(s.indices) for s in random_split(d, [6, 4])]"
-    yield "random_split fractions", head + "result = [list(s.indices) for s in random_split(d, [0.5, 0.3, 0.2])]"
-    yield "random sampler", head + "result = [list(RandomSampler(d)), list(RandomSampler(d, replacement=True, num_samples=12))]"
-    yield "weighted sampler", head + "result = list(WeightedRandomSampler([0.1, 0.9, 0.4], 10))"
-    yield "subset sampler", head + "result = list(SubsetRandomSampler([1, 5, 7]))"
-    yield "batch sampler", head + "result = list(BatchSampler(SequentialSampler(d), 4, False))"
+    head = "D = torch.utils.data\ntorch.manual_seed(3)\nd = D.TensorDataset(torch.arange(10))\n"
+    yield "shuffle", head + "result = [[b[0] for b in D.DataLoader(d, batch_size=3, shuffle=True)] for _ in range(2)]"
+    yield "drop last", head + "result = [b[0] for b in D.DataLoader(d, batch_size=4, shuffle=True, drop_last=True)]"
+    yield "in order", head + "result = [[b[0] for b in D.DataLoader(d, batch_size=4)], torch.rand(2)]"
+    yield "generator", head + "result = [[b[0] for b in D.DataLoader(d, 4, shuffle=True, generator=torch.Generator().manual_seed(5))], torch.rand(2)]"
+    yield "after shuffle", head + "result = [[b[0] for b in D.DataLoader(d, 5, shuffle=True)], torch.rand(2)]"
+    yield "random_split", head + "result = [list(s.indices) for s in D.random_split(d, [6, 4])]"
+    yield "random_split fractions", head + "result = [list(s.indices) for s in D.random_split(d, [0.5, 0.3, 0.2])]"
+    yield "random sampler", head + "result = [list(D.RandomSampler(d)), list(D.RandomSampler(d, replacement=True, num_samples=12))]"
+    yield "weighted sampler", head + "result = list(D.WeightedRandomSampler([0.1, 0.9, 0.4], 10))"
+    yield "subset sampler", head + "result = list(D.SubsetRandomSampler([1, 5, 7]))"
+    yield "batch sampler", head + "result = list(D.BatchSampler(D.SequentialSampler(d), 4, False))"
 
 
 def errors() -> Iterator[Case]:

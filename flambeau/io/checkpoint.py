@@ -96,7 +96,7 @@ class _Pickler(_PythonPickler):
                 return _REBUILD_PARAMETER, (obj.data, obj.requires_grad, OrderedDict())
             return _REBUILD_TENSOR, (*self._layout(obj), obj.requires_grad, OrderedDict())
         if kind is torch.Size:
-            return _SIZE, (tuple(obj),)
+            return _SIZE, ((*obj,),)
         if isinstance(obj, torch.device):
             return _DEVICE, ((obj.type,) if obj.index is None else (obj.type, obj.index))
         if isinstance(obj, (torch.dtype, _Global)):
@@ -128,7 +128,7 @@ class _Pickler(_PythonPickler):
         if key is None:
             key = self.keys[place] = str(len(self.keys))
             self.records[key] = flat
-        return _Storage(dtype, key, flat.numel()), tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
+        return _Storage(dtype, key, flat.numel()), tensor.storage_offset(), (*tensor.shape,), (*tensor.stride(),)
 
 
 def save(

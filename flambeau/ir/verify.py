@@ -35,7 +35,7 @@ def verify(kernel: Kernel, words: int | None = None) -> None:
     """
     def need(condition: bool, message: str) -> None:
         if not condition:
-            raise Malformed(f"{message}\n{kernel}")
+            raise Malformed(f"{message}\n{kernel!r}")
 
     def word(n: int, what: str) -> None:
         need(n >= 0 and (words is None or n < words), f"{what}: there is no argument word {n}")

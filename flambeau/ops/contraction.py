@@ -20,7 +20,7 @@ from .library import matmul_by_blas
 
 Tensor = Any
 
-_C_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long", "int32": "int",
+_C_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long int", "int32": "int",
             "int16": "short", "int8": "signed char", "uint8": "unsigned char", "bool": "bool"}
 
 
@@ -69,9 +69,6 @@ def _check_product(name: str, a: Meta, b: Meta) -> None:
         if batched:
             raise RuntimeError(f"expected scalar type {title(a.dtype)} but found {title(b.dtype)}{detail}")
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {_c_name(a.dtype)} != {_c_name(b.dtype)}{detail}")
-    if a.dtype is bool_:
-        kernel = "dot" if a.ndim == b.ndim == 1 else "addmv_impl_cpu" if b.ndim == 1 else "bmm" if batched else "addmm_impl_cpu_"
-        raise NotImplementedError(f'"{kernel}" not implemented for \'Bool\'\n{name}: bool tensors have no products; convert them with .float() or .long().')
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != inner:
         k = a.shape[-1]
@@ -85,6 +82,9 @@ def _check_product(name: str, a: Meta, b: Meta) -> None:
             batch = count(broadcast_shapes(a.shape[:-2], b.shape[:-2]))
             raise _shape_error(f"Expected size for first two dimensions of batch2 tensor to be: [{batch}, {k}] but got: [{batch}, {inner}].", name, a.shape, b.shape)
         raise _shape_error(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{k} and {inner}x{b.shape[-1]})", name, a.shape, b.shape)
+    if a.dtype is bool_:
+        kernel = "dot" if a.ndim == b.ndim == 1 else "addmv_impl_cpu" if b.ndim == 1 else "bmm" if batched else "addmm_impl_cpu_"
+        raise NotImplementedError(f'"{kernel}" not implemented for \'Bool\'\n{name}: bool tensors have no products; convert them with .float() or .long().')
 
 
 def _node(a: Meta, b: Meta) -> str:

@@ -64,6 +64,31 @@ def argwhere(input: Any) -> Any:
     return nonzero(input)
 
 
+def _static_outs(input: Meta, size: int, fill_value: int) -> Meta:
+    return _fresh(input, (size, input.ndim))
+
+
+def _nonzero_static(input, size: int, fill_value: int):
+    """The first ``size`` positions of elements that are not zero."""
+
+
+@host(_static_outs, like=_nonzero_static, name="_nonzero_static")
+def _run_nonzero_static(ins: list[Any], outs: list[Any], scalars: list[Any], size: int, fill_value: int) -> None:
+    import numpy as np
+
+    where = np.argwhere(ins[0])[:size] if ins[0].ndim else np.empty((0, 0), np.int64)
+    outs[0][:len(where)] = where
+    outs[0][len(where):] = fill_value
+
+
+@public
+def nonzero_static(input: Any, *, size: int, fill_value: int = -1, out: Any = None) -> Any:
+    """Exactly ``size`` positions of elements that are not zero: the first ones, or filled up with ``fill_value``."""
+    if size < 0:
+        raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
+    return _given(out, OPS["_nonzero_static"](_plain(input.detach()), int(size), int(fill_value)))
+
+
 # ------------------------------------------------------------------ sorting
 
 
@@ -243,8 +268,10 @@ def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: 
     import numpy as np
 
     a = host_array(input)
-    rows = a.reshape(-1, 1) if dim is None else np.moveaxis(a, wrap_dim(dim, input.ndim), 0).reshape(a.shape[dim] if a.ndim else 1, -1)
-    n = rows.shape[0]
+    if dim is not None:
+        dim = wrap_dim(dim, input.ndim, "unique_consecutive", input.shape)
+    n = a.size if dim is None or not a.ndim else a.shape[dim]
+    rows = a.reshape(n, 1) if dim is None or not a.ndim else np.moveaxis(a, dim, 0).reshape(n, a.size // n if n else 0)
     starts = np.ones(n, bool)
     starts[1:] = (rows[1:] != rows[:-1]).any(1)
     at = np.flatnonzero(starts)
@@ -253,7 +280,7 @@ def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: 
     if dim is None:
         values, inverse = a.reshape(-1)[at], inverse.reshape(a.shape)
     else:
-        values = np.take(a, at, wrap_dim(dim, input.ndim)) if a.ndim else a
+        values = np.take(a, at, dim) if a.ndim else a
     return _distinct(input, values, inverse, counts, return_inverse, return_counts)
 
 

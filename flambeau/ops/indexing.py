@@ -243,10 +243,10 @@ def _length(shape: Sequence[int], dim: int) -> int:
 
 def _check_index(name: str, index: Operand, input: Operand, dim: int, src: Operand | None = None) -> None:
     """The rules for the index of ``gather`` and ``scatter``."""
-    if index.dtype is not int64 and index.dtype is not int32:
-        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index\nThe index is {index.dtype.name}: convert it with .long().")
     if 0 in index.shape:
         return
+    if index.dtype is not int64 and index.dtype is not int32:
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index\nThe index is {index.dtype.name}: convert it with .long().")
     whose = "input" if name == "gather" else "self"
     if max(1, index.ndim) != max(1, input.ndim):
         raise RuntimeError(f"Index tensor must have the same number of dimensions as {whose} tensor\n"
@@ -266,6 +266,8 @@ def _check_index(name: str, index: Operand, input: Operand, dim: int, src: Opera
 
 def _at_index(i: Indices, index: Operand, input: Operand, dim: int) -> tuple[Expr, ...]:
     """Where position ``i`` of the index points to in ``input``."""
+    if 0 in index.shape:         # nowhere; the shape need not fit
+        return (ir.const(0, int64),) * input.ndim
     place = check(index[i], _length(input.shape, dim), "RuntimeError|index {index} is out of bounds for dimension %d with size {size}" % dim)
     if input.ndim == 0:
         return ()
@@ -300,7 +302,7 @@ def _scattered(name: str, input: Operand, dim: int, index: Operand, src: Operand
         raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype\n{name}: self is {input.dtype.name}, src {src.dtype.name}.")
     _check_index("scatter", index, input, d, src)
     i = out(*index.shape)
-    value = src[()] if src.ndim == 0 else src[0] if index.ndim == 0 else src[i]
+    value = src[()] if src.ndim == 0 else src[0] if index.ndim == 0 else src[i] if src.ndim == index.ndim else src[(0,) * src.ndim]
     if input.dtype is bool_:
         combine = {"sum": "any", "prod": "all", "max": "any", "min": "all"}.get(combine, combine)
     return Scattered(input, _at_index(i, index, input, d), value, tuple(input.shape), combine)
@@ -772,7 +774,9 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None, *, out: Any
         raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
                            f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
     d = wrap_dim(dim, input.ndim)
-    common = broadcast_shapes([1 if k == d else s for k, s in enumerate(input.shape)], [1 if k == d else s for k, s in enumerate(indices.shape)])
+    if input.ndim:
+        indices = OPS["where"](indices < 0, indices + input.shape[d], indices)
+    common = broadcast_shapes(*[[1 if k == d else s for k, s in enumerate(x.shape)] for x in (input, indices)])
     wide = [tuple(x.shape[d] if k == d else s for k, s in enumerate(common)) for x in (input, indices)]
     return OPS["gather"](input.expand(wide[0]), d, indices.expand(wide[1]), out=out)
 

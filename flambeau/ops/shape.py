@@ -992,7 +992,7 @@ def _triangle(name: str, keep_lower: bool) -> Any:
     formula.__name__ = name
     formula.__annotations__ = {"diagonal": "int"}
     formula.__doc__ = f"The {'lower' if keep_lower else 'upper'} triangle of the last two dimensions, zeros elsewhere."
-    op = compute(formula)
+    op = compute(formula, inplace=True)
 
     @op.backward
     def _(g, diagonal):

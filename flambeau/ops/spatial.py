@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.dtype import bool_
-from ..core.shape import Meta
 from ..ir import expression as ir
 from ..ir.expression import Expr
 from .composite import composite, public
 from .definition import OPS, compute, title
-from .formula import Combine, Sum, out, over
+from .formula import Combine, Sum, bounds, out, over
 from .library import convolution_by_blas, convolution_to_input_by_blas, convolution_to_weight_by_blas
 
 Tensor = Any
@@ -43,7 +42,7 @@ def _(g, input, weight, needs, stride, padding, dilation, groups):
             OPS["_conv_to_weight"](input, g, tuple(weight.shape[2:]), *how) if needs[1] else None)
 
 
-@compute(node="ConvolutionBackward", library=convolution_to_input_by_blas)
+@compute(node="ConvolutionBackwardBackward0", library=convolution_to_input_by_blas)
 def _conv_to_input(gradient, weight, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int):
     """The gradient of a convolution with respect to its input, whose spatial size is ``size``."""
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
@@ -64,7 +63,7 @@ def _(g, gradient, weight, needs, stride, padding, dilation, groups):
             OPS["_conv_to_weight"](g, gradient, tuple(weight.shape[2:]), *how) if needs[1] else None)
 
 
-@compute(node="ConvolutionBackward", library=convolution_to_weight_by_blas)
+@compute(node="ConvolutionBackwardBackward0", library=convolution_to_weight_by_blas)
 def _conv_to_weight(input, gradient, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int):
     """The gradient of a convolution with respect to its weight, whose kernel size is ``size``."""
     outputs, channels = gradient.shape[1] // groups, input.shape[1] // groups
@@ -126,14 +125,14 @@ def _check_convolution(input: Tensor, weight: Tensor, bias: Tensor | None, strid
     if w[0] < groups:
         raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size {w} instead")
     if w[0] % groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size {w} instead")
+        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size [{w}] instead")
     wanted = w[0] if transposed else w[1] * groups
     if x[1] != wanted:
         raise RuntimeError(f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {w}, expected input{x} to have {wanted} channels, but got "
                            f"{x[1]} channels instead")
     features = w[1] * groups if transposed else w[0]
     if bias is not None and list(bias.shape) != [features]:
-        raise RuntimeError(f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {w}, expected bias to be 1-dimensional with {features} "
+        raise RuntimeError(f"Given {'transposed=1, ' if transposed else ''}weight of size {w}, expected bias to be 1-dimensional with {features} "
                            f"elements, but got bias of size {list(bias.shape)} instead")
     if not transposed:
         padded = [s + 2 * p for s, p in zip(x[2:], padding, strict=True)]
@@ -285,11 +284,11 @@ def _lowest(d: Any) -> float | int:
     return -math.inf if d.is_floating_point else -(1 << (8 * d.itemsize - 1)) if d.is_signed else 0
 
 
-@compute(node="MaxPool")
+@compute(node=lambda *kinds, kernel, **_: f"MaxPool{len(kernel)}DWithIndices")
 def _max_pool(input, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool):
     """The largest element of each window of the last dimensions."""
     n = len(kernel)
-    *lead, = out(*input.shape[:-n])
+    lead = out(*input.shape[:-n])
     place = out(*_window_counts(input.shape[-n:], kernel, stride, padding, dilation, ceil_mode))
     source = [i * s + j * d - p for i, j, s, d, p in zip(place, _axes(kernel), stride, dilation, padding, strict=True)]
     return Combine("max", input.at(*lead, *source, outside=_lowest(input.dtype)))
@@ -307,7 +306,7 @@ def _(g, input, y, kernel, stride, padding, dilation, ceil_mode):
 def _max_pool_index(input, maxima, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple):
     """Where in the flattened spatial dimensions the first element of each window lies that equals its maximum."""
     n = len(kernel)
-    *lead, = out(*input.shape[:-n])
+    lead = out(*input.shape[:-n])
     place = out(*maxima.shape[-n:])
     sizes = input.shape[-n:]
     source = [i * s + j * d - p for i, j, s, d, p in zip(place, _axes(kernel), stride, dilation, padding, strict=True)]
@@ -347,15 +346,15 @@ def _windows(n: int, name: str, input: Tensor, kernel: Any, stride: Any, padding
 
 def _check_counts(name: str, input: Tensor, counts: Sequence[int]) -> None:
     if min(counts) <= 0:
-        spatial = "x".join(map(str, input.shape[-len(counts):]))
-        raise RuntimeError(f"Given input size: ({spatial}). Calculated output size: ({'x'.join(map(str, counts))}). Output size is too small\n"
+        image = input.shape[-len(counts) - 1:]
+        raise RuntimeError(f"Given input size: ({'x'.join(map(str, image))}). Calculated output size: ({'x'.join(map(str, (image[0], *counts)))}). Output size is too small\n"
                            f"{name}: the window is larger than the padded input {list(input.shape)}. Use a smaller kernel, or fewer pooling layers before it.")
 
 
 def _max_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
     how = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
     _check_counts(f"max_pool{n}d", input, _window_counts(input.shape[-n:], *how, ceil_mode))
-    return _MAX_POOLS[n](input, *how, ceil_mode)
+    return OPS["_max_pool"](input, *how, ceil_mode)
 
 
 def _max_pool_with_indices_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple[Tensor, Tensor]:
@@ -364,11 +363,174 @@ def _max_pool_with_indices_nd(n: int, input: Tensor, kernel_size: Any, stride: A
     return y, OPS["_max_pool_index"](input.detach(), y.detach(), *how)
 
 
-def _named_max_pool(n: int) -> Any:
-    """The composite that carries PyTorch's name of the graph node."""
-    def pool(input: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], ceil_mode: bool) -> Tensor:
-        return OPS["_max_pool"](input, kernel, stride, padding, dilation, ceil_mode)
-    return composite(pool, node="Squeeze" if n == 1 else f"MaxPool{n}DWithIndices", name=f"max_pool{n}d")
+@public(method=False)
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+    """The largest element of each window of ``(N, C, L)`` or ``(C, L)``.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation : int or tuple
+        The windows; the stride is the kernel's size unless given.
+    ceil_mode : bool
+        Let the last window reach over the edge.
+    """
+    return _max_pool_nd(1, input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-_MAX_POOLS = {n: _named_max_pool(n) for n in (1, 2, 3)}
+@public(method=False)
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+    """The largest element of each window of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`max_pool1d`."""
+    return _max_pool_nd(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@public(method=False)
+def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+    """The largest element of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`max_pool1d`."""
+    return _max_pool_nd(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@public(method=False)
+def max_pool1d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+    """:func:`max_pool1d`, and where in the last dimension the maxima are (int64)."""
+    return _max_pool_with_indices_nd(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@public(method=False)
+def max_pool2d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+    """:func:`max_pool2d`, and where in the flattened last 2 dimensions the maxima are (int64)."""
+    return _max_pool_with_indices_nd(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@public(method=False)
+def max_pool3d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+    """:func:`max_pool3d`, and where in the flattened last 3 dimensions the maxima are (int64)."""
+    return _max_pool_with_indices_nd(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _elements(place: Sequence[Expr], sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], count_include_pad: bool,
+              divisor: int | None) -> Expr | int:
+    """How many elements the window at ``place`` is averaged over: those inside the input, or also those in the padding."""
+    if divisor is not None:
+        return divisor
+    total: Expr | int = 1
+    for i, size, k, s, p in zip(place, sizes, kernel, stride, padding, strict=True):
+        last = bounds(i)[1]
+        start, edge = i * s - p, size + p if count_include_pad else size
+        assert last is not None
+        inside = last * s - p + k <= edge and (count_include_pad or p == 0)
+        if inside:
+            total = total * k
+        else:
+            stop = ir.minimum(start + k, edge)
+            total = (stop - (start if count_include_pad else ir.maximum(start, 0))) * total
+    return total
+
+
+def _divided(value: Expr, by: Expr | int) -> Expr:
+    return value / (by.cast(value.dtype) if isinstance(by, Expr) else by)
+
+
+@compute(node=lambda *kinds, kernel, **_: f"AvgPool{len(kernel)}D")
+def _avg_pool(input, kernel: tuple, stride: tuple, padding: tuple, ceil_mode: bool, count_include_pad: bool, divisor: int | None):
+    """The mean of each window of the last dimensions."""
+    n = len(kernel)
+    lead = out(*input.shape[:-n])
+    place = out(*_window_counts(input.shape[-n:], kernel, stride, padding, (1,) * n, ceil_mode))
+    source = [i * s + j - p for i, j, s, p in zip(place, _axes(kernel), stride, padding, strict=True)]
+    count = _elements(place, input.shape[-n:], kernel, stride, padding, count_include_pad, divisor)
+    return Sum(input.at(*lead, *source, outside=0)).then(lambda total: _divided(total, count))
+
+
+@_avg_pool.backward
+def _(g, input_meta, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
+    return OPS["_avg_pool_to_input"](g, tuple(input_meta.shape[-len(kernel):]), kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+
+
+@compute(node=lambda *kinds, kernel, **_: f"AvgPool{len(kernel)}DBackwardBackward0")
+def _avg_pool_to_input(gradient, size: tuple, kernel: tuple, stride: tuple, padding: tuple, ceil_mode: bool, count_include_pad: bool, divisor: int | None):
+    """The gradient of :func:`_avg_pool`: every element collects from the windows that it lies in."""
+    n = len(kernel)
+    lead = out(*gradient.shape[:-n])
+    place = out(*size)
+    reach = [i + p - j for i, j, p in zip(place, _axes(kernel), padding, strict=True)]
+    window = [r // s for r, s in zip(reach, stride, strict=True)]
+    value = gradient.at(*lead, *window, outside=0)
+    # outside the windows the value is 0, whatever it is divided by; the count must only not be 0
+    inside = [ir.minimum(ir.maximum(w, 0), max(m - 1, 0)) for w, m in zip(window, gradient.shape[-n:], strict=True)]
+    return Sum(_where_divisible(reach, stride, _divided(value, _elements(inside, size, kernel, stride, padding, count_include_pad, divisor))))
+
+
+@_avg_pool_to_input.backward
+def _(g, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
+    return OPS["_avg_pool"](g, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+
+
+def _avg_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None) -> Tensor:
+    k, s, p, d = _windows(n, f"avg_pool{n}d", input, kernel_size, stride, padding, 1)
+    if divisor_override == 0:
+        raise RuntimeError("divisor must be not zero")
+    _check_counts(f"avg_pool{n}d", input, _window_counts(input.shape[-n:], k, s, p, d, ceil_mode))
+    return OPS["_avg_pool"](input, k, s, p, ceil_mode, count_include_pad, divisor_override)
+
+
+@public(method=False)
+def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Tensor:
+    """The mean of each window of ``(N, C, L)`` or ``(C, L)``; ``count_include_pad``: padding counts among the elements."""
+    return _avg_pool_nd(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+
+
+@public(method=False)
+def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+               divisor_override: int | None = None) -> Tensor:
+    """The mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``, or its sum divided by ``divisor_override``; see :func:`avg_pool1d`."""
+    return _avg_pool_nd(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+@public(method=False)
+def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+               divisor_override: int | None = None) -> Tensor:
+    """The mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`avg_pool2d`."""
+    return _avg_pool_nd(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+# ------------------------------------------------------------------ padding
+
+
+@compute(node="ConstantPadNd", name="_pad")
+def _pad(input, before: tuple, size: tuple, value: Any):
+    i = out(*size)
+    return input.at(*[x - b for x, b in zip(i, before, strict=True)], outside=value)
+
+
+@_pad.backward
+def _(g, input_meta, before):
+    return OPS["_pad"](g, tuple([-b for b in before]), tuple(input_meta.shape), 0)
+
+
+@public
+def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    """Enlarge (or, with negative numbers, cut) the last dimensions, filling with ``value``.
+
+    Parameters
+    ----------
+    pad : sequence of int
+        ``(before, after)`` of the last dimension, then of the one before it, ...
+    """
+    if len(pad) % 2:
+        raise RuntimeError(f"Length of pad must be even but instead it equals {len(pad)}")
+    n, given = input.ndim, len(pad) // 2
+    if given > n:
+        raise RuntimeError(f"Length of pad should be no more than twice the number of dimensions of the input. Pad length is {len(pad)}while the input has {n}dimensions.")
+    before, size = [0] * n, list(input.shape)
+    for i in range(given):
+        d = n - 1 - i
+        before[d] = pad[2 * i]
+        size[d] += pad[2 * i] + pad[2 * i + 1]
+        if size[d] < 0:
+            raise RuntimeError(f"The input size {input.shape[d]}, plus negative padding {pad[2 * i]} and {pad[2 * i + 1]} resulted in a negative output size, which is "
+                               f"invalid. Check dimension {d} of your input.")
+    if isinstance(value, type(input)):
+        value = value.item()
+    kind = input.dtype
+    fill = float(value) if kind.is_floating_point else bool(value) if kind is bool_ else int(value)
+    return OPS["_pad"](input, tuple(before), tuple(size), fill)

@@ -811,7 +811,7 @@ class Tensor:
         m = self._meta
         data = None if m.device is META else OPS["clone"](self.detach())._bytes()
         extra = {k: v for k, v in self.__dict__.items() if k not in ("_post_hooks", "_hooks", "_retains", "_grad")}
-        return (_restore, (type(self), tuple(m.shape), m.dtype, m.device, data, self._node is not None, extra))
+        return (_restore, (None if type(self) is Tensor else type(self), tuple(m.shape), m.dtype, m.device, data, self._node is not None, extra))
 
     def share_memory_(self) -> Tensor:
         """Accepted for compatibility."""
@@ -860,7 +860,7 @@ def _empty_lists(shape: Any) -> Any:
     return [_empty_lists(shape[1:]) for _ in range(shape[0])] if len(shape) > 1 else [] if shape[0] == 0 else [[]] * shape[0]
 
 
-def _restore(cls: type, shape: tuple[int, ...], d: dtype, dev: device, data: bytes | None, requires_grad: bool, extra: dict[str, Any]) -> Tensor:
+def _restore(cls: type | None, shape: tuple[int, ...], d: dtype, dev: device, data: bytes | None, requires_grad: bool, extra: dict[str, Any]) -> Tensor:
     """Unpickle."""
     m = meta(shape, None, 0, d, dev)
     if data is None:
@@ -868,7 +868,7 @@ def _restore(cls: type, shape: tuple[int, ...], d: dtype, dev: device, data: byt
     else:
         t = creation.allocated(m)
         ctypes.memmove(t._buffer.ptr, data, len(data))
-    if cls is not Tensor:
+    if cls is not None:
         made = _new(cls)
         made._meta, made._buffer, made._node, made._base = t._meta, t._buffer, None, None
         definition._TENSORS.add(cls)
