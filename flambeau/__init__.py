@@ -36,6 +36,7 @@ _HOMES = {
     "Tensor": "tensor.api", "no_grad": "autograd.modes", "enable_grad": "autograd.modes", "inference_mode": "autograd.modes",
     "set_grad_enabled": "autograd.modes", "is_grad_enabled": "autograd.modes", "is_inference_mode_enabled": "autograd.modes",
     "Generator": "random", "manual_seed": "random", "seed": "random", "initial_seed": "random", "get_rng_state": "random", "set_rng_state": "random",
+    "is_anomaly_enabled": "autograd.anomaly", "set_anomaly_enabled": "autograd.anomaly",
     "default_generator": "random", "set_printoptions": "tensor.printing", "save": "io", "load": "io",
     "composite": "ops.composite", "explain": "visual.explain", "eager": "stream.eager", "config": "core.config",
     "finfo": "core.limits", "iinfo": "core.limits", "result_type": "tensor.api", "is_tensor": "tensor.api", "is_floating_point": "tensor.api",
@@ -92,6 +93,7 @@ def _flush() -> None:
     """Execute what is pending; optimizers call it at the end of a step."""
     from .stream.flush import flush
 
+    globals()["_flush"] = flush      # the next call goes there at once
     flush()
 
 

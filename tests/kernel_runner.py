@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from itertools import pairwise
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Machine:
                 continue
             _, number, _, units = step
             cuts = [units * k // pieces for k in range(pieces + 1)] if units >= pieces else [0, units]
-            for a, b in list(zip(cuts, cuts[1:], strict=False))[::-1]:
+            for a, b in list(pairwise(cuts))[::-1]:
                 if a < b:
                     self.calls[number](table.ctypes.data, args.ctypes.data, a, b)
         if self.errors[0]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flambeau.core.dtype import bool_, dtype, float32, int64
+from flambeau.core.dtype import dtype, float32, int64
 from flambeau.ir import expression as ir
 from flambeau.ir.expression import Access, Expr
 from flambeau.ir.loops import BufferInfo, Host, Nest, Program
@@ -96,7 +96,8 @@ class Maker:
         sizes = tuple(x.shape[a] for a in order)
         out = self.fresh(x.shape, x.dtype)
         v = View(x.slot, sizes, tuple(x.strides[a] for a in order), x.offset, x.dtype).element(sizes)
-        self.steps.append(Nest("scan", sizes, len(sizes) - 1, v, Access(out.slot, 0, tuple(out.strides[a] for a in order), x.dtype), "sum", ir.acc(x.dtype)))
+        store = Access(out.slot, 0, tuple(out.strides[a] for a in order), x.dtype)
+        self.steps.append(Nest("scan", sizes, len(sizes) - 1, v, store, "sum", ir.acc(x.dtype)))
         return out
 
     def host_double(self, x: View) -> View:
@@ -111,10 +112,6 @@ class Maker:
 def double(ins, outs, scalars) -> None:
     """A host routine."""
     outs[0][...] = ins[0] * 2
-
-
-def overlap(a: View, b: View) -> bool:
-    return a.slot == b.slot
 
 
 SMALL = [(3, 5), (1, 7), (4, 1), (5, 18), (1, 1), (17, 33), (6, 4), (2, 40)]
@@ -143,7 +140,8 @@ def random_program(seed: int, sizes: list[tuple[int, int]] | None = None) -> tup
             views.append(m.map(R.choice([x + y, x - y, E.maximum(x, y), x * 0.5 + y]), s))
         elif what < 0.32:
             x = a.element(s)
-            views.append(m.map(R.choice([E.tanh(x), -x, E.abs(x), ir.where(x > 0.0, x, x * 0.1), x * 0.0 + 1.5, ir.const(R.choice([0.0, 2.5]), float32)]), s))
+            constant = ir.const(R.choice([0.0, 2.5]), float32)
+            views.append(m.map(R.choice([E.tanh(x), -x, E.abs(x), ir.where(x > 0.0, x, x * 0.1), x * 0.0 + 1.5, constant]), s))
         elif what < 0.42 and len(s) >= 2:
             p = list(range(len(s)))
             R.shuffle(p)
@@ -156,7 +154,8 @@ def random_program(seed: int, sizes: list[tuple[int, int]] | None = None) -> tup
             else:
                 hi = R.randint(lo + 1, s[d])
                 step = R.choice([1, 1, 2])
-                views.append(View(a.slot, (*s[:d], -(-(hi - lo) // step), *s[d + 1:]), (*a.strides[:d], a.strides[d] * step, *a.strides[d + 1:]), a.offset + lo * a.strides[d]))
+                strides = (*a.strides[:d], a.strides[d] * step, *a.strides[d + 1:])
+                views.append(View(a.slot, (*s[:d], -(-(hi - lo) // step), *s[d + 1:]), strides, a.offset + lo * a.strides[d]))
         elif what < 0.56 and len(s) >= 2:
             if a.strides == contiguous(s):
                 j = R.randrange(len(s) - 1)
@@ -191,10 +190,11 @@ def random_program(seed: int, sizes: list[tuple[int, int]] | None = None) -> tup
         elif what < 0.97 and s == (n, k):
             i = ir.make("load", int64, (), Access(index.slot, 0, (1,), int64))
             if R.random() < 0.5:
-                v = ir.make("load", float32, (ir.checked(i, k, "index {index} of {size}") * a.strides[1],), Access(a.slot, a.offset, (a.strides[0],), float32))
-                views.append(m.map(v, (n,)))
+                at = ir.checked(i, k, "index {index} of {size}") * a.strides[1]
+                views.append(m.map(ir.make("load", float32, (at,), Access(a.slot, a.offset, (a.strides[0],), float32)), (n,)))
             else:
-                m.steps.append(Nest("scatter", (n,), 1, ir.const(0.5, float32), Access(a.slot, a.offset, (a.strides[0],), float32), R.choice(["", "sum"]),
+                store = Access(a.slot, a.offset, (a.strides[0],), float32)
+                m.steps.append(Nest("scatter", (n,), 1, ir.const(0.5, float32), store, R.choice(["", "sum"]),
                                     target=ir.checked(i, k, "bad") * a.strides[1]))
         elif len(views) > 4:
             views.pop(R.randrange(len(views)))
@@ -203,4 +203,4 @@ def random_program(seed: int, sizes: list[tuple[int, int]] | None = None) -> tup
     return m, views
 
 
-__all__ = ["LARGE", "Maker", "View", "bool_", "contiguous", "random_program"]
+__all__ = ["LARGE", "Maker", "View", "contiguous", "random_program"]

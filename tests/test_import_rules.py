@@ -24,12 +24,14 @@ ALLOWED = {
     "schedule": {"ir"},
     "render": {"ir", "runtime.cpu"},
     "runtime": {"ir", "version"},
-    "ops": {"ir", "stream.record", "autograd.graph"},
+    "ops": {"ir", "stream.record", "autograd", "linalg", "api"},       # a recorded call makes its graph node in the same breath
     "autograd": {"stream", "ops"},
     "stream": {"schedule", "render", "runtime", "ops", "ir", "version"},
-    "tensor": {"autograd", "stream", "ops", "runtime", "random"},
+    "tensor": {"autograd", "stream", "ops", "ir", "runtime", "random", "cuda", "api"},
     "random": {"ir", "tensor"},
-    **dict.fromkeys(("nn", "optim", "utils", "io", "serialization", "linalg", "fft", "special", "distributions", "distributed"), API),
+    "cuda": set(),
+    "return_types": {"ops", "tensor"},
+    **dict.fromkeys(("nn", "optim", "utils", "io", "linalg", "fft", "special", "distributions", "distributed", "serialization"), API),
 }
 TOOLS = {"cli", "visual", "__main__"}       # look at everything; nobody but a tool imports them
 UNRESTRICTED = {"api", *TOOLS}              # `flambeau/__init__.py` is the front door

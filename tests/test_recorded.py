@@ -76,7 +76,7 @@ def test_error(source, expected):
     got = answer("errors", source)
     assert got is not None, "nothing was raised"
     assert got["type"] == expected["type"], f"{got} instead of {expected}"
-    assert expected["first"] in got["first"], f"{got['first']!r} instead of {expected['first']!r}"
+    assert expected["phrase"] in got["first"], f"{got['first']!r} instead of {expected['first']!r}"
     flambeau.ones(2).sum().item()       # the process is usable afterwards
 
 

@@ -26,6 +26,11 @@ def is_anomaly_enabled() -> bool:
     return engine.ANOMALY[0]
 
 
+def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
+    """Turn detection on or off."""
+    _apply(mode, check_nan)
+
+
 class _Setting:
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
         self.before = list(engine.ANOMALY)

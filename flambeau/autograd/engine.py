@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from sys import getrefcount
 from typing import Any
 
 from ..core.shape import meta
@@ -47,6 +48,8 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
         while heap:
             n = heappop(heap)[2]
             g = pending.pop(n)
+            if needed is not None and n not in needed and n not in captures:  # type: ignore[operator]
+                continue
             if n.prehooks is not None and g.__class__ is not list:
                 g = call_hooks(n.prehooks, g)
             if n.retain is not None:
@@ -84,24 +87,25 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
                 if e is None or ge is None:
                     continue
                 if e.__class__ is Leaf:
-                    leaves[e] = add(leaves[e], ge) if e in leaves else ge
+                    if needed is None or e in captures:  # type: ignore[operator]
+                        leaves[e] = add(leaves[e], ge) if e in leaves else ge
                 elif e in pending:
                     pending[e] = add(pending[e], ge)
                 else:
                     pending[e] = ge
                     heappush(heap, (-e.seq, order, e))
                     order += 1
-        for n, g in leaves.items():
-            t = n.variable()  # type: ignore[attr-defined]
+        for n in list(leaves):
+            g = leaves.pop(n)
+            if needed is not None and n not in captures:  # type: ignore[operator]
+                continue
             if n.prehooks is not None:
                 g = call_hooks(n.prehooks, g)
             if captures is not None and n in captures:
                 for i in captures[n]:
                     results[i] = g  # type: ignore[index]
-                if not accumulate:
-                    continue
-            elif captures is not None:
                 continue
+            t = n.target()  # type: ignore[attr-defined]
             if t is not None:
                 accumulate_grad(t, g, create_graph)
     finally:
@@ -126,38 +130,63 @@ def _reaches(heap: list[tuple[int, int, Node]], captures: dict[Node, list[int]])
     return found
 
 
+def _holders(b: Any) -> int:
+    """How many objects hold the buffer ``b``, not counting the stream and the caller's own variable."""
+    return getrefcount(b) - (b.slot is not None) - _UNCOUNTED
+
+
+class _Probe:
+    __slots__ = ("_buffer", "slot")
+
+
+def _measure() -> int:
+    t = _Probe()
+    t._buffer = b = _Probe()
+    b.slot = None
+    return _holders(b)
+
+
+_UNCOUNTED = 0
+_UNCOUNTED = _measure() - 1       # what the calls themselves add differs between versions of Python
+
+
 def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
-    """Add ``g`` to ``t.grad``."""
+    """Add ``g`` to ``t.grad``, which never shares memory with anything that somebody else can reach."""
     m = t._meta
     if g._meta.shape != m.shape:
         g = g.sum_to_size(m.shape)
     old = t._grad
-    if old is None:
-        b = g._buffer
-        # a gradient that is somebody else's too, or an expanded view, gets memory of its own
-        if not create_graph and (b.taken or g._base is not None or not g._meta.contiguous or b.slot is None or g._meta.dtype is not m.dtype):
-            g = definition.OPS["clone"](g) if g._meta.dtype is m.dtype else g.to(m.dtype)
-            b = g._buffer
-        b.taken = True
-        if create_graph:
-            t._grad = g
-        else:
-            new = definition.make_tensor(g._meta, b)
-            t._grad = new
-    elif create_graph:
-        t._grad = definition.OPS["add"](old, g)
-    else:
+    if old is not None:
         new = definition.OPS["add"](old, g)
-        with LOCK:
-            if old._meta.dtype is new._meta.dtype and old._base is None and old._buffer.exposed == 0:
-                # the tensor object stays, as with in-place accumulation
-                old._meta, old._buffer = new._meta, new._buffer
-                new._buffer.taken = True
-            else:
-                t._grad.add_(g)
+        if create_graph:
+            t._grad = new
+        else:
+            b = old._buffer
+            with LOCK:
+                # the tensor object stays; where nobody else sees its memory, the sum takes its place without a copy
+                if old._base is None and not b.exposed and old._meta is new._meta and _holders(b) == 1:
+                    old._buffer = new._buffer
+                else:
+                    definition.copy_into(old, new)
+    elif create_graph:
+        t._grad = g if g._meta.dtype is m.dtype else g.to(m.dtype)
+    elif g._meta.dtype is not m.dtype:
+        t._grad = g.to(m.dtype)
+    else:
+        b = g._buffer
+        if _holders(b) > 1 or b.exposed or g._base is not None or not g._meta.contiguous or g._meta.offset:
+            b = definition.OPS["clone"](g)._buffer
+        t._grad = definition.make_tensor(meta(m.shape, None, 0, m.dtype, m.device), b)
     if t._post_hooks is not None:
         for h in list(t._post_hooks):
             h[0](t)
+
+
+def given(g: Any) -> Any:
+    """A gradient that came from the user's code, as a tensor of our own over the same memory: it is theirs as long as they keep it."""
+    t = definition.make_tensor(g._meta, g._buffer)
+    t._node, t._base = g._node, g._base
+    return t
 
 
 def call_hooks(hooks: list[Any], g: Any) -> Any:
@@ -168,7 +197,7 @@ def call_hooks(hooks: list[Any], g: Any) -> Any:
             if not isinstance(r, definition.Tensor):
                 raise TypeError(f"hook returned {type(r).__name__}: a gradient hook must return a Tensor or None")
             g = r
-    return g
+    return given(g)
 
 
 def node_hooks(n: Node, grads: Sequence[Any], g: Any) -> Sequence[Any]:
@@ -178,7 +207,7 @@ def node_hooks(n: Node, grads: Sequence[Any], g: Any) -> Sequence[Any]:
         r = h[0](tuple(grads), outs)
         if r is not None:
             grads = tuple(r) if isinstance(r, (tuple, list)) else (r,)
-    return grads
+    return [None if x is None else given(x) for x in grads]
 
 
 def keep_grad(n: Node, g: Any) -> None:
@@ -216,7 +245,7 @@ def root_gradient(t: Any, g: Any) -> Any:
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if g._meta.shape != m.shape:
         raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape of {t.shape}.")
-    return g
+    return given(g)
 
 
 def as_tuple(x: Any) -> tuple[Any, ...]:
@@ -260,7 +289,7 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     if inputs is not None:
         chosen = as_tuple(inputs)
         if not chosen:
-            raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.\nbackward: leave inputs= out to reach every leaf, or name at least one tensor.")
         captures = {}
         for i, t in enumerate(chosen):
             if t._node is None:
@@ -306,7 +335,9 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
             if materialize_grads:
                 results[i] = definition.OPS["zeros_like"](ins[i])
             elif not allow_unused:
-                raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.")
+                raise RuntimeError(f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
+                                   f"Set allow_unused=True if this is the desired behavior.\ngrad: inputs[{i}] has shape {list(ins[i].shape)}; "
+                                   "the outputs do not depend on it.")
     return tuple(results)
 
 

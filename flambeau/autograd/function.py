@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..core.shape import meta
 from ..ops import definition
 from ..ops.definition import OPS
 from . import graph
+from .engine import given as given_by_user
 from .graph import MODE, Node
 from .modes import no_grad
 
@@ -50,7 +52,10 @@ class FunctionCtx:
                 out.append(None)
                 continue
             m, b, source, own, original = kept
-            if n is not None and b.wrote > n.seq:
+            if b.__class__ is definition.Packed:
+                x = b.unpack()
+                m, b, original = x._meta, x._buffer, None
+            elif n is not None and b.wrote > n.seq:
                 raise definition.stale_error(n, m)
             if original is not None:
                 out.append(original)
@@ -110,7 +115,7 @@ class _Entry:
                 except RuntimeError:
                     raise RuntimeError(f"Function {self.name} returned an invalid gradient at index {place} - got {list(x.shape)} but expected shape "
                                        f"compatible with {list(m.shape)}") from None
-            out.append(definition.fit(x, m))
+            out.append(given_by_user(definition.fit(x, m)))
         return out
 
 
@@ -120,8 +125,8 @@ class Function:
     generate_vmap_rule = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise RuntimeError(f"{type(self).__name__} should not be instantiated. Methods on autograd functions are all static, so you should invoke them on the class "
-                           "itself. Instantiating an autograd function will raise an error in a future version of PyTorch.")
+        warnings.warn(f"{type(self).__name__} should not be instantiated. Methods on autograd functions are all static, so you should invoke them on the class "
+                      "itself. Instantiating an autograd function will raise an error in a future version of PyTorch.", DeprecationWarning, stacklevel=2)
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -185,9 +190,8 @@ class Function:
                         o._node = n
                 made.append(o)
         ctx._node = node
-        ctx._saved = tuple([None if t is None else (t._meta, t._buffer, t._node, id(t) in own and id(t) not in given, t if id(t) in given else None) for t in saved])
-        if node is not None and any(t is not None and id(t) in own for t in saved):
-            node.seq = max(node.seq, 0)
+        hooked = node is not None and definition.SAVED_HOOKS
+        ctx._saved = tuple([None if t is None else (t._meta, definition.Packed(t.detach(), definition.SAVED_HOOKS[-1]) if hooked else t._buffer, t._node, id(t) in own and id(t) not in given, t if id(t) in given else None) for t in saved])
         return (type(result)(made) if type(result) in (tuple, list) else tuple(made)) if many else made[0]
 
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ..stream.record import Buffer, tick
+from ..stream.record import tick
 
 _new = object.__new__
 
@@ -115,8 +115,13 @@ def add_hook(hooks: list[Any], fn: Callable[..., Any]) -> RemovableHandle:
 class Leaf(Node):
     """Where gradients of a leaf tensor accumulate."""
 
-    __slots__ = ("variable",)
-    variable: Any           # weak reference to the tensor
+    __slots__ = ("target",)
+    target: Any             # weak reference to the tensor
+
+    @property
+    def variable(self) -> Any:
+        """The tensor whose gradient accumulates here; None once it is gone."""
+        return self.target()
 
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
@@ -144,7 +149,7 @@ def leaf(tensor: Any) -> Leaf:
     n.edges = ()
     n.saved = ()
     n.seq = 0
-    n.variable = weakref.ref(tensor)
+    n.target = weakref.ref(tensor)
     return n
 
 
@@ -166,16 +171,6 @@ def outputs_of(n: Node, count: int) -> list[Output]:
         o.seq = tick()
         made.append(o)
     return made
-
-
-class _Stale(Buffer):
-    """Stands for a saved operand that its own call overwrote."""
-
-    __slots__ = ()
-
-
-STALE = _new(_Stale)
-STALE.slot, STALE.ptr, STALE.wrote = None, 0, 1 << 62
 
 
 class saved_tensors_hooks:

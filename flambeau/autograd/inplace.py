@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.shape import Meta, span
+from ..core.shape import Meta, layout, overlaps_itself, span
 from ..ops import definition
 from . import graph
 from .graph import Node
@@ -44,14 +44,17 @@ class _AsStrided:
         self.base, self.view = base, view
 
     def run(self, node: Node, g: Any) -> list[Any]:
-        whole = definition.OPS["zeros"](span(self.base)[1] + 1 - min(0, self.base.offset), dtype=g.dtype)
-        region = strided(whole, self.view)
+        whole = definition.OPS["zeros"](max(span(self.base)[1], span(self.view)[1]) + 1, dtype=g.dtype)
         stretched = tuple(i for i, (s, t) in enumerate(zip(self.view.shape, self.view.strides, strict=True)) if t == 0 and s > 1)
+        view = self.view
         if stretched:
             g = g.sum(stretched, keepdim=True)
-            for i in stretched:
-                region = region.narrow(i, 0, 1)
-        region.copy_(g)
+            view = layout(view, g.shape, view.strides)
+        if overlaps_itself(view):
+            numbers = definition.OPS["arange"](whole.numel())
+            whole = whole.index_add(0, strided(numbers, view).reshape(-1), g.reshape(-1))
+        else:
+            strided(whole, view).copy_(g)
         return [strided(whole, self.base)]
 
 
@@ -71,13 +74,21 @@ def rebase(t: Any, n: Node) -> None:
     """Make ``n``, the node of a write into ``t``, part of the history of everything that shares its buffer."""
     base = t._base
     if base is None:
-        t._node = n
+        _renew(t, n)
         refresh_views(t, t)
         return
     outer = graph.node(_CopySlices(base._meta, t._meta, n), (base._node, *n.edges[1:]), n.saved or (), n.params)
-    outer.seq = max(outer.seq, n.seq)
-    base._node = outer
+    _renew(base, outer)
     refresh_views(base, None)
+
+
+def _renew(t: Any, n: Node) -> None:
+    """Give ``t`` its new node; a gradient that is to be kept is the new value's."""
+    if t._retains and t._node is not None:
+        mine = [w for w in t._node.retain if w() is t]
+        t._node.retain = [w for w in t._node.retain if w() is not t]
+        n.retain = [*(n.retain or ()), *mine]
+    t._node = n
 
 
 def refresh_views(base: Any, skip: Any) -> None:
@@ -92,7 +103,7 @@ def refresh_views(base: Any, skip: Any) -> None:
             continue
         live.append(w)
         if v is not skip and v._base is base and v._meta.dtype.is_floating_point:
-            v._node = graph.node(_AsStrided(base._meta, v._meta), (base._node,), ())
+            _renew(v, graph.node(_AsStrided(base._meta, v._meta), (base._node,), ()))
     views[:] = live
 
 

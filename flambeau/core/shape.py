@@ -368,6 +368,8 @@ def overlaps_itself(m: Meta) -> bool:
     """Whether two indices of ``m`` may be one memory location (an expanded axis; other cases are reported when not provably disjoint)."""
     if m.numel == 0:
         return False
+    if m.numel == 0:
+        return False
     axes = sorted((t, s) for s, t in zip(m.shape, m.strides, strict=True) if s > 1)
     reach = 0
     for t, s in axes:

@@ -133,11 +133,12 @@ class Kernel:
         lines = []
         for i, p in enumerate(self.places):
             strides = ", ".join("0" if s == INVARIANT else "1" if s == UNIT else f"#{s}" for s in p.strides)
-            lines.append(f"p{i}: {p.dtype.name} at table[#{p.table}] + #{p.offset} strides ({strides})" + ("" if p.fill is None else f" outside {p.fill}"))
-        for a in range(self.split):
-            lines.append("  " * a + f"for i{a} in 0..#{self.sizes[a]}" + (f" by {self.lanes}" if a == self.lane else "") + ":")
+            fill = "" if p.fill is None else f" outside {p.fill}"
+            lines.append(f"p{i}: {p.dtype.name} at table[#{p.table}] + #{p.offset} strides ({strides}){fill}")
+        ranges = [f"i{a} in 0..#{n}" + (f" by {self.lanes}" if a == self.lane else "") for a, n in enumerate(self.sizes)]
+        lines += ["  " * a + f"for {ranges[a]}:" for a in range(self.split)]
         pad = "  " * self.split
-        columns = ", ".join(f"i{a} in 0..#{self.sizes[a]}" + (f" by {self.lanes}" if a == self.lane else "") for a in range(self.split, self.rank))
+        columns = ", ".join(ranges[self.split:])
         for s in self.stages:
             if isinstance(s, Define):
                 lines.append(f"{pad}r{s.number} = {show(s.value)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from . import expression as ir
@@ -103,7 +104,7 @@ def refine(a: Sequence[int], b: Sequence[int]) -> tuple[list[list[int]], list[li
             run *= n
             marks.add(run)
     chain = sorted(marks)
-    for low, high in zip(chain, chain[1:], strict=False):
+    for low, high in pairwise(chain):
         if high % low:
             return None
 
@@ -112,7 +113,7 @@ def refine(a: Sequence[int], b: Sequence[int]) -> tuple[list[list[int]], list[li
         run = 1
         for n in reversed(sizes):
             inside = [m for m in chain if run <= m <= run * n]
-            out.insert(0, [hi // lo for lo, hi in zip(inside, inside[1:], strict=False)][::-1])
+            out.insert(0, [hi // lo for lo, hi in pairwise(inside)][::-1])
             run *= n
         return out
     return parts(a), parts(b)
@@ -157,9 +158,11 @@ def disjoint(a: Region, b: Region) -> bool:
     return False
 
 
-_COST = {"div": 4, "sqrt": 6, "floordiv": 10, "mod": 10, "truncdiv": 10, "truncmod": 10, "fmod": 60, "const": 0, "axis": 0, "scalar": 0, "value": 0, "load": 1}
+_COST = {"div": 4, "sqrt": 6, "floordiv": 10, "mod": 10, "truncdiv": 10, "truncmod": 10, "fmod": 60, "const": 0,
+         "axis": 0, "scalar": 0, "value": 0}
 
 
+@lru_cache(4096)
 def cost(e: Expr) -> int:
     """Roughly how many simple vector instructions ``e`` takes."""
     return sum(_COST.get(x.op, 15 if x.op in ir.FLOAT_MATH else 1) for x in nodes(e))

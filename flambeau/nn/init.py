@@ -65,14 +65,27 @@ def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -
         return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
 
     with fl.no_grad():
-        low, high = below((a - mean) / std), below((b - mean) / std)
-        # uniform between the values of the distribution function at the cuts, then through its inverse
-        tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
-        tensor.erfinv_()
-        tensor.mul_(std * math.sqrt(2.0))
-        tensor.add_(mean)
-        tensor.clamp_(min=a, max=b)
-        return tensor
+        if below((b - mean) / std) - below((a - mean) / std) > 0.3:
+            # most draws of the normal distribution will do
+            def propose() -> tuple[Any, Any]:
+                x = fl.empty_like(tensor).normal_(mean, std, generator=generator)
+                return x, (x >= a) & (x <= b)
+        else:
+            # uniform draws, kept with the ratio of the density to its peak within a .. b
+            peak = (min(max(mean, a), b) - mean) / std
+
+            def propose() -> tuple[Any, Any]:
+                x = fl.empty_like(tensor).uniform_(a, b, generator=generator)
+                chance = fl.empty_like(tensor).uniform_(generator=generator)
+                z = (x - mean) / std
+                return x, chance <= fl.exp((z * z - peak * peak) * -0.5)
+
+        values, done = propose()
+        while not done.all():
+            x, good = propose()
+            values = fl.where(done, values, x)
+            done = done | good
+        return tensor.copy_(values)
 
 
 def constant_(tensor: Any, val: float) -> Any:

@@ -32,6 +32,11 @@ class Parameter(fl.Tensor):
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
         if data is None:
             data = fl.empty(0)
+        if requires_grad and not data.is_floating_point() and not data.is_complex():
+            raise RuntimeError(
+                "Only Tensors of floating point and complex dtype can require gradients\nParameter: the data is "
+                f"{str(data.dtype).rpartition('.')[2]}. Pass requires_grad=False, or convert it: data.float()."
+            )
         return fl.Tensor._make_subclass(cls, data, requires_grad)  # type: ignore[no-any-return]
 
     def __init__(self, data: Any = None, requires_grad: bool = True) -> None:

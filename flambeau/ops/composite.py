@@ -47,7 +47,7 @@ class Trace:
     structure: Any              # rebuilds tuples and lists around the outputs
     backward: Signature | None
     kept: list[tuple[str, int]]     # operands of the backward call: ("operand", i), ("hidden", i), ("gradient", i)
-    hidden: int                     # intermediate values the forward call returns for the backward one
+    hidden: tuple[int, ...]         # results of the forward call that the backward one reads
     grads: list[tuple[str, int, Meta | None] | None]    # per operand: where its gradient comes from
     metas: list[Meta]
 
@@ -62,6 +62,22 @@ class _Tracer:
 
     def accepts(self, b: Buffer) -> bool:
         return False
+
+
+class Prepared:
+    """A call whose signature is known: recording it again costs no look-up."""
+
+    __slots__ = ("forward", "metas")
+
+    def __init__(self, forward: Signature, metas: list[Meta]) -> None:
+        self.forward, self.metas = forward, metas
+
+    def record(self, tensors: list[Any], numbers: Sequence[float]) -> bool:
+        """Record the call on these tensors, in the order of the lists; False when they differ in shape or dtype from the first ones."""
+        if [t._meta for t in tensors] != self.metas:
+            return False
+        stream.append(self.forward, [t._buffer for t in tensors], numbers)
+        return True
 
 
 class Composite:
@@ -147,9 +163,10 @@ class Composite:
         fresh = stream.append(trace.forward, operands, scalars)
         n: Node | None = None
         if trace.backward is not None:
-            hidden = fresh[len(fresh) - trace.hidden:] if trace.hidden else []
-            n = graph.node(_Entry(self, trace, values), tuple([t._node if w else None for t, w in zip(tensors, mask, strict=True)]),
-                           (*operands, *hidden), tuple(scalars))
+            saved = [*operands, *[fresh[i] for i in trace.hidden]]
+            if definition.SAVED_HOOKS:
+                _pack(trace, saved)
+            n = graph.node(_Entry(self, trace, values), tuple([t._node if w else None for t, w in zip(tensors, mask, strict=True)]), tuple(saved), tuple(scalars))
         made: list[Any] = []
         differentiable: list[Any] = []
         for where, i, m, flows in trace.outputs:
@@ -171,6 +188,24 @@ class Composite:
                 for t, o in zip(differentiable, graph.outputs_of(n, len(differentiable)), strict=True):
                     t._node = o
         return _rebuild(trace.structure, made)
+
+    def prepare(self, lists: Sequence[Sequence[Any]], numbers: Sequence[float], flags: Sequence[Any]) -> Prepared | None:
+        """The call ``fn(*lists, *numbers, *flags)``, ready to be recorded many times without a graph.
+
+        For optimizers: ``lists`` are lists of tensors, ``numbers`` all of the run-time arguments.  None where nothing can be
+        recorded (no tensors, or tensors without memory).
+        """
+        key: list[Any] = []
+        tensors: list[Any] = []
+        for v in lists:
+            _flatten(v, key, tensors)
+        if not tensors or any(t._meta.device is META for t in tensors):
+            return None
+        key += [float] * len(numbers)
+        for v in flags:
+            key += (v.__class__, v)
+        trace = self.cache.get((0, *key)) or self.trace([*lists, *numbers, *flags], tensors, 0, (0, *key))
+        return Prepared(trace.forward, [t._meta for t in tensors])
 
     # -------------------------------------------------------------- tracing
 
@@ -244,7 +279,7 @@ class Composite:
                 if s not in results:
                     results.append(s)
                 trace.outputs.append(("fresh", results.index(s), t._meta, id(t) in flow))
-        trace.backward, trace.kept, trace.hidden, trace.grads = None, [], 0, [None] * count
+        trace.backward, trace.kept, trace.hidden, trace.grads = None, [], (), [None] * count
         if flowing:
             backward_key = KEY[len(forward_key):]
             made_before = len(slots)
@@ -298,8 +333,9 @@ class Composite:
             stable = ("backward", self.name, *key)
             trace.backward = signature(trace.name, ins_metas, [body_metas[r] for r in body.results], _lower_body, _letters(body), (),
                                        any(c[0].checks for c in bcalls), None, body, stable)
-            trace.hidden = len(hidden)
-            results = results + hidden
+            # an output may be needed again: it is one result, not two
+            results += [s for s in hidden if s not in results]
+            trace.hidden = tuple([results.index(s) for s in hidden])
         body = Body(count, calls, forward_scalars, metas, results)
         runtime = "d" * len(self.runtime)
         trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
@@ -513,7 +549,9 @@ class _Entry:
                 operands.append(given[i]._buffer)
             else:
                 b = saved[i] if what == "operand" else saved[count + i]
-                if b.wrote > node.seq:
+                if b.__class__ is definition.Packed:
+                    b = _unpacked(b, trace.metas[i] if what == "operand" else trace.forward.outs[trace.hidden[i]])
+                elif b.wrote > node.seq:
                     raise definition.stale_error(node, trace.metas[i] if what == "operand" else flows[0])  # type: ignore[arg-type]
                 operands.append(b)
         fresh = stream.append(trace.backward, operands, node.params[: len(trace.backward.scalars)])
@@ -549,6 +587,24 @@ class _Entry:
         wanted = [x for x in inputs if x._node is not None]
         grads = iter(engine.grad(flowing, wanted, given, create_graph=True, allow_unused=True))
         return [next(grads) if x._node is not None else None for x in inputs]
+
+
+def _pack(trace: Trace, saved: list[Any]) -> None:
+    """What the traced gradient reads, through the user's saved-tensor hooks."""
+    for what, i in trace.kept:
+        if what == "operand" and saved[i].__class__ is not definition.Packed:
+            saved[i] = definition.Packed(make_tensor(trace.metas[i], saved[i]), definition.SAVED_HOOKS[-1])
+        elif what == "hidden":
+            at = len(trace.metas) + i
+            saved[at] = definition.Packed(make_tensor(trace.forward.outs[trace.hidden[i]], saved[at]), definition.SAVED_HOOKS[-1])
+
+
+def _unpacked(b: Any, m: Meta) -> Buffer:
+    """The buffer of an unpacked tensor, laid out as the trace expects."""
+    from ..autograd.inplace import in_layout
+
+    x = b.unpack()
+    return x._buffer if x._meta is m else in_layout(x.to(m.dtype), m)._buffer  # type: ignore[no-any-return]
 
 
 class _IdentityEntry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..core.dtype import bool_, dtype as DType, promote_types
@@ -238,8 +239,8 @@ def _scaled_sum(input: Tensor, product: Tensor, beta: float, alpha: float) -> Te
     input = input.expand(product.shape)
     if alpha != 1:
         product = product * alpha
-    if beta == 0:
-        return product
+    if beta == 0:       # a NaN of ``input`` must not come through, but its gradient is 0 and not absent
+        return OPS["where"](OPS["ones"]((), dtype=bool_, device=input.device), product, input)
     return product + (input if beta == 1 else input * beta)
 
 
@@ -488,7 +489,7 @@ def _read_sublists(args: Sequence[Any]) -> tuple[list[Any], list[list[int]], lis
         made = []
         for v in given:
             if v is not Ellipsis and not 0 <= v < _FIRST_UNNAMED:
-                raise ValueError("einsum(): expected subscripts to be within the range [0, 52), but got " + str(v))
+                raise ValueError(f"einsum(): subscript in subscript list is not within the valid range [0, 52)\neinsum: got {v}.")
             made.append(_DOTS if v is Ellipsis else v)
         return made
 
@@ -589,6 +590,9 @@ def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
             raise RuntimeError(f"Tensor dimension is {x.ndim}, expected 2 instead.\nchain_matmul: got shapes {', '.join(str(list(m.shape)) for m in matrices)}.")
     if not matrices:
         raise RuntimeError("chain_matmul(): Expected one or more matrices")
+    for i, (a, b) in enumerate(pairwise(matrices)):
+        if a.shape[1] != b.shape[0]:
+            raise RuntimeError(f"multi_dot(): tensors {i} and {i + 1} with shapes {list(a.shape)} and {list(b.shape)} cannot be multiplied")
     n = len(matrices)
     sizes = [matrices[0].shape[0], *(m.shape[1] for m in matrices)]
     cost = [[0] * n for _ in range(n)]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd import graph
-from ..autograd.graph import MODE, STALE, Node
+from ..autograd.graph import MODE, Node
 from ..core.device import META
 from ..core.dtype import bool_, can_cast, compute_dtype, dtype, float_of, result_dtype, scalar_dtype
 from ..core.errors import type_name
@@ -64,7 +64,8 @@ class Operation:
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.default_params = tuple(self.defaults.get(p) for p in self.params)
         self.index = {n: i for i, n in enumerate(self.operands)}
-        self.numbers: bool = how.get("numbers", kind == "pointwise" and len(self.operands) > 1)
+        numbers = how.get("numbers", self.operands[1:] if kind == "pointwise" else ())
+        self.numbers = frozenset(self.operands if numbers is True else numbers)
         self.raw = set(how.get("raw", ()))
         self.public: Any = None
 
@@ -111,7 +112,7 @@ class Operation:
             if v is None and self.defaults.get(self.operands[i], 0) is None:
                 kinds.append(None)
                 continue
-            if self.numbers:
+            if self.operands[i] in self.numbers:
                 if v.__class__ not in NUMBERS and hasattr(v, "item") and getattr(v, "ndim", 1) == 0:
                     v = values[i] = v.item()       # a NumPy scalar
                 if v.__class__ in NUMBERS:
@@ -169,7 +170,7 @@ class Operation:
         library = self.how.get("library")
         run = None if library is None else library(*metas, **dict(zip(self.params, params, strict=True)))
         sig = signature(self.name, ins, outs, _lower_nests if run is None else _lower_library, "".join(letters), writes, template.checks,
-                        self.grad_entry(kinds, params, result),
+                        self.grad_entry(kinds, params, result if into is None else into),
                         (template, result, self.kind == "pointwise") if run is None else (run, result, dict(zip(self.params, params, strict=True))))
         sig.kinds = kinds
         sig.stable = (self.name, *key)
@@ -476,11 +477,12 @@ def fit(g: Any, m: Meta) -> Any:
 
 def unpack(node: Node, m: Meta, buffer: Buffer, source: Any, is_result: bool = False) -> Any:
     """A saved tensor again; refuses when it was overwritten since."""
-    if buffer.__class__ is _Packed:
-        return buffer.unpack()     # type: ignore[attr-defined]
-    if buffer.wrote > node.seq:
-        raise stale_error(node, m)
     t = _new(Tensor)
+    if buffer.__class__ is Packed:
+        x = buffer.unpack()     # type: ignore[attr-defined]
+        m, buffer = x._meta, x._buffer
+    elif buffer.wrote > node.seq:
+        raise stale_error(node, m)
     t._meta, t._buffer, t._base = m, buffer, None
     t._node = source if MODE.grad else None
     return t
@@ -498,16 +500,22 @@ class _Overwritten:
         raise self._error
 
 
-class _Packed:
-    """A saved tensor that went through the user's saved-tensor hooks."""
+class Packed:
+    """A saved tensor that is kept by other means than its buffer: it went through the user's hooks, or is a copy."""
 
     __slots__ = ("packed", "unpack_hook", "wrote")
 
-    def __init__(self, packed: Any, unpack_hook: Any) -> None:
-        self.packed, self.unpack_hook, self.wrote = packed, unpack_hook, 0
+    def __init__(self, x: Any, hooks: tuple[Any, Any] | None) -> None:
+        self.packed, self.unpack_hook, self.wrote = (x, None, 0) if hooks is None else (hooks[0](x), hooks[1], 0)
 
     def unpack(self) -> Any:
-        return self.unpack_hook(self.packed)
+        """The tensor again."""
+        if self.unpack_hook is None:
+            return self.packed
+        x = self.unpack_hook(self.packed)
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type_name(x)}")
+        return x
 
 
 def stale_error(node: Node, m: Meta) -> RuntimeError:
@@ -525,13 +533,12 @@ def stale_error(node: Node, m: Meta) -> RuntimeError:
 SAVED_HOOKS: list[tuple[Any, Any]] = []      # torch.autograd.graph.saved_tensors_hooks
 
 
-def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], result: Buffer, params: tuple[Any, ...], numbers: Sequence[Any],
-           written: Buffer | None = None) -> Node:
-    """A graph node for a call that was just recorded; ``written``: the operand it overwrote."""
+def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], result: Buffer, params: tuple[Any, ...], numbers: Sequence[Any]) -> Node:
+    """A graph node for a call that was just recorded."""
     saved: list[Any] = []
     for i in entry.save:
         x = tensors[i]
-        saved.append(STALE if x._buffer is written else x._buffer)
+        saved.append(x._buffer)
         saved.append(x._node)
     if entry.keep_y:
         saved.append(result)
@@ -541,11 +548,11 @@ def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], result: Buffer, par
 
 
 def _pack(entry: GradEntry, saved: list[Any], tensors: Sequence[Any], y: Any) -> None:
-    pack, unpack_ = SAVED_HOOKS[-1]
     for k, i in enumerate(entry.save):
-        saved[2 * k] = _Packed(pack(tensors[i].detach()), unpack_)
+        if saved[2 * k].__class__ is not Packed:
+            saved[2 * k] = Packed(make_tensor(tensors[i]._meta, tensors[i]._buffer), SAVED_HOOKS[-1])
     if entry.keep_y:
-        saved[-1] = _Packed(pack(y.detach()), unpack_)
+        saved[-1] = Packed(make_tensor(y._meta, y._buffer), SAVED_HOOKS[-1])
 
 
 # ------------------------------------------------------------------ lowering
@@ -560,11 +567,26 @@ def _lower_nests(sig: Signature, slots: Sequence[int], results: Sequence[int], s
     clash = any(s == destination and m is not into for s, m in zip(slots[:-1], sig.ins, strict=False))
     if elementwise and not clash and into.shape == result.shape:
         return instantiate(template.nests, slots, (destination, into), scalar, origin)
+    if not clash and into.contiguous and _scatters_into(template, sig.ins, slots):
+        update, = instantiate(template.nests[1:], slots, (destination, None), scalar, origin)
+        update.store = update.store._replace(offset=update.store.offset + into.offset)
+        return [update]
     temporary = new_slot(result)
     steps: list[Any] = list(instantiate(template.nests, slots, (temporary, None), scalar, origin))
     load = ir.make("load", result.dtype, (), Access(temporary, 0, broadcast_strides(result, into.shape), result.dtype))
     steps.append(Nest("map", tuple(into.shape), into.ndim, load.cast(into.dtype), Access(destination, into.offset, into.strides, into.dtype), origin=origin))
     return steps
+
+
+def _scatters_into(template: Template, ins: Sequence[Any], slots: Sequence[int]) -> bool:
+    """Whether the result is the destination with elements scattered into it: then only those are stored."""
+    if len(template.nests) != 2 or template.nests[1].kind != "scatter":
+        return False
+    base = template.nests[0].value
+    if base.op != "load" or base.args:
+        return False
+    k = base.attr.slot
+    return ins[k] is ins[-1] and slots[k] == slots[-1] and list(slots).count(slots[-1]) == 2
 
 
 def _lower_library(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
@@ -628,8 +650,7 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if op.kind != "host" and params == op.default_params and sig.outs[0].device is not META and not sig.checks and len(kinds) == len(op.operands) <= 2:
         if not any(n in op.runtime and isinstance(v, NUMBERS) for n, v in zip(op.params, params, strict=True)):
             op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
-    scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)] if op.kind != "host" else []
-    result = record_fresh(sig, tensors, check_scalars(op, sig, scalars))
+    result = record_fresh(sig, tensors, scalars_of(op, sig, params, numbers))
     if sig.grad is not None:
         for x in tensors:
             if x._node is not None:
@@ -641,8 +662,11 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return tuple(result) if result.__class__ is list else result
 
 
-def check_scalars(op: Operation, sig: Signature, scalars: list[Any]) -> list[Any]:
-    """Run-time numbers as their letters want them."""
+def scalars_of(op: Operation, sig: Signature, params: tuple[Any, ...], numbers: list[Any]) -> list[Any]:
+    """The run-time numbers of a call as their letters want them: operands first, then parameters."""
+    if op.kind == "host":
+        return []
+    scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)]
     if op.how.get("nonzero") and sig.scalars == "q" and sig.kinds[0].__class__ is Meta and scalars[0] == 0:
         raise RuntimeError(f"ZeroDivisionError\n{op.name}: an integer tensor was divided by the number 0; divide floats, or by something else.")
     out = []
@@ -679,8 +703,11 @@ def record_into(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], 
     sig = op.signature(kinds, params, into._meta)
     if into._meta.device is META:
         return sig
-    scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)]
-    stream.append(sig, [*[t._buffer for t in tensors], into._buffer], check_scalars(op, sig, scalars))
+    b = into._buffer
+    version = b.wrote, b.versions
+    stream.append(sig, [*[t._buffer for t in tensors], b], scalars_of(op, sig, params, numbers))
+    if into._uncounted or (into._base is not None and into._base._uncounted):
+        b.wrote, b.versions = version
     return sig
 
 
@@ -692,9 +719,8 @@ def record_out(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], t
         raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
     result = op.signature(kinds, params)
     prepare_out(op.name, out, result.outs[0])
-    if op.kind == "host":
-        made = record_fresh(result, tensors, [])
-        copy_into(out, made)
+    if op.kind == "host" or result.checks:
+        copy_into(out, record_fresh(result, tensors, scalars_of(op, result, params, numbers)))
         return out
     record_into(op, kinds, params, tensors, numbers, out)
     return out
@@ -752,9 +778,17 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.\n"
                                f"{op_name}: a tensor created with requires_grad=True cannot be changed in place while gradients are recorded. "
                                "Use with torch.no_grad(): for updates, or an out-of-place operation (w = w - lr * w.grad).")
-    if MODE.grad and t._base is not None and isinstance(t._base._node, graph.Leaf) and t._buffer.views is not None:
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.\n"
-                           f"{op_name}: use with torch.no_grad():, or clone() the tensor first.")
+    if MODE.grad and t._base is not None and t._base._node is not None:
+        if isinstance(t._base._node, graph.Leaf):
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.\n"
+                               f"{op_name}: use with torch.no_grad():, or clone() the tensor first.")
+        if t._node is None and m.dtype.is_floating_point:
+            raise RuntimeError("A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is ambiguous and "
+                               f"error-prone, it is forbidden.\n{op_name}: take the view and write to it both inside torch.no_grad(), or both outside.")
+        if isinstance(t._node, graph.Output) and t._node.entry.__class__ is PartsEntry:
+            raise RuntimeError(f"Output {t._node.index} of {t._node.entry.name.removesuffix('Backward0')} is a view and is being modified inplace. This view is the "
+                               "output of a function that returns multiple views. Such functions do not allow the output views to be modified inplace. "
+                               f"You should replace the inplace operation by an out-of-place one.\n{op_name}: or take the part with narrow() or x[i] instead.")
     if m.shape != result_shape:
         raise RuntimeError(f"output with shape {list(m.shape)} doesn't match the broadcast shape {list(result_shape)}\n"
                            f"{op_name}: an in-place result must have the tensor's own shape {list(m.shape)}. Use the out-of-place form.")
@@ -775,20 +809,41 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     t = values[0]
     result = op.signature(kinds, params)
     check_inplace(op.name + "_", t, result.outs[0].shape, result.outs[0].dtype)
-    if op.kind == "host":
-        copy_into(t, record_fresh(result, tensors, []))
+    written = result
+    differentiable = MODE.grad and result.grad is not None and any(x._node is not None for x in tensors)
+    before = tensors
+    if differentiable and 0 in result.grad.save:  # type: ignore[union-attr]
+        # the gradient reads the value that is overwritten now
+        before = [_Original(x) if x._buffer is t._buffer and x._meta is t._meta else x for x in tensors]
+    if op.kind == "host" or result.checks:
+        # what may fail is computed apart, so that a failure leaves the tensor as it was
+        copy_into(t, record_fresh(result, tensors, scalars_of(op, result, params, numbers)))
     else:
         for x in tensors[1:]:
             if x._buffer is t._buffer and x._meta is not t._meta and partial_overlap(x._meta, t._meta):
-                raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
-                                   "Please clone() the tensor before performing the operation.")
-        record_into(op, kinds, params, tensors, numbers, t)
-    if MODE.grad and result.grad is not None and any(x._node is not None for x in tensors):
-        n = attach(t, result.grad, tensors, t._buffer, params, numbers, written=t._buffer)
-        if t._buffer.wrote > n.seq:
-            n.seq = tick()
-        rebase(t, n)
+                raise overlap_error(op.name + "_")
+        written = record_into(op, kinds, params, tensors, numbers, t)
+    if differentiable:
+        entry = written.grad if written is not result else op.grad_entry(kinds, params, t._meta)
+        assert entry is not None
+        rebase(t, attach(t, entry, before, t._buffer, params, numbers))
     return t
+
+
+class _Original:
+    """What a tensor held before its own in-place call: an operand to save."""
+
+    __slots__ = ("_buffer", "_meta", "_node")
+
+    def __init__(self, t: Any) -> None:
+        self._meta, self._node = t._meta, t._node
+        self._buffer = Packed(OPS["clone"](t.detach()), None)
+
+
+def overlap_error(name: str) -> RuntimeError:
+    """The error for an operand that shares some, not all, of its elements with the tensor that is written."""
+    return RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
+                        f"Please clone() the tensor before performing the operation.\n{name}: use the operand's clone().")
 
 
 def partial_overlap(a: Meta, b: Meta) -> bool:
@@ -966,7 +1021,7 @@ def pointwise(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
 
     ``dtype``: "promote" (default), "float" (integers become the default type), "bool" (comparisons), or a function
     ``(promoted, kinds, params) -> (operand dtype, result dtype)``.  ``raw``: operands that take no part in promotion.
-    ``numbers``: Python numbers allowed as operands.  ``node``: PyTorch's name of the graph node without ``Backward0``.
+    ``numbers``: operands that may be Python numbers (default: all but the first; True: all).  ``node``: PyTorch's name of the graph node without ``Backward0``.
     """
     return _publish(Operation(fn, "pointwise", **how)) if fn is not None else lambda f: _publish(Operation(f, "pointwise", **how))
 
@@ -1061,6 +1116,37 @@ def alias(input: Any, m: Meta, entry: Any, params: Any) -> Any:
     else:
         t._node = None
     return t
+
+
+class PartsEntry:
+    """The gradient of a call that gives several views: one node for all of them.
+
+    ``join`` makes the operand's gradient of those of the parts.
+    """
+
+    __slots__ = ("join", "metas", "name")
+
+    def __init__(self, name: str, metas: Sequence[Meta], join: Callable[[list[Any]], Any]) -> None:
+        self.name, self.metas, self.join = name + "Backward0", tuple(metas), join
+
+    def run(self, node: Node, g: Any) -> list[Any]:
+        """The gradient of the operand; parts that were not used count as zeros."""
+        grads = list(g) if g.__class__ is list else [g]
+        for i, m in enumerate(self.metas):
+            if grads[i] is None:
+                grads[i] = OPS["zeros"](m.shape, dtype=m.dtype, device=m.device)
+        return [self.join(grads)]
+
+
+def parts(input: Any, name: str, metas: Sequence[Meta], join: Callable[[list[Any]], Any]) -> tuple[Any, ...]:
+    """Views of ``input`` with these metadata that are the results of one call ``name``."""
+    views = [alias(input, m, None, None) for m in metas]
+    n = input._node
+    if MODE.grad and n is not None and views:
+        source = graph.node(PartsEntry(name, metas, join), (n,), ())
+        for t, o in zip(views, graph.outputs_of(source, len(views)), strict=True):
+            t._node = o
+    return tuple(views)
 
 
 from weakref import ref as _weak  # noqa: E402

@@ -42,14 +42,17 @@ def derived(fn: Callable[..., Any] | None = None, *, name: str | None = None, me
     call.__wrapped__ = fn  # type: ignore[attr-defined]
     if inplace:
         def change(input: Any, *args: Any, **kwargs: Any) -> Any:
-            result = fn(input, *args, **kwargs)
-            definition.check_inplace(label + "_", input, result.shape, result.dtype)
-            return input.copy_(result)
+            return _change(input, fn(input, *args, **kwargs), label + "_")
 
         change.__name__ = change.__qualname__ = label + "_"
         change.__doc__ = f"The in-place form of :func:`{label}`."
         public(change, name=label + "_", function=False)
     return public(call, name=label, method=method, function=function)
+
+
+def _change(input: Any, result: Any, name: str) -> Any:
+    definition.check_inplace(name, input, result.shape, result.dtype)
+    return input.copy_(result)
 
 
 def store(name: str, target: Any, result: Any) -> Any:
@@ -184,7 +187,7 @@ def _times(x: Any, alpha: Any) -> Any:
     return x if alpha is None else x * alpha
 
 
-@pointwise(dtype=_with_alpha)
+@pointwise(dtype=_with_alpha, numbers=True)
 def add(input, other, *, alpha: float | None = None):
     """``input + alpha * other``, broadcast together; ``alpha`` is 1 when not given.  For bool: or."""
     if input.dtype is bool_:
@@ -197,7 +200,7 @@ def _(g, alpha):
     return g, _times(g, alpha)
 
 
-@pointwise(dtype=_difference)
+@pointwise(dtype=_difference, numbers=True)
 def sub(input, other, *, alpha: float | None = None):
     """``input - alpha * other``, broadcast together; ``alpha`` is 1 when not given."""
     return input - _times(other, alpha)
@@ -219,7 +222,7 @@ def _(g, needs, alpha):
     return -_times(g, alpha) if needs[0] else None, g
 
 
-@pointwise
+@pointwise(numbers=True)
 def mul(input, other):
     """``input * other``, broadcast together.  For bool: and."""
     return input & other if input.dtype is bool_ else input * other
@@ -268,7 +271,7 @@ def _quotient(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -> 
     return promoted, promoted
 
 
-@pointwise(dtype=_quotient, nonzero=True, node=lambda *kinds, rounding_mode: f"DivBackward{0 if rounding_mode is None else 2}")
+@pointwise(dtype=_quotient, nonzero=True, node=lambda *kinds, rounding_mode: f"DivBackward{0 if rounding_mode is None else 2}", numbers=True)
 def div(input, other, *, rounding_mode: Any = None):
     """``input / other``; ``rounding_mode``: None (true division, integers give floats), ``"trunc"`` or ``"floor"``."""
     if rounding_mode is None:
@@ -290,7 +293,7 @@ alias("divide", "div")
 alias("true_divide", "div")
 
 
-@pointwise(dtype=_quotient, nonzero=True)
+@pointwise(dtype=_quotient, nonzero=True, numbers=True)
 def floor_divide(input, other):
     """The quotient rounded towards minus infinity; not differentiable."""
     return _floor_quotient(input, other) if input.dtype.is_floating_point else E.floordiv(input, _divisor(other))
@@ -304,7 +307,7 @@ def _rdiv(input: Any, other: Any) -> Any:
 OPS["_rdiv"] = _rdiv
 
 
-@pointwise(dtype=_takes_no_bool("remainder_cpu"), nonzero=True, node=number_or_tensor("Remainder"))
+@pointwise(dtype=_takes_no_bool("remainder_cpu"), nonzero=True, node=number_or_tensor("Remainder"), numbers=True)
 def remainder(input, other):
     """The remainder with the sign of ``other`` (Python's ``%``)."""
     if not input.dtype.is_floating_point:
@@ -434,7 +437,7 @@ def _integer_power(base: Expr, exponent: Expr) -> Expr:
 
 
 @pointwise(name="pow", dtype=_takes_no_bool("pow"),
-           node=lambda *kinds, **_: "PowBackward" + ("2" if kinds[0].__class__ is not Meta else "1" if kinds[1].__class__ is Meta else "0"))
+           node=lambda *kinds, **_: "PowBackward" + ("2" if kinds[0].__class__ is not Meta else "1" if kinds[1].__class__ is Meta else "0"), numbers=True)
 def _pow(input, exponent):
     """``input`` to the power ``exponent``; either may be a number."""
     return E.pow(input, exponent) if input.dtype.is_floating_point else _integer_power(input, exponent)
@@ -585,7 +588,7 @@ def _(g, y):
     return -g * _power_2(y)
 
 
-@pointwise(dtype=_floats_only("hypot_cpu"))
+@pointwise(dtype=_floats_only("hypot_cpu"), numbers=())
 def hypot(input, other):
     """``sqrt(input² + other²)`` without overflow on the way."""
     return E.hypot(input, other)
@@ -676,7 +679,7 @@ def _(g, input):
     return g / (input + 1)
 
 
-@pointwise(dtype=_floats_only("logaddexp_cpu"), inplace=False)
+@pointwise(dtype=_floats_only("logaddexp_cpu"), inplace=False, numbers=())
 def logaddexp(input, other):
     """``log(exp(input) + exp(other))`` without overflow."""
     total = ir.maximum(input, other) + E.log1p(E.exp(-E.abs(input - other)))
@@ -689,7 +692,7 @@ def _(g, input, other, needs):
     return g / (1 + exp(other - input)) if needs[0] else None, g / (1 + exp(input - other)) if needs[1] else None
 
 
-@pointwise(dtype=_floats_only("logaddexp2_cpu"), inplace=False)
+@pointwise(dtype=_floats_only("logaddexp2_cpu"), inplace=False, numbers=())
 def logaddexp2(input, other):
     """``log2(2**input + 2**other)`` without overflow."""
     total = ir.maximum(input, other) + E.log1p(E.exp2(-E.abs(input - other))) * (1 / LN2)
@@ -701,7 +704,7 @@ def _(g, input, other, needs):
     return g / (1 + exp2(other - input)) if needs[0] else None, g / (1 + exp2(input - other)) if needs[1] else None
 
 
-@pointwise(dtype="float", node=lambda *kinds, **_: "XlogyBackward" + ("1" if kinds[0].__class__ is not Meta else "0" if kinds[1].__class__ is Meta else "2"))
+@pointwise(dtype="float", node=lambda *kinds, **_: "XlogyBackward" + ("1" if kinds[0].__class__ is not Meta else "0" if kinds[1].__class__ is Meta else "2"), numbers=True)
 def xlogy(input, other):
     """``input * log(other)``, 0 where ``input`` is 0 (unless ``other`` is NaN)."""
     return ir.where(isnan_(other), other, ir.where(input.eq(0), ir.lift(0.0, input), input * E.log(other)))
@@ -824,7 +827,7 @@ def _(g, input):
     return g / (1 + _power_2(input))
 
 
-@pointwise(dtype="float")
+@pointwise(dtype="float", numbers=())
 def atan2(input, other):
     """The angle of the point (``other``, ``input``), in all four quadrants."""
     return E.atan2(input, other)
@@ -1077,10 +1080,18 @@ def _(g):
 # ------------------------------------------------------------------ the larger and the smaller
 
 
-@pointwise(inplace=False)
+def _larger(a: Expr, b: Expr) -> Expr:
+    return a | b if a.dtype is bool_ else ir.maximum(a, b)
+
+
+def _smaller(a: Expr, b: Expr) -> Expr:
+    return a & b if a.dtype is bool_ else ir.minimum(a, b)
+
+
+@pointwise(inplace=False, numbers=())
 def maximum(input, other):
     """The larger of two; NaN if either is NaN."""
-    return input | other if input.dtype is bool_ else ir.maximum(input, other)
+    return _larger(input, other)
 
 
 @maximum.backward
@@ -1088,10 +1099,10 @@ def _(g, input, other, needs):
     return _share(g, input, other) if needs[0] else None, _share(g, other, input) if needs[1] else None
 
 
-@pointwise(inplace=False)
+@pointwise(inplace=False, numbers=())
 def minimum(input, other):
     """The smaller of two; NaN if either is NaN."""
-    return input & other if input.dtype is bool_ else ir.minimum(input, other)
+    return _smaller(input, other)
 
 
 @minimum.backward
@@ -1117,10 +1128,10 @@ def _or_the_other(choose: Callable[[Expr, Expr], Expr], a: Expr, b: Expr) -> Exp
     return ir.where(isnan_(b), a, ir.where(isnan_(a), b, choose(a, b)))
 
 
-@pointwise(inplace=False)
+@pointwise(inplace=False, numbers=())
 def fmax(input, other):
     """The larger of two; a NaN loses to a number."""
-    return input | other if input.dtype is bool_ else _or_the_other(ir.maximum, input, other)
+    return _or_the_other(_larger, input, other)
 
 
 @fmax.backward
@@ -1129,10 +1140,10 @@ def _(g, input, other):
     return where(mask, g, 0.0), where(mask, 0.0, g)
 
 
-@pointwise(inplace=False)
+@pointwise(inplace=False, numbers=())
 def fmin(input, other):
     """The smaller of two; a NaN loses to a number."""
-    return input & other if input.dtype is bool_ else _or_the_other(ir.minimum, input, other)
+    return _or_the_other(_smaller, input, other)
 
 
 @fmin.backward
@@ -1144,7 +1155,7 @@ def _(g, input, other):
 def _clamp_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -> tuple[DType, DType]:
     if all(k is None for k in kinds[1:]):
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
-    if promoted is bool_:
+    if promoted is bool_ and (len(kinds) == 3 or kinds[1].__class__ is not Meta):
         raise unsupported("clamp_scalar_cpu", promoted)
     return promoted, promoted
 
@@ -1188,7 +1199,7 @@ def _(g, x, low, high):
 @pointwise(dtype=_clamp_dtype, node=_overload("ClampMin", 0, 1))
 def clamp_min(input, min):
     """``input``, but at least ``min``."""
-    return ir.maximum(input, min)
+    return _larger(input, min)
 
 
 @clamp_min.backward
@@ -1199,7 +1210,7 @@ def _(g, input, min, needs):
 @pointwise(dtype=_clamp_dtype, node=_overload("ClampMax", 0, 1))
 def clamp_max(input, max):
     """``input``, but at most ``max``."""
-    return ir.minimum(input, max)
+    return _smaller(input, max)
 
 
 @clamp_max.backward
@@ -1295,7 +1306,7 @@ def _masked_fill_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, 
     return kinds[0].dtype, kinds[0].dtype
 
 
-@pointwise(dtype=_masked_fill_dtype, raw=("mask",), truncate=True, node=lambda *kinds, **_: f"MaskedFillBackward{int(kinds[2].__class__ is Meta)}")
+@pointwise(dtype=_masked_fill_dtype, numbers=("value",), raw=("mask",), truncate=True, node=lambda *kinds, **_: f"MaskedFillBackward{int(kinds[2].__class__ is Meta)}")
 def masked_fill(input, mask, value):
     """``input`` with ``value`` (a number or 0-d tensor) where ``mask`` is true."""
     return ir.where(mask, value, input)
@@ -1320,7 +1331,7 @@ def _c_name(d: DType) -> str:
     return {"float32": "float", "float64": "double", "int64": "long int", "int32": "int", "float16": "c10::Half", "bfloat16": "c10::BFloat16"}.get(d.name, d.name)
 
 
-@pointwise(dtype=_lerp_dtype, node=lambda *kinds, **_: f"LerpBackward{int(kinds[2].__class__ is Meta)}")
+@pointwise(dtype=_lerp_dtype, numbers=("weight",), node=lambda *kinds, **_: f"LerpBackward{int(kinds[2].__class__ is Meta)}")
 def lerp(input, end, weight):
     """``input + weight * (end - input)``, exact at both ends."""
     difference = end - input
@@ -1335,7 +1346,7 @@ def _(g, input, end, weight, needs):
 # ------------------------------------------------------------------ three operands
 
 
-@pointwise(dtype=_takes_no_bool("addcmul_cpu_out"))
+@pointwise(dtype=_takes_no_bool("addcmul_cpu_out"), numbers=())
 def addcmul(input, tensor1, tensor2, *, value: float | None = None):
     """``input + value * tensor1 * tensor2``."""
     return input + _times(tensor1, value) * tensor2
@@ -1353,7 +1364,7 @@ def _addcdiv_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]
     return promoted, promoted
 
 
-@pointwise(dtype=_addcdiv_dtype)
+@pointwise(dtype=_addcdiv_dtype, numbers=())
 def addcdiv(input, tensor1, tensor2, *, value: float | None = None):
     """``input + value * tensor1 / tensor2``."""
     return input + _times(tensor1, value) / tensor2
@@ -1445,10 +1456,25 @@ def frexp(input: Any) -> Any:
     return Frexp(_frexp_mantissa(input, exponent), exponent)
 
 
-@pointwise(dtype=_floats_only("nextafter_cpu"))
+@pointwise(dtype=_floats_only("nextafter_cpu"), numbers=())
 def nextafter(input, other):
     """The next representable number after ``input`` towards ``other``."""
     return E.nextafter(input, other)
+
+
+def _no_derivative(op: Any) -> None:
+    """The result takes part in a graph, but its gradient is an error, as in PyTorch."""
+    def rule(g):
+        raise RuntimeError(f"derivative for aten::{op.operation.name} is not implemented")
+    op.backward(rule)
+
+
+@nextafter.backward
+def _(g, needs):
+    return g, zeros_like(g) if needs[1] else None
+
+
+_no_derivative(floor_divide)
 
 
 def _heaviside_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -> tuple[DType, DType]:
@@ -1457,7 +1483,7 @@ def _heaviside_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, An
     return promoted, promoted
 
 
-@pointwise(dtype=_heaviside_dtype, numbers=False)
+@pointwise(dtype=_heaviside_dtype, numbers=())
 def heaviside(input, values):
     """0 where ``input`` is negative, 1 where it is positive, ``values`` where it is 0."""
     return ir.where(input.eq(0), values, (ir.lift(0, input) < input).cast(input.dtype))
@@ -1516,7 +1542,7 @@ def _isclose_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]
     return promoted, bool_
 
 
-@pointwise(dtype=_isclose_dtype, numbers=False, inplace=False)
+@pointwise(dtype=_isclose_dtype, numbers=(), inplace=False)
 def isclose(input, other, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: Any = False):
     """Whether ``|input - other| <= atol + rtol * |other|``; infinities only to themselves, NaN to NaN if ``equal_nan``."""
     close = input.eq(other)
@@ -1582,19 +1608,19 @@ def isreal(input):
 # ------------------------------------------------------------------ logic and bits
 
 
-@pointwise(dtype="bool", numbers=False)
+@pointwise(dtype="bool", numbers=())
 def logical_and(input, other):
     """Whether both elements are nonzero."""
     return input.cast(bool_) & other.cast(bool_)
 
 
-@pointwise(dtype="bool", numbers=False)
+@pointwise(dtype="bool", numbers=())
 def logical_or(input, other):
     """Whether an element is nonzero."""
     return input.cast(bool_) | other.cast(bool_)
 
 
-@pointwise(dtype="bool", numbers=False)
+@pointwise(dtype="bool", numbers=())
 def logical_xor(input, other):
     """Whether exactly one element is nonzero."""
     return input.cast(bool_) ^ other.cast(bool_)
@@ -1606,19 +1632,19 @@ def logical_not(input):
     return ~input.cast(bool_)
 
 
-@pointwise(dtype=_no_floats("bitwise_and_cpu"))
+@pointwise(dtype=_no_floats("bitwise_and_cpu"), numbers=True)
 def bitwise_and(input, other):
     """Bits set in both; for bool: and."""
     return input & other
 
 
-@pointwise(dtype=_no_floats("bitwise_or_cpu"))
+@pointwise(dtype=_no_floats("bitwise_or_cpu"), numbers=True)
 def bitwise_or(input, other):
     """Bits set in either; for bool: or."""
     return input | other
 
 
-@pointwise(dtype=_no_floats("bitwise_xor_cpu"))
+@pointwise(dtype=_no_floats("bitwise_xor_cpu"), numbers=True)
 def bitwise_xor(input, other):
     """Bits set in exactly one; for bool: exclusive or."""
     return input ^ other
@@ -1644,7 +1670,7 @@ def _in_range(amount: Expr) -> Expr:
     return inside & (ir.lift(0, amount) <= amount) if amount.dtype.is_signed else inside
 
 
-@pointwise(dtype=_shift_dtype("lshift_cpu"))
+@pointwise(dtype=_shift_dtype("lshift_cpu"), numbers=True)
 def bitwise_left_shift(input, other):
     """``input`` with its bits moved up by ``other`` places; 0 when that is all of them."""
     inside = _in_range(other)
@@ -1652,7 +1678,7 @@ def bitwise_left_shift(input, other):
     return ir.where(inside, input << ir.where(inside, other, zero), zero)
 
 
-@pointwise(dtype=_shift_dtype("rshift_cpu"))
+@pointwise(dtype=_shift_dtype("rshift_cpu"), numbers=True)
 def bitwise_right_shift(input, other):
     """``input`` with its bits moved down by ``other`` places, the sign kept."""
     last = ir.lift(8 * input.dtype.itemsize - 1, input)
@@ -1762,6 +1788,12 @@ def _polygamma_method(self: Any, n: int) -> Any:
 
 
 derived(_polygamma_public, name="polygamma").as_method = _polygamma_method
+
+
+@public(name="polygamma_", function=False)
+def polygamma_(input: Any, n: int) -> Any:
+    """The in-place form of :func:`polygamma`."""
+    return _change(input, _polygamma_public(n, input), "polygamma_")
 
 
 __all__ = ["alias", "derived", "number_or_tensor", "store", "unsupported"]

@@ -21,13 +21,33 @@ from .definition import OPS, compute, inplace_call, pointwise, view
 from .formula import Indices, Operand, Scattered, check, out
 
 OUT_OF_BOUNDS = "IndexError|index {index} is out of bounds for dimension %d with size {size}"
+OUT_OF_RANGE = "RuntimeError|index {index} is out of bounds for dimension %d with size {size}"
+OUT_OF_COPY = "IndexError|index_copy_(): index {index} is out of bounds for dimension %d with size {size}"
+OUT_OF_ELEMENTS = "IndexError|out of range: tried to access index {index} on a tensor of {size} elements."
 
 
-def wrapped(index: Expr, size: int, dim: int) -> Expr:
-    """``index`` counted from the end when negative, checked; the message shows it as it was given."""
+def place_of(index: Expr, size: int, message: str, *, negative: bool = False, trusted: bool = False) -> Expr:
+    """``index`` checked (and counted from the end where negative, if allowed); the message shows it as it was given."""
     i = index.cast(int64)
-    j = i + size
-    return check(ir.where((i < 0) & (j >= 0), j, i), size, OUT_OF_BOUNDS % dim)
+    if trusted:
+        return i
+    if negative:
+        j = i + size
+        i = ir.where((i < 0) & (j >= 0), j, i)
+    return check(i, size, message)
+
+
+@compute(name="_valid")
+def _valid(index, size: int, message: str, negative: bool):
+    return place_of(index[out(*index.shape)], size, message, negative=negative)
+
+
+def valid(index: Any, size: int, message: str, negative: bool = False) -> Any:
+    """``index`` as a checked int64 tensor of its own.
+
+    An in-place write then fails before it starts, so it can store into the tensor itself and touch nothing but its elements.
+    """
+    return OPS["_valid"](index, size, message, negative) if index.dtype in (int64, int32) else index
 
 
 def at_broadcast(index: Operand, place: Sequence[Expr]) -> Expr:
@@ -133,12 +153,14 @@ def index_result(m: Meta, dims: Sequence[int], tensors: Sequence[Any]) -> tuple[
     return _arrangement(m.shape, dims, broadcast_indices(tensors))[0]
 
 
-def _places(i: Sequence[Expr], shape: Sequence[int], dims: Sequence[int], tensors: Sequence[Operand], at: int, ndim: int) -> list[Expr]:
+def _places(i: Sequence[Expr], shape: Sequence[int], dims: Sequence[int], tensors: Sequence[Operand], at: int, ndim: int,
+            trusted: bool = False) -> list[Expr]:
     """The index into an operand of ``shape`` for position ``i`` of the result."""
     inner = i[at:at + ndim]
     rest = iter([*i[:at], *i[at + ndim:]])
     given = dict(zip(dims, tensors, strict=True))
-    return [wrapped(at_broadcast(given[d], inner), n, d) if d in given else next(rest) for d, n in enumerate(shape)]
+    return [place_of(at_broadcast(given[d], inner), n, OUT_OF_BOUNDS % d, negative=True, trusted=trusted) if d in given else next(rest)
+            for d, n in enumerate(shape)]
 
 
 def _index_formula(input, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, dims: tuple):
@@ -174,13 +196,15 @@ def _(g, i0, i1, i2, i3, i4, i5, i6, i7, dims):
 
 
 @compute(name="_index_put", node="IndexPut")
-def _index_put(input, values, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, dims: tuple, accumulate: bool):
+def _index_put(input, values, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, dims: tuple, accumulate: bool,
+               trusted: bool = False):
     tensors = [x for x in (i0, i1, i2, i3, i4, i5, i6, i7) if x is not None]
     common = broadcast_indices(tensors)
     shape, at = _arrangement(input.shape, dims, common)
     i = out(*shape)
     combine = ("any" if input.dtype is bool_ else "sum") if accumulate else ""
-    return Scattered(input, tuple(_places(i, input.shape, dims, tensors, at, len(common))), at_broadcast(values, i), tuple(input.shape), combine)
+    places = tuple(_places(i, input.shape, dims, tensors, at, len(common), trusted))
+    return Scattered(input, places, at_broadcast(values, i), tuple(input.shape), combine)
 
 
 @_index_put.backward
@@ -202,7 +226,8 @@ def put_at(input: Any, dims: tuple[int, ...], tensors: Sequence[Any], values: An
     check_put(input._meta, dims, tensors, values)
     if values._buffer is input._buffer:
         values = values.clone()
-    return inplace_call(_index_put.operation, (input, values, *tensors), {"dims": dims, "accumulate": accumulate})
+    tensors = [valid(x, input._meta.shape[d], OUT_OF_BOUNDS % d, True) for d, x in zip(dims, tensors, strict=True)]
+    return inplace_call(_index_put.operation, (input, values, *tensors), {"dims": dims, "accumulate": accumulate, "trusted": True})
 
 
 def check_put(m: Meta, dims: tuple[int, ...], tensors: Sequence[Any], values: Any) -> None:
@@ -264,11 +289,11 @@ def _check_index(name: str, index: Operand, input: Operand, dim: int, src: Opera
             raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension {dim}{more}")
 
 
-def _at_index(i: Indices, index: Operand, input: Operand, dim: int) -> tuple[Expr, ...]:
+def _at_index(i: Indices, index: Operand, input: Operand, dim: int, trusted: bool = False) -> tuple[Expr, ...]:
     """Where position ``i`` of the index points to in ``input``."""
     if 0 in index.shape:         # nowhere; the shape need not fit
         return (ir.const(0, int64),) * input.ndim
-    place = check(index[i], _length(input.shape, dim), "RuntimeError|index {index} is out of bounds for dimension %d with size {size}" % dim)
+    place = place_of(index[i], _length(input.shape, dim), OUT_OF_RANGE % dim, trusted=trusted)
     if input.ndim == 0:
         return ()
     return (place,) if index.ndim == 0 else tuple(i.replace(dim, place))
@@ -296,7 +321,7 @@ def _zeros(shape: Sequence[int], like: Any) -> Any:
     return OPS["zeros"](tuple(shape), dtype=like.dtype, device=like.device)
 
 
-def _scattered(name: str, input: Operand, dim: int, index: Operand, src: Operand, combine: str) -> Scattered:
+def _scattered(name: str, input: Operand, dim: int, index: Operand, src: Operand, combine: str, trusted: bool) -> Scattered:
     d = wrap_dim(dim, input.ndim)
     if src.dtype is not input.dtype:
         raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype\n{name}: self is {input.dtype.name}, src {src.dtype.name}.")
@@ -305,12 +330,19 @@ def _scattered(name: str, input: Operand, dim: int, index: Operand, src: Operand
     value = src[()] if src.ndim == 0 else src[0] if index.ndim == 0 else src[i] if src.ndim == index.ndim else src[(0,) * src.ndim]
     if input.dtype is bool_:
         combine = {"sum": "any", "prod": "all", "max": "any", "min": "all"}.get(combine, combine)
-    return Scattered(input, _at_index(i, index, input, d), value, tuple(input.shape), combine)
+    return Scattered(input, _at_index(i, index, input, d, trusted), value, tuple(input.shape), combine)
+
+
+def _scatter_into(op: Any, input: Any, dim: int, index: Any, src: Any, *more: Any) -> Any:
+    """The in-place form of a scatter."""
+    d = wrap_dim(dim, input.ndim)
+    index = valid(index, _length(input.shape, d), OUT_OF_RANGE % d)
+    return inplace_call(op.operation, (input, dim, index, src, *more), {"trusted": True})
 
 
 @compute(name="_scatter", node=lambda input, index, src, **_: f"ScatterBackward{int(src.ndim == 0)}")
-def _scatter(input, dim: int, index, src):
-    return _scattered("scatter", input, dim, index, src, "")
+def _scatter(input, dim: int, index, src, *, trusted: bool = False):
+    return _scattered("scatter", input, dim, index, src, "", trusted)
 
 
 @_scatter.backward
@@ -328,18 +360,29 @@ def _from_places(g: Any, dim: int, index: Any, src: Meta) -> Any:
     return part
 
 
-@compute(inplace=True)
-def scatter_add(input, dim: int, index, src):
+@compute(name="_scatter_add", node="ScatterAdd")
+def _scatter_add(input, dim: int, index, src, *, trusted: bool = False):
+    return _scattered("scatter_add", input, dim, index, src, "sum", trusted)
+
+
+@_scatter_add.backward
+def _(g, dim, index, src_meta):
+    return g, None, _from_places(g, dim, index, src_meta)
+
+
+@public
+def scatter_add(input: Any, dim: int, index: Any, src: Any, *, out: Any = None) -> Any:
     """A copy of ``input`` with the elements of ``src`` added at the positions ``index`` along ``dim``.
 
     ``out[index[i][j]][j] += src[i][j]`` for ``dim=0``; duplicates are added in order.
     """
-    return _scattered("scatter_add", input, dim, index, src, "sum")
+    return OPS["_scatter_add"](input, dim, index, src, out=out)
 
 
-@scatter_add.backward
-def _(g, dim, index, src_meta):
-    return g, None, _from_places(g, dim, index, src_meta)
+@public(name="scatter_add_", function=False)
+def scatter_add_(input: Any, dim: int, index: Any, src: Any) -> Any:
+    """The in-place form of :func:`scatter_add`."""
+    return _scatter_into(_scatter_add, input, dim, index, src)
 
 
 def _as_src(input: Any, src: Any) -> Any:
@@ -372,15 +415,15 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
 def scatter_(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
     """The in-place form of :func:`scatter`."""
     src, reduce = _scatter_form(dim, index, src, value, reduce)
-    args = (input, dim, index, _as_src(input, src))
+    src = _as_src(input, src)
     if reduce is None:
-        return inplace_call(_scatter.operation, args, {})
-    return inplace_call(_scatter_combine.operation, (*args, _REDUCE[reduce]), {})
+        return _scatter_into(_scatter, input, dim, index, src)
+    return _scatter_into(_scatter_combine, input, dim, index, src, _REDUCE[reduce])
 
 
 @compute(name="_scatter_combine", node="ScatterReduce")
-def _scatter_combine(input, dim: int, index, src, combine: str):
-    return _scattered("scatter_reduce", input, dim, index, src, combine)
+def _scatter_combine(input, dim: int, index, src, combine: str, *, trusted: bool = False):
+    return _scattered("scatter_reduce", input, dim, index, src, combine, trusted)
 
 
 @_scatter_combine.backward
@@ -540,43 +583,68 @@ def _slices(name: str, input: Operand, dim: int, index: Operand, source: Operand
     return d, out(*source.shape)
 
 
-def _stored(name: str, input: Operand, d: int, i: Indices, index: Operand, value: Expr, combine: str, message: str) -> Scattered:
+def _stored(input: Operand, d: int, i: Indices, index: Operand, value: Expr, combine: str, message: str, trusted: bool) -> Scattered:
     number = index[i[d] if i else 0] if index.ndim else index[()]
-    place = check(number, _length(input.shape, d), message % d)
+    place = place_of(number, _length(input.shape, d), message % d, trusted=trusted)
     places = () if input.ndim == 0 else (place,) if not i else tuple(i.replace(d, place))
     return Scattered(input, places, value, tuple(input.shape), combine)
 
 
-@compute(inplace=True)
-def index_add(input, dim: int, index, source, *, alpha: float = 1):
-    """A copy of ``input`` with ``alpha`` times the slices of ``source`` added to its slices numbered ``index`` along ``dim``."""
+@compute(name="_index_add_slices", node="IndexAdd")
+def _index_add_slices(input, dim: int, index, source, alpha: float = 1, trusted: bool = False):
     d, i = _slices("index_add", input, dim, index, source, RuntimeError)
     value = source[i]
     value = value & alpha.cast(bool_) if value.dtype is bool_ else value * alpha.cast(value.dtype)
-    return _stored("index_add", input, d, i, index, value, "any" if input.dtype is bool_ else "sum",
-                   "RuntimeError|index {index} is out of bounds for dimension %d with size {size}")
+    return _stored(input, d, i, index, value, "any" if input.dtype is bool_ else "sum", OUT_OF_RANGE, trusted)
 
 
-@index_add.backward
+@_index_add_slices.backward
 def _(g, dim, index, source_meta, alpha):
     part = OPS["index_select"](g, dim, index)
     return g, None, (part if alpha == 1 else part * alpha).reshape(source_meta.shape)
 
 
-@compute(inplace=True)
-def index_copy(input, dim: int, index, source):
-    """A copy of ``input`` with its slices numbered ``index`` along ``dim`` replaced by those of ``source``."""
+@public
+def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1, out: Any = None) -> Any:
+    """A copy of ``input`` with ``alpha`` times the slices of ``source`` added to its slices numbered ``index`` along ``dim``."""
+    return OPS["_index_add_slices"](input, dim, index, source, alpha, out=out)
+
+
+@public(name="index_add_", function=False)
+def index_add_(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+    """The in-place form of :func:`index_add`."""
+    d = wrap_dim(dim, input.ndim)
+    index = valid(index, _length(input.shape, d), OUT_OF_RANGE % d)
+    return inplace_call(_index_add_slices.operation, (input, dim, index, source, alpha, True), {})
+
+
+@compute(name="_index_copy", node="IndexCopy")
+def _index_copy(input, dim: int, index, source, *, trusted: bool = False):
     d, i = _slices("index_copy", input, dim, index, source, IndexError)
-    return _stored("index_copy", input, d, i, index, source[i], "", "IndexError|index_copy_(): index {index} is out of bounds for dimension %d with size {size}")
+    return _stored(input, d, i, index, source[i], "", OUT_OF_COPY, trusted)
 
 
-@index_copy.backward
+@_index_copy.backward
 def _(g, dim, index, source_meta):
     return OPS["_index_fill"](g, dim, index, _zeros((), g)), None, OPS["index_select"](g, dim, index).reshape(source_meta.shape)
 
 
+@public
+def index_copy(input: Any, dim: int, index: Any, source: Any, *, out: Any = None) -> Any:
+    """A copy of ``input`` with its slices numbered ``index`` along ``dim`` replaced by those of ``source``."""
+    return OPS["_index_copy"](input, dim, index, source, out=out)
+
+
+@public(name="index_copy_", function=False)
+def index_copy_(input: Any, dim: int, index: Any, source: Any) -> Any:
+    """The in-place form of :func:`index_copy`."""
+    d = wrap_dim(dim, input.ndim)
+    index = valid(index, _length(input.shape, d), OUT_OF_COPY % d)
+    return inplace_call(_index_copy.operation, (input, dim, index, source), {"trusted": True})
+
+
 @compute(name="_index_fill", node="IndexFill")
-def _index_fill(input, dim: int, index, value):
+def _index_fill(input, dim: int, index, value, *, trusted: bool = False):
     d = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
         raise RuntimeError("Index has to be a vector/scalar")
@@ -586,7 +654,7 @@ def _index_fill(input, dim: int, index, value):
         raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
     n = index.shape[0] if index.ndim else 1
     i = out(*input.shape[:d], n, *input.shape[d + 1:])
-    place = wrapped(index[i[d]] if index.ndim else index[()], _length(input.shape, d), d)
+    place = place_of(index[i[d]] if index.ndim else index[()], _length(input.shape, d), OUT_OF_BOUNDS % d, negative=True, trusted=trusted)
     places = tuple(i.replace(d, place)) if input.ndim else ()
     return Scattered(input, places, value[()].cast(compute_dtype(input.dtype)), tuple(input.shape))
 
@@ -605,7 +673,9 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 @public(name="index_fill_", function=False)
 def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
     """The in-place form of :func:`index_fill`."""
-    return inplace_call(_index_fill.operation, (input, dim, index, _as_src(input, value)), {})
+    d = wrap_dim(dim, input.ndim)
+    index = valid(index, _length(input.shape, d), OUT_OF_BOUNDS % d, True)
+    return inplace_call(_index_fill.operation, (input, dim, index, _as_src(input, value)), {"trusted": True})
 
 
 def _index_reduced(input: Any, dim: int, index: Any, source: Any, reduce: str, include_self: bool) -> Any:
@@ -691,19 +761,10 @@ def as_integers(m: Meta, places: Sequence[tuple[int, Any]]) -> tuple[tuple[int, 
     return tuple(dims), tensors
 
 
-_OUT_OF_ELEMENTS = "IndexError|out of range: tried to access index {index} on a tensor of {size} elements."
-
-
-def _element(index: Expr, n: int) -> Expr:
-    i = index.cast(int64)
-    j = i + n
-    return check(ir.where((i < 0) & (j >= 0), j, i), n, _OUT_OF_ELEMENTS)
-
-
 @compute(name="_take", node="Take")
 def _take(input, index):
     i = out(*index.shape)
-    return input[_element(index[i], input.shape[0])]
+    return input[place_of(index[i], input.shape[0], OUT_OF_ELEMENTS, negative=True)]
 
 
 @_take.backward
@@ -722,9 +783,9 @@ def take(input: Any, index: Any, *, out: Any = None) -> Any:
 
 
 @compute(name="_put", node="Put")
-def _put(input, index, source, accumulate: bool):
+def _put(input, index, source, accumulate: bool, trusted: bool = False):
     i = out(*index.shape)
-    number = _element(index[i], input.meta.numel)
+    number = place_of(index[i], input.meta.numel, OUT_OF_ELEMENTS, negative=True, trusted=trusted)
     # row-major strides end in 1: the element number as the last index
     places = (ir.const(0, int64),) * (input.ndim - 1) + (number,) if input.ndim else ()
     combine = ("any" if input.dtype is bool_ else "sum") if accumulate else ""
@@ -760,7 +821,9 @@ def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
 @public(name="put_", function=False)
 def put_(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
     """The in-place form of :func:`put`."""
-    return inplace_call(_put.operation, _put_form(input, index, source, accumulate), {})
+    input, index, source, accumulate = _put_form(input, index, source, accumulate)
+    index = valid(index, input.numel(), OUT_OF_ELEMENTS, True)
+    return inplace_call(_put.operation, (input, index, source, accumulate, True), {})
 
 
 @public

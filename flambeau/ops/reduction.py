@@ -950,14 +950,14 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
 # ------------------------------------------------------------------ shapes of sums, differences, integrals
 
 
-@compute(name="_sum_to", node="SumBackward1")
+@compute(name="_sum_to", node="SumBackward1", dtype=_total_dtype)
 def _sum_to(input, size: tuple):
     lead = input.ndim - len(size)
     dims = [d for d in range(input.ndim) if d < lead or (size[d - lead] == 1 and input.shape[d] != 1)]
     inner = iter(over(*[input.shape[d] for d in dims])) if len(dims) > 1 else iter([over(input.shape[dims[0]])] if dims else [])
     kept = out(*size)
     index = [next(inner) if d in dims else kept[d - lead] for d in range(input.ndim)]
-    value = input[tuple(index)]
+    value = _element(None)(input[tuple(index)])
     return Combine("sum", value) if dims else value
 
 
@@ -971,6 +971,8 @@ def sum_to_size(input: Any, *size: Any) -> Any:
     """The sum over the dimensions that broadcasting from ``size`` would have stretched."""
     shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else tuple(size)
     m = input._meta
+    if not shape:
+        return sum(input)
     lead = m.ndim - len(shape)
     if lead < 0 or not builtin_all(s in (1, n) for s, n in zip(shape, m.shape[lead:], strict=True)):
         raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(m.shape)}}}.")
@@ -1062,6 +1064,8 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
             raise RuntimeError(f"cov(): expected {what} to have one or fewer dimensions but got {what} with {v.ndim} dimensions")
         if v is not None and v.numel() != n:
             raise RuntimeError(f"cov(): expected {what} to have the same numel as there are observations in the input but got {v.numel()} != {n}")
+        if v is not None and bool((v < 0).any()):
+            raise RuntimeError(f"cov(): {what} cannot be negative")
     if w is None:
         centre: Any = x.mean(1, True) if n else 0.0
         divisor: Any = builtin_max(n - correction, 0)

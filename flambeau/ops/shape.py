@@ -14,6 +14,8 @@ from ..core.shape import (
     view_strides, wrap_dim, wrap_dims,
 )
 from ..ir import expression as ir
+from ..ir.loops import Nest
+from ..stream.record import signature
 from . import definition
 from .composite import public
 from .definition import OPS, compute, view
@@ -481,12 +483,12 @@ def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
         sizes = list(split_size_or_sections)
         if sum(sizes) != n or any(s < 0 for s in sizes):
             raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but got split_sizes={sizes}")
-    parts = []
+    metas = []
     at = 0
     for s in sizes:
-        parts.append(OPS["_slice"](input, d, at, at + s, 1))
+        metas.append(slice_meta(m, d, at, at + s, 1))
         at += s
-    return tuple(parts)
+    return definition.parts(input, "Split" if isinstance(split_size_or_sections, int) else "SplitWithSizes", metas, lambda grads: OPS["cat"](grads, d))
 
 
 @public
@@ -558,8 +560,8 @@ def unbind(input: Any, dim: int = 0) -> Any:
     if input._meta.ndim == 0:
         raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
     d = wrap_dim(dim, input._meta.ndim)
-    pick = OPS["select"]
-    return tuple([pick(input, d, i) for i in range(input._meta.shape[d])])
+    m = input._meta
+    return definition.parts(input, "Unbind", [select_meta(m, d, i) for i in range(m.shape[d])], lambda grads: OPS["stack"](grads, d))
 
 
 @public
@@ -810,26 +812,43 @@ def _cat(tensors: Any, dim: int) -> Any:
     common = definition.promote_kinds([x._meta for x in tensors])
     shape = list(first.shape)
     shape[d] = sum(x.shape[d] for x in used)
-    return _Cat(used, d, tuple(shape), common)
+    return _joined(used, d, tuple(shape), common)
 
 
-def _Cat(used: list[Any], d: int, shape: tuple[int, ...], common: DType) -> Any:
-    """One buffer, each part written through a slice of it."""
+_cat_signatures: dict[Any, Any] = {}
+
+
+def _joined(used: list[Any], d: int, shape: tuple[int, ...], common: DType) -> Any:
+    """One call that stores each part in its slice of the result."""
     from ..autograd import graph
     from ..autograd.graph import MODE
 
-    target = OPS["empty"](shape, dtype=common, device=used[0].device)
-    at = 0
-    spans = []
-    for x in used:
-        n = x.shape[d]
-        m = slice_meta(target._meta, d, at, at + n, 1)
-        definition.copy_into(definition.make_tensor(m, target._buffer), x)
-        spans.append((at, n))
-        at += n
+    metas = tuple([x._meta for x in used])
+    key = (metas, d, common)
+    sig = _cat_signatures.get(key)
+    if sig is None:
+        if len(_cat_signatures) > 20_000:
+            _cat_signatures.clear()
+        result = meta(shape, None, 0, common, metas[0].device)
+        slices = []
+        at = 0
+        for m in metas:
+            slices.append(slice_meta(result, d, at, at + m.shape[d], 1))
+            at += m.shape[d]
+        sig = _cat_signatures[key] = signature("cat", metas, (result,), _lower_cat, params=slices, stable=("cat", *key))
+    made = definition.record_fresh(sig, used, ())
     if MODE.grad and any(x._node is not None for x in used) and common.is_floating_point:
-        target._node = graph.node(_CatEntry(d, spans, [x._meta for x in used]), tuple(x._node for x in used), ())
-    return target
+        spans = [(m.offset // sig.out.strides[d] if m.numel else 0, m.shape[d]) for m in sig.params]
+        made._node = graph.node(_CatEntry(d, spans, list(metas)), tuple(x._node for x in used), ())
+    return made
+
+
+def _lower_cat(sig: Any, slots: Any, results: Any, scalar: int, new_slot: Any, origin: Any) -> list[Any]:
+    steps = []
+    for slot, m, into in zip(slots, sig.ins, sig.params, strict=True):
+        value = ir.make("load", m.dtype, (), ir.Access(slot, m.offset, m.strides, m.dtype)).cast(into.dtype)
+        steps.append(Nest("map", tuple(m.shape), m.ndim, value, ir.Access(results[0], into.offset, into.strides, into.dtype), origin=origin))
+    return steps
 
 
 class _CatEntry:

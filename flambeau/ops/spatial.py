@@ -16,7 +16,7 @@ from ..ir import expression as ir
 from ..ir.expression import Expr
 from .composite import composite, public
 from .definition import OPS, compute, title
-from .formula import Combine, Sum, bounds, out, over
+from .formula import Combine, Reduced, Sum, bounds, out, over
 from .library import convolution_by_blas, convolution_to_input_by_blas, convolution_to_weight_by_blas
 
 Tensor = Any
@@ -199,7 +199,8 @@ def _batched(n: int, name: str, input: Tensor) -> Tensor:
 
 def _conv_nd(n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
     if weight.ndim != n + 2:
-        raise RuntimeError(f"weight should have at least three dimensions\nconv{n}d: expected a {n + 2}-D weight (out, in / groups, *kernel), got {list(weight.shape)}.")
+        raise RuntimeError(f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight {list(weight.shape)}, but got {input.ndim}-dimensional input of "
+                           f"size {list(input.shape)} instead\nconv{n}d: the weight must be {n + 2}-D (out, in / groups, *kernel).")
     x = _batched(n, f"conv{n}d", input)
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
@@ -271,6 +272,14 @@ def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tenso
 # ------------------------------------------------------------------ pooling
 
 
+def _node(name: str) -> Any:
+    """PyTorch's name of a pooling's graph node, by its number of dimensions (it squeezes 1-D ones out of 2-D ones)."""
+    def choose(*kinds: Any, kernel: Any = None, size: Any = None, **_: Any) -> str:
+        n = len(kernel or size)
+        return "SqueezeBackward1" if n == 1 else name.format(n)
+    return choose
+
+
 def _window_counts(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool) -> list[int]:
     """How many windows fit in each spatial dimension; the last one of ``ceil_mode`` must start inside the input or its left padding."""
     counts = []
@@ -284,7 +293,7 @@ def _lowest(d: Any) -> float | int:
     return -math.inf if d.is_floating_point else -(1 << (8 * d.itemsize - 1)) if d.is_signed else 0
 
 
-@compute(node=lambda *kinds, kernel, **_: f"MaxPool{len(kernel)}DWithIndices")
+@compute(node=_node("MaxPool{}DWithIndices"))
 def _max_pool(input, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool):
     """The largest element of each window of the last dimensions."""
     n = len(kernel)
@@ -296,10 +305,14 @@ def _max_pool(input, kernel: tuple, stride: tuple, padding: tuple, dilation: tup
 
 @_max_pool.backward
 def _(g, input, y, kernel, stride, padding, dilation, ceil_mode):
-    n = len(kernel)
     index = OPS["_max_pool_index"](input.detach(), y.detach(), kernel, stride, padding, dilation)
-    gradient = OPS["zeros"]((*input.shape[:-n], math.prod(input.shape[-n:])), dtype=g.dtype, device=g.device)
-    return gradient.scatter_add(-1, index.flatten(-n), g.flatten(-n)).reshape(input.shape)
+    return _spread(g, index, input.shape, len(kernel))
+
+
+def _spread(g: Tensor, index: Tensor, shape: Sequence[int], n: int) -> Tensor:
+    """``g`` added up at the places ``index`` of the flattened last ``n`` dimensions of a tensor of ``shape``."""
+    flat = OPS["zeros"]((*shape[:-n], math.prod(shape[-n:])), dtype=g.dtype, device=g.device)
+    return flat.scatter_add(-1, index.flatten(-n), g.flatten(-n)).reshape(shape)
 
 
 @compute
@@ -308,15 +321,19 @@ def _max_pool_index(input, maxima, kernel: tuple, stride: tuple, padding: tuple,
     n = len(kernel)
     lead = out(*input.shape[:-n])
     place = out(*maxima.shape[-n:])
-    sizes = input.shape[-n:]
     source = [i * s + j * d - p for i, j, s, d, p in zip(place, _axes(kernel), stride, dilation, padding, strict=True)]
     value, largest = input.at(*lead, *source, outside=_lowest(input.dtype)), maxima[(*lead, *place)]
+    return _first_equal(value, largest, source, input.shape[-n:], [(0, size) for size in input.shape[-n:]])
+
+
+def _first_equal(value: Expr, largest: Expr, source: Sequence[Expr], sizes: Sequence[int], windows: Sequence[tuple[Expr | int, Expr | int]]) -> Reduced:
+    """The number in row-major order of the first place ``source`` inside its window (start, stop) where ``value`` is ``largest`` or NaN."""
     found = value.eq(largest) | value.ne(value)
     position = ir.const(0, ir.int64)
-    for p, size in zip(source, sizes, strict=True):
-        found = found & (ir.const(0, ir.int64) <= p) & (p < size)
+    for p, size, (start, stop) in zip(source, sizes, windows, strict=True):
+        found = found & (start <= p) & (p < stop)
         position = position * size + p
-    return Combine("min", ir.where(found, position, (1 << 62)))
+    return Combine("min", ir.where(found, position, 1 << 62))
 
 
 def _axes(sizes: Sequence[int]) -> Sequence[Any]:
@@ -330,8 +347,9 @@ def _windows(n: int, name: str, input: Tensor, kernel: Any, stride: Any, padding
     if stride is None or (isinstance(stride, (tuple, list)) and not stride):
         stride = kernel
     k, s, p, d = (_ints(v, n, what) for v, what in ((kernel, "kernel_size"), (stride, "stride"), (padding, "padding"), (dilation, "dilation")))
-    if input.ndim not in (n + 1, n + 2):
-        raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D input tensor, but got input of size {list(input.shape)}")
+    if input.ndim not in (n + 1, n + 2) or 0 in input.shape[-n - 1:]:
+        raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size for input, but got:{list(input.shape)}\n"
+                           "Expected input's non-batch dimensions to have positive length.")
     if min(k) <= 0:
         raise RuntimeError(f"kernel size should be greater than zero, but got {list(k)}\n{name}: the windows need at least one element in each dimension.")
     if min(s) <= 0:
@@ -427,10 +445,11 @@ def _elements(place: Sequence[Expr], sizes: Sequence[int], kernel: Sequence[int]
 
 
 def _divided(value: Expr, by: Expr | int) -> Expr:
-    return value / (by.cast(value.dtype) if isinstance(by, Expr) else by)
+    by = ir.lift(by, value) if isinstance(by, int) else by.cast(value.dtype)
+    return value / by if value.dtype.is_floating_point else ir.binary("truncdiv", value, by)
 
 
-@compute(node=lambda *kinds, kernel, **_: f"AvgPool{len(kernel)}D")
+@compute(node=_node("AvgPool{}D"))
 def _avg_pool(input, kernel: tuple, stride: tuple, padding: tuple, ceil_mode: bool, count_include_pad: bool, divisor: int | None):
     """The mean of each window of the last dimensions."""
     n = len(kernel)
@@ -446,7 +465,7 @@ def _(g, input_meta, kernel, stride, padding, ceil_mode, count_include_pad, divi
     return OPS["_avg_pool_to_input"](g, tuple(input_meta.shape[-len(kernel):]), kernel, stride, padding, ceil_mode, count_include_pad, divisor)
 
 
-@compute(node=lambda *kinds, kernel, **_: f"AvgPool{len(kernel)}DBackwardBackward0")
+@compute(node=_node("AvgPool{}DBackwardBackward0"))
 def _avg_pool_to_input(gradient, size: tuple, kernel: tuple, stride: tuple, padding: tuple, ceil_mode: bool, count_include_pad: bool, divisor: int | None):
     """The gradient of :func:`_avg_pool`: every element collects from the windows that it lies in."""
     n = len(kernel)
@@ -491,6 +510,165 @@ def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
                divisor_override: int | None = None) -> Tensor:
     """The mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`avg_pool2d`."""
     return _avg_pool_nd(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+# ------------------------------------------------------------------ adaptive pooling
+
+
+def _bin(i: Any, size: int, count: int) -> tuple[Any, Any]:
+    """Start and stop of window ``i`` of ``count`` nearly equal, possibly overlapping ones that cover ``size``; ``i``: an int or an expression."""
+    if count and size % count == 0:
+        return i * (size // count), i * (size // count) + size // count
+    return i * size // count, ((i + 1) * size + (count - 1)) // count
+
+
+def _covering(p: Any, size: int, count: int) -> tuple[Any, Any]:
+    """The first and last of those windows that hold place ``p``."""
+    if count and size % count == 0:
+        return p // (size // count), p // (size // count)
+    return p * count // size, ((p + 1) * count + (size - 1)) // size - 1
+
+
+def _adaptive_window(place: Sequence[Expr], sizes: Sequence[int], counts: Sequence[int]) -> tuple[list[Expr], list[tuple[Expr, Expr]]]:
+    """The places that the reduced axes run over, and start and stop of the windows, which may be shorter."""
+    windows = [_bin(i, size, count) for i, size, count in zip(place, sizes, counts, strict=True)]
+    widest = [max([stop - start for start, stop in (_bin(i, size, count) for i in range(count))], default=0) for size, count in zip(sizes, counts, strict=True)]
+    return [start + k for (start, _), k in zip(windows, _axes(widest), strict=True)], windows
+
+
+def _where_inside(source: Sequence[Expr], windows: Sequence[tuple[Expr, Expr]], sizes: Sequence[int], counts: Sequence[int], value: Expr, otherwise: float) -> Expr:
+    """``value`` where every place lies before the end of its window, else ``otherwise``; windows of one size need no test."""
+    for p, (_, stop), size, count in zip(source, windows, sizes, counts, strict=True):
+        if count and size % count:
+            value = ir.where(p < stop, value, otherwise)
+    return value
+
+
+@compute(node=_node("AdaptiveAvgPool{}D"))
+def _adaptive_avg_pool(input, size: tuple):
+    """The mean of each of ``size`` windows that cover the last dimensions."""
+    n = len(size)
+    lead, place = out(*input.shape[:-n]), out(*size)
+    source, windows = _adaptive_window(place, input.shape[-n:], size)
+    count: Any = 1
+    value = input.at(*lead, *source, outside=0)
+    for start, stop in windows:
+        count = (stop - start) * count
+    value = _where_inside(source, windows, input.shape[-n:], size, value, 0)
+    return Sum(value).then(lambda total: _divided(total, count))
+
+
+@_adaptive_avg_pool.backward
+def _(g, input_meta, size):
+    return OPS["_adaptive_avg_pool_to_input"](g, tuple(input_meta.shape[-len(size):]))
+
+
+@compute(node=_node("AdaptiveAvgPool{}DBackwardBackward0"))
+def _adaptive_avg_pool_to_input(gradient, size: tuple):
+    """The gradient of :func:`_adaptive_avg_pool`: every element collects from the windows that hold it."""
+    n = len(size)
+    lead, place = out(*gradient.shape[:-n]), out(*size)
+    counts = gradient.shape[-n:]
+    most = [max([last - first + 1 for first, last in (_covering(p, s, c) for p in range(s))], default=0) for s, c in zip(size, counts, strict=True)]
+    windows: list[Expr] = []
+    elements: Any = 1
+    inside = ir.const(True, bool_)
+    for p, k, s, c, m in zip(place, _axes(most), size, counts, most, strict=True):
+        first, last = _covering(p, s, c)
+        window = first + k if m == 1 else ir.minimum(first + k, c - 1)
+        start, stop = _bin(window, s, c)
+        windows.append(window)
+        elements = (stop - start) * elements
+        if m > 1:
+            inside = inside & (first + k <= last)
+    return Sum(ir.where(inside, _divided(gradient.at(*lead, *windows, outside=0), elements), 0))
+
+
+@_adaptive_avg_pool_to_input.backward
+def _(g, gradient_meta, size):
+    return OPS["_adaptive_avg_pool"](g, tuple(gradient_meta.shape[-len(size):]))
+
+
+@compute(node=_node("AdaptiveMaxPool{}D"))
+def _adaptive_max_pool(input, size: tuple):
+    """The largest element of each of ``size`` windows that cover the last dimensions."""
+    n = len(size)
+    lead, place = out(*input.shape[:-n]), out(*size)
+    lowest = _lowest(input.dtype)
+    source, windows = _adaptive_window(place, input.shape[-n:], size)
+    value = input.at(*lead, *source, outside=lowest)
+    return Combine("max", _where_inside(source, windows, input.shape[-n:], size, value, lowest))
+
+
+@_adaptive_max_pool.backward
+def _(g, input, y, size):
+    return _spread(g, OPS["_adaptive_max_pool_index"](input.detach(), y.detach(), size), input.shape, len(size))
+
+
+@compute
+def _adaptive_max_pool_index(input, maxima, size: tuple):
+    """Where in the flattened spatial dimensions the first element of each window lies that equals its maximum."""
+    n = len(size)
+    lead, place = out(*input.shape[:-n]), out(*size)
+    source, windows = _adaptive_window(place, input.shape[-n:], size)
+    return _first_equal(input.at(*lead, *source, outside=_lowest(input.dtype)), maxima[(*lead, *place)], source, input.shape[-n:], windows)
+
+
+def _adaptive(n: int, name: str, input: Tensor, output_size: Any) -> tuple[int, ...]:
+    """The number of windows in each dimension; None keeps a size."""
+    if input.ndim not in (n + 1, n + 2) or 0 in input.shape[-n - 1:]:
+        raise RuntimeError(f"{name}(): Expected {n + 1}D or {n + 2}D tensor, but got {list(input.shape)}\n"
+                           "Expected input to have non-zero size for non-batch dimensions.")
+    if not isinstance(output_size, (tuple, list)):
+        output_size = (output_size,) * n
+    if len(output_size) != n:
+        raise RuntimeError(f"{name}: output_size must be {n}\n{name}: one number for each spatial dimension, got {list(output_size)}.")
+    size = tuple([s if o is None else o.__index__() for o, s in zip(output_size, input.shape[-n:], strict=True)])
+    if min(size) < 0:
+        raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0\n{name}: got {list(size)}.")
+    return size
+
+
+def _adaptive_max_pool_nd(n: int, input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
+    size = _adaptive(n, f"adaptive_max_pool{n}d", input, output_size)
+    y = OPS["_adaptive_max_pool"](input, size)
+    return y, OPS["_adaptive_max_pool_index"](input.detach(), y.detach(), size)
+
+
+@public(method=False)
+def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+    """The means of ``output_size`` nearly equal windows that cover the last dimension of ``(N, C, L)`` or ``(C, L)``."""
+    return OPS["_adaptive_avg_pool"](input, _adaptive(1, "adaptive_avg_pool1d", input, output_size))
+
+
+@public(method=False)
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """The means of windows that cover ``(N, C, H, W)`` or ``(C, H, W)``; None keeps a size."""
+    return OPS["_adaptive_avg_pool"](input, _adaptive(2, "adaptive_avg_pool2d", input, output_size))
+
+
+@public(method=False)
+def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
+    """The means of windows that cover ``(N, C, D, H, W)`` or ``(C, D, H, W)``; None keeps a size."""
+    return OPS["_adaptive_avg_pool"](input, _adaptive(3, "adaptive_avg_pool3d", input, output_size))
+
+
+@public(method=False)
+def adaptive_max_pool1d(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
+    """The maxima of ``output_size`` nearly equal windows that cover the last dimension, and where they are (int64)."""
+    return _adaptive_max_pool_nd(1, input, output_size)
+
+
+@public(method=False)
+def adaptive_max_pool2d(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
+    """The maxima of windows that cover the last 2 dimensions, and where in these, flattened, they are (int64)."""
+    return _adaptive_max_pool_nd(2, input, output_size)
+
+
+@public(method=False)
+def adaptive_max_pool3d(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
+    """The maxima of windows that cover the last 3 dimensions, and where in these, flattened, they are (int64)."""
+    return _adaptive_max_pool_nd(3, input, output_size)
 
 
 # ------------------------------------------------------------------ padding

@@ -24,6 +24,10 @@ class _Point(NamedTuple):
     slope: float        # derivative along the direction
 
 
+def _number(loss: Any) -> float:
+    return float(loss.item() if isinstance(loss, torch.Tensor) else loss)
+
+
 class LBFGS(Optimizer):
     """A quasi-Newton method for full batches; one group of parameters, and ``step()`` needs a closure.
 
@@ -127,7 +131,7 @@ class LBFGS(Optimizer):
             return loss, self._gather_grad()
 
         first, grad = evaluate()
-        loss = float(first)
+        loss = _number(first)
         evaluations = 1
         state["func_evals"] += 1
         if float(grad.abs().max()) <= tolerance_grad:
@@ -153,7 +157,7 @@ class LBFGS(Optimizer):
                 self._move(t, direction)
                 if iteration != group["max_iter"]:
                     value, grad = evaluate()
-                    loss, tried = float(value), 1
+                    loss, tried = _number(value), 1
             state["t"] = t
             evaluations += tried
             state["func_evals"] += tried
@@ -175,7 +179,7 @@ class LBFGS(Optimizer):
             loss, grad = evaluate()
             for param, value in zip(self._params, origin):
                 param.copy_(value)
-            return _Point(t, float(loss), grad, float(grad.dot(direction)))
+            return _Point(t, _number(loss), grad, float(grad.dot(direction)))
 
         return along
 

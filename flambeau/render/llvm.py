@@ -16,13 +16,14 @@ from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int3
 from ..ir import expression as ir
 from ..ir.expression import Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Reduction, Scan, Scatter, Write
+from ..ir.simplify import cost
 from .vector_math import lower
 
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
              "float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double"}
 _SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
 _SCRATCH_BYTES = 64          # of the dummy cell that masked-out scalar accesses go to
-PREFETCH_BYTES = 512         # how far ahead of a streaming load
+LONG = 24                    # instructions from which one element is enough work to hide an addition's latency
 
 
 def render(kernel: Kernel) -> str:
@@ -80,7 +81,8 @@ class _Function:
         _flatten(self.root, lines)
         head = ["define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {", "entry:"]
         if self.uses_dummy:
-            head += [f"  %dummy = alloca [{_SCRATCH_BYTES} x i8], align 64", f"  store <{_SCRATCH_BYTES} x i8> zeroinitializer, ptr %dummy, align 64"]
+            head += [f"  %dummy = alloca [{_SCRATCH_BYTES} x i8], align 64",
+                     f"  store <{_SCRATCH_BYTES} x i8> zeroinitializer, ptr %dummy, align 64"]
         return "\n".join([*self.declared, *head, *lines, "}", ""])
 
     def op(self, depth: int, text: str) -> str:
@@ -142,7 +144,8 @@ class _Function:
              may_be_empty: bool) -> list[str]:
         """``for i in lo..hi by step`` carrying values; ``body(i, values)`` returns the next ones."""
         scope = self.scopes[-1]
-        outer, pre = scope.out, []
+        pre: list[Any] = []
+        outer = scope.out
         outer.append(pre)
         scope.out = pre
         before, inside, after = self.block, self.new_block(), self.new_block()
@@ -181,7 +184,8 @@ class _Function:
     def when(self, condition: str, carried: Sequence[tuple[str, str]], body: Callable[[], Sequence[str]]) -> list[str]:
         """Run ``body`` where the scalar ``condition`` holds; its values, or the carried ones."""
         scope = self.scopes[-1]
-        outer, pre = scope.out, []
+        pre: list[Any] = []
+        outer = scope.out
         outer.append(pre)
         scope.out = pre
         before, inside, after = self.block, self.new_block(), self.new_block()
@@ -297,6 +301,9 @@ class _Function:
             return 1
         stages = [stage] if stage is not None else [s for s in self.kernel.stages if isinstance(s, Loop)]
         reductions = max([len(s.reductions) for s in stages], default=0)
+        work = max([cost(r.value) for s in stages for r in s.reductions], default=0)
+        if work > LONG:
+            return 1 if reductions > 2 else 2       # the values themselves keep the processor busy
         return 1 if reductions == 0 else 4 if reductions <= 2 else 2 if reductions <= 5 else 1
 
     def _stage(self, stage: Any) -> None:
@@ -571,8 +578,8 @@ class _Function:
             if self.mask is None and guard is None:
                 v = self.op(depth, f"load {t}, ptr {pointer}, align {size}")
             else:
-                v = self.call(depth, t, f"llvm.masked.load.{_mangle(t)}.p0", ("ptr", pointer), ("i32", str(size)), (self.vector("i1"), mask),
-                              (t, passthrough))
+                v = self.call(depth, t, f"llvm.masked.load.{_mangle(t)}.p0", ("ptr", pointer), ("i32", str(size)),
+                              (self.vector("i1"), mask), (t, passthrough))
         else:
             p = self.vector("ptr")
             v = self.call(depth, t, f"llvm.masked.gather.{_mangle(t)}.v{self.kernel.lanes}p0", (p, pointer), ("i32", str(size)),

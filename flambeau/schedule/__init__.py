@@ -33,15 +33,28 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
     """
     sites: dict[tuple[str, Any], int] = {}
     buffers = list(program.buffers)
-    preparer = Preparer(buffers)
-    entries: list[Item | tuple[int, Host]] = []
+    steps_as_items: list[tuple[int, Host] | list[Item]] = []
+    readers: dict[int, int] = {}
     for number, step in enumerate(program.steps):
         if isinstance(step, Host):
-            entries.append((number, step))
-            for x, _ in step.outputs:
+            steps_as_items.append((number, step))
+            for x, _ in step.inputs:
+                readers[x.slot] = readers.get(x.slot, 0) + 1
+        else:
+            items = canonical(step, number, sites)
+            steps_as_items.append(items)
+            for item in items:
+                for x, _ in item.loads:
+                    readers[x.slot] = readers.get(x.slot, 0) + 1
+    preparer = Preparer(buffers, readers)
+    entries: list[Item | tuple[int, Host]] = []
+    for made in steps_as_items:
+        if isinstance(made, tuple):
+            entries.append(made)
+            for x, _ in made[1].outputs:
                 preparer.host_writes(x.slot)
         else:
-            for item in canonical(step, number, sites):
+            for item in made:
                 entries += preparer(item)
     grouper = Grouper(preparer.cheaper)
     for entry in needed(entries, buffers):
@@ -114,12 +127,12 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
 
         def wanted(slot: int, k: int = k) -> bool:
             return outlives[slot] or last_use.get(slot, -1) > k or slot in inside[k]
-        made = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
-        if made is None:
+        launch = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
+        if launch is None:
             continue
-        steps.append(("kernel", kernels.setdefault(made.kernel, len(kernels)), made.words, made.units))
+        steps.append(("kernel", kernels.setdefault(launch.kernel, len(kernels)), launch.words, launch.units))
         points.append(max(elements(item.sizes) for item in g.items))
-        launched.append((g, made))
+        launched.append((g, launch))
     checks = [("", None)] * len(sites)
     for (message, number), site in sites.items():
         checks[site] = (message, program.steps[number].origin)

@@ -15,10 +15,11 @@ from typing import Any
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import BufferInfo, Host, Nest
-from ..ir.simplify import EVERYTHING, Region, Term, disjoint, move, move_access, nodes, permutation, refine, region, split_terms
+from ..ir.simplify import EVERYTHING, Region, Term, cost, disjoint, move, move_access, nodes, permutation, refine, region, split_terms
 
 MAX_ITEMS = 96              # of a group: bounds the size of a kernel
 MAX_ACCESSES = 40           # different ones
+MAX_COST = 1500             # simple vector instructions per element
 CACHED = 1 << 18            # elements that stay in cache, so that the order of walking through them matters little
 CHUNK = 1 << 14             # elements of a chunk when a large array is reduced to one value
 
@@ -75,10 +76,10 @@ class Group:
     host: int | None = None
     closed: bool = False            # scans and scatters run alone
     ragged: int = 0
+    cost: int = 0
     reads: dict[int, list[tuple[Access | None, Region]]] = field(default_factory=dict)
     writes: dict[int, list[tuple[Access | None, Region]]] = field(default_factory=dict)
     accesses: set[tuple[Any, ...]] = field(default_factory=set)
-    refused: list[tuple[int, str]] = field(default_factory=list)
 
 
 def is_zero(e: Expr) -> bool:
@@ -274,11 +275,12 @@ class Grouper:
 
 def related(g: Group, item: Item) -> bool:
     """Whether fusing saves memory traffic or is small enough not to matter."""
-    if len(g.items) >= MAX_ITEMS or len(g.accesses) + len(item.loads) > MAX_ACCESSES:
+    if len(g.items) >= MAX_ITEMS or len(g.accesses) + len(item.loads) > MAX_ACCESSES or g.cost > MAX_COST:
         return False
-    if item.store.slot in g.writes or item.store.slot in g.reads:
+    if item.store.slot in g.writes or item.store.slot in g.reads or any(x.slot in g.writes or x.slot in g.reads for x, _ in item.loads):
         return True
-    return any(x.slot in g.writes or x.slot in g.reads for x, _ in item.loads) or (not item.loads and elements(item.sizes) <= 4096)
+    # nothing shared yet: neighbours over one space are usually parts of one computation, such as an optimizer's moments
+    return item.sizes == g.sizes and len(g.accesses) < 16
 
 
 def elements(sizes: Sequence[int]) -> int:
@@ -290,12 +292,16 @@ def elements(sizes: Sequence[int]) -> int:
 
 
 def padded(x: Access, rank: int) -> Access:
-    return x if len(x.strides) == rank else x._replace(strides=x.strides + (0,) * (rank - len(x.strides)))
+    """The access over ``rank`` axes: it does not move along those it does not have."""
+    strides = x.strides
+    n = len(strides)
+    return x if n == rank else Access(x.slot, x.offset, strides + (0,) * (rank - n) if n < rank else strides[:rank], x.dtype, x.fill)
 
 
 def note(g: Group, item: Item) -> None:
     """Record what an item of the group reads and writes."""
     n = len(g.sizes)
+    g.cost += cost(item.value)
     for x, opaque in item.loads:
         g.reads.setdefault(x.slot, []).append((None, EVERYTHING) if opaque else (key(padded(x, n)), region(x, item.sizes)))
         g.accesses.add((x.slot, x.offset, x.strides))
@@ -306,7 +312,7 @@ def note(g: Group, item: Item) -> None:
 
 def key(x: Access) -> Access:
     """What identifies an element: an access without its fill value."""
-    return x if x.fill is None else x._replace(fill=None)
+    return x if x.fill is None else Access(x.slot, x.offset, x.strides, x.dtype)
 
 
 def join(g: Group, item: Item) -> Item | None:
@@ -320,7 +326,7 @@ def join(g: Group, item: Item) -> Item | None:
                 note(g, candidate)
                 return candidate
             continue
-        trial = Group(sizes, split, ragged=g.ragged, refused=g.refused)
+        trial = Group(sizes, split, ragged=g.ragged)
         for old in g.items:
             if lift:
                 new = old.moved(permutation(range(len(g.sizes)), len(old.sizes)), old.sizes, old.kept)
@@ -337,7 +343,7 @@ def join(g: Group, item: Item) -> Item | None:
             note(trial, new)
         if safe(trial, candidate, len(sizes)):
             g.sizes, g.split, g.items, g.reads, g.writes, g.accesses = sizes, split, trial.items, trial.reads, trial.writes, trial.accesses
-            g.ragged = g.ragged or candidate.ragged
+            g.ragged, g.cost = g.ragged or candidate.ragged, trial.cost
             g.items.append(candidate)
             note(g, candidate)
             return candidate
@@ -370,12 +376,21 @@ def orders(g: Group, item: Item) -> Iterable[Item]:
         return
     seen = {tuple(range(n))}
     for x, opaque in item.loads:
-        if opaque or x.slot not in g.writes or 0 in x.strides[:n]:
+        strides = x.strides[:n]
+        if opaque or x.slot not in g.writes or 0 in strides:
             continue
-        order = sorted(range(item.kept), key=lambda a: -abs(x.strides[a])) + sorted(range(item.kept, n), key=lambda a: -abs(x.strides[a]))
-        if tuple(order) not in seen:
-            seen.add(tuple(order))
-            yield item.moved(permutation(order, n), tuple(item.sizes[a] for a in order), item.kept)
+        order = [*sorted(range(item.kept), key=lambda a: -abs(strides[a])), *sorted(range(item.kept, n), key=lambda a: -abs(strides[a]))]
+        found = [tuple(order)]
+        if item.kind == "map" and len(set(strides)) == n:
+            for other, _ in g.writes[x.slot]:
+                if other is not None:
+                    along = [s for s in other.strides if s]
+                    if sorted(along) == sorted(strides):
+                        found.append(tuple(strides.index(s) for s in along))
+        for o in found:
+            if o not in seen:
+                seen.add(o)
+                yield item.moved(permutation(o, n), tuple(item.sizes[a] for a in o), item.kept)
 
 
 def _arrangements(g: Group, item: Item) -> Iterable[Arrangement]:
@@ -493,13 +508,13 @@ def split_large_reduction(item: Item, new_slot: Callable[[int], int]) -> tuple[I
             return None
         slot = new_slot(count * d.itemsize)
         strides = row_major(sizes[:kept]) + (0,) * (len(sizes) - kept)
-        first = Item("reduce", sizes, kept, item.value, Access(slot, 0, strides, d), item.combine, None, None, None, item.step)
+        first = replace(item, kept=kept, store=Access(slot, 0, strides, d), finish=None)
     else:
         count = -(-sizes[0] // CHUNK)
         new = (count, CHUNK)
         slot = new_slot(count * d.itemsize)
         moved = item.moved(((0, (CHUNK, 1)),), new, 1)
-        first = Item("reduce", new, 1, moved.value, Access(slot, 0, (1, 0), d), item.combine, None, None, None, item.step, ragged=sizes[0])
+        first = replace(moved, store=Access(slot, 0, (1, 0), d), finish=None, ragged=sizes[0])
     first.scan_loads()
     leaf = ir.make("load", d, (), Access(slot, 0, (1,), d))
     store = Access(item.store.slot, item.store.offset, (0,), item.store.dtype)
@@ -523,7 +538,7 @@ def _split_columns(item: Item, new_slot: Callable[[int], int]) -> tuple[Item, It
     count = -(-rows // STRIP)
     slot = new_slot(count * columns * d.itemsize)
     moved = item.moved(((0, (0, 1, 0)), (0, (STRIP, 0, 1))), (count, columns, STRIP), 2)
-    first = Item("reduce", moved.sizes, 2, moved.value, Access(slot, 0, (columns, 1, 0), d), item.combine, None, None, None, item.step, ragged=rows)
+    first = replace(moved, store=Access(slot, 0, (columns, 1, 0), d), finish=None, ragged=rows)
     first.scan_loads()
     leaf = ir.make("load", d, (), Access(slot, 0, (1, columns), d))
     store = item.store._replace(strides=(item.store.strides[0], 0))

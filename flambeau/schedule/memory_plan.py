@@ -5,6 +5,8 @@ Input: for every temporary its size and the launches between which it is alive; 
 
 from __future__ import annotations
 
+from bisect import insort
+
 ALIGNMENT = 64
 
 
@@ -21,20 +23,18 @@ def layout(lifetimes: dict[int, tuple[int, int, int]]) -> tuple[dict[int, int], 
     dict, int
         slot -> byte offset (64-byte aligned), and the bytes of the arena.
     """
-    placed: list[tuple[int, int, int, int]] = []        # offset, end, first, last
+    placed: list[tuple[int, int, int]] = []             # offset, end, last launch
     offsets: dict[int, int] = {}
     total = 0
     for slot, (nbytes, first, last) in sorted(lifetimes.items(), key=lambda x: (x[1][1], -x[1][0])):
         size = max(ALIGNMENT, (nbytes + ALIGNMENT - 1) & -ALIGNMENT)
         at = 0
-        for low, high, f, t in placed:                  # sorted by offset
-            if t < first or f > last:
-                continue
+        placed = [p for p in placed if p[2] >= first]   # the others are dead from here on
+        for low, high, _ in placed:                     # sorted by offset
             if at + size <= low:
                 break
             at = max(at, high)
         offsets[slot] = at
-        placed.append((at, at + size, first, last))
-        placed.sort()
+        insort(placed, (at, at + size, last))
         total = max(total, at + size)
     return offsets, total

@@ -1,6 +1,7 @@
 """Rewrites of single nests before grouping: values that are cheaper to compute again than to fetch.
 
-Takes the canonical items of a program in order and returns what to schedule in their place.  A load of a constant becomes the
+Takes the canonical items of a program in order and returns what to schedule in their place.  A map with one reader becomes part
+of it.  A load of a constant becomes the
 constant; an element picked out of a computed array is computed where it is needed, so that the array need not exist; a scatter
 of one element per row into a constant becomes a comparison with the column; a large cheap value read in another order than it
 was made in is made again there.
@@ -18,6 +19,7 @@ from ..ir.simplify import EVERYTHING, Region, cost, disjoint, nodes, region, rem
 from .fuse import Item, covers, elements, is_zero
 
 CHEAP = 8                   # operations that are worth repeating to save a trip through memory
+INLINED = 48                # nodes of an expression that still is put into its reader
 BIG = 1 << 16               # elements from which a trip through memory matters
 
 
@@ -33,8 +35,9 @@ class _Known:
 class Preparer:
     """Keeps what is known of every slot while the items of a program pass by."""
 
-    def __init__(self, buffers: list[BufferInfo]) -> None:
+    def __init__(self, buffers: list[BufferInfo], readers: dict[int, int]) -> None:
         self.buffers = buffers
+        self.readers = readers              # slot -> how many accesses of items and routines read it
         self.known: dict[int, _Known] = {}
         self.written: dict[int, list[tuple[int, Region]]] = {}      # slot -> (position, region) of every write
         self.clock = 0
@@ -56,6 +59,8 @@ class Preparer:
         item = self.fetch(item)
         if item.kind == "scatter":
             item = self.as_comparison(item) or item
+        elif item.kind == "map":
+            item = self.as_whole(item) or item
         out = [item]
         copy = self.transposed(item)
         if copy is not None:
@@ -111,10 +116,17 @@ class Preparer:
             return maker.value if known.whole else None
         opaque = bool(x.args) and not is_zero(x.args[0])
         made = elements(maker.sizes)
-        few = sum(touched(a, maker.sizes) for a, _ in maker.loads) * 8 <= made * maker.store.dtype.itemsize and cost(maker.value) <= CHEAP
+        if not opaque and self.readers.get(x.attr.slot) == 1 and elements(item.sizes) == made and not self.outlives(x.attr.slot) \
+                and len(nodes(maker.value)) <= INLINED and len(item.loads) + len(maker.loads) <= 24 and not any(o for _, o in maker.loads):
+            return self.again(known, x, item)       # its only reader may as well compute it
+        few = cost(maker.value) <= CHEAP and sum(touched(a, maker.sizes) for a, _ in maker.loads) * 8 <= made * maker.store.dtype.itemsize
         if not (few if not opaque else elements(item.sizes) * 4 <= made):
             return None
         return self.again(known, x, item)
+
+    def outlives(self, slot: int) -> bool:
+        """Whether the slot is read after the program."""
+        return self.buffers[slot].live or self.buffers[slot].external
 
     def again(self, known: _Known, x: Expr, item: Item) -> Expr | None:
         """The maker's value at the element that ``x`` loads, or None when the place or its sources are not what they were."""
@@ -139,7 +151,7 @@ class Preparer:
             if x.op != "load" or (x.args and not is_zero(x.args[0])) or len(x.args) > 1:
                 continue
             known = self.known.get(x.attr.slot)
-            if known is None or self.buffers[x.attr.slot].live or self.buffers[x.attr.slot].external or x.attr.dtype is not known.item.store.dtype:
+            if known is None or self.outlives(x.attr.slot) or x.attr.dtype is not known.item.store.dtype:
                 continue
             maker = known.item
             made = elements(maker.sizes)
@@ -184,7 +196,7 @@ class Preparer:
         strides = tuple(s for s, _, _ in digits)
         rank = len(sizes)
         place = {a: k for k, (_, _, a) in enumerate(digits)}
-        axes = [(0, ((place[a], 1, None),)) for a in range(len(item.sizes))]
+        axes: list[Index] = [(0, ((place[a], 1, None),)) for a in range(len(item.sizes))]
         hit = ir.compare("eq", ir.axis(place[-1]), substitute(index, axes, rank))
         if item.guard is not None:
             hit = ir.binary("and", hit, substitute(item.guard, axes, rank))
@@ -193,6 +205,43 @@ class Preparer:
         if item.combine and fill.attr != 0:
             value = fill + value
         new = Item("map", sizes, rank, ir.where(hit, value, fill), Access(slot, 0, strides, d), "", None, None, None, item.step)
+        new.scan_loads()
+        return new
+
+    # ------------------------------------------------------------ writes to a part
+
+    def as_whole(self, item: Item) -> Item | None:
+        """A write to a block of a constant array as a write to all of it, so that its readers can be fused with it."""
+        slot = item.store.slot
+        known = self.known.get(slot)
+        if known is None or not known.whole or known.item.value.op != "const" or self.buffers[slot].external:
+            return None
+        maker = known.item
+        size = elements(maker.sizes)
+        if size == elements(item.sizes) or size > 8 * elements(item.sizes) or any(x.slot == slot for x, _ in item.loads):
+            return None
+        index = element_of(maker, ir.make("load", item.store.dtype, (), item.store), len(item.sizes), item.sizes)
+        if index is None or item.store.dtype is not maker.store.dtype:
+            return None
+        rank = len(maker.sizes)
+        place: list[Index | None] = [None] * len(item.sizes)
+        inside: Expr | None = None
+        for k, (c, terms) in enumerate(index):
+            if len(terms) > 1 or (terms and terms[0][1] != 1):
+                return None
+            n = item.sizes[terms[0][0]] if terms else 1
+            if terms:
+                place[terms[0][0]] = (-c, ((k, 1, None),))
+            if c > 0:
+                low = ir.compare("le", ir.const(c, int64), ir.axis(k))
+                inside = low if inside is None else inside & low
+            if c + n < maker.sizes[k]:
+                high = ir.compare("lt", ir.axis(k), ir.const(c + n, int64))
+                inside = high if inside is None else inside & high
+        if inside is None or None in place:
+            return None
+        value = substitute(item.value, place, rank, inside)  # type: ignore[arg-type]
+        new = Item("map", maker.sizes, rank, ir.where(inside, value, maker.value), maker.store, "", None, None, None, item.step)
         new.scan_loads()
         return new
 
@@ -292,8 +341,11 @@ def element_of(maker: Item, x: Expr, rank: int, sizes: tuple[int, ...]) -> list[
     return [(constant[a], tuple(terms[a])) for a in range(len(maker.sizes))]
 
 
-def substitute(root: Expr, index: list[Index], rank: int) -> Expr:
-    """An expression over a maker's axes as one over ``rank`` other axes, given each maker axis in terms of those."""
+def substitute(root: Expr, index: list[Index], rank: int, inside: Expr | None = None) -> Expr:
+    """An expression over a maker's axes as one over ``rank`` other axes, given each maker axis in terms of those.
+
+    With ``inside``, elements are read only where it holds.
+    """
     memo: dict[Expr, Expr] = {}
     for x in nodes(root):
         args = tuple([memo[a] for a in x.args])
@@ -316,11 +368,15 @@ def substitute(root: Expr, index: list[Index], rank: int) -> Expr:
                         strides[axis] += s * k
                     else:
                         extra = extra + picked * (s * k)
-            if len(args) < 2:
-                args = () if is_zero(extra) else (extra,)
-            else:
+            fill = access.fill
+            if inside is not None:
+                args = (extra, inside & args[1] if len(args) == 2 else inside)
+                fill = 0 if fill is None else fill
+            elif len(args) == 2:
                 args = (extra, args[1])
-            memo[x] = ir.make("load", x.dtype, args, Access(access.slot, offset, tuple(strides), access.dtype, access.fill))
+            else:
+                args = () if is_zero(extra) else (extra,)
+            memo[x] = ir.make("load", x.dtype, args, Access(access.slot, offset, tuple(strides), access.dtype, fill))
         elif x.args:
             memo[x] = x if all(a is b for a, b in zip(args, x.args, strict=True)) else remake(x, args)
         else:

@@ -37,11 +37,10 @@ def report(program: Program, launched: list[tuple[Group, Launchable | None]]) ->
             for x, opaque in i.loads:
                 if (x.slot, x.offset, x.strides) not in written:
                     read[x.slot, x.offset, x.strides] = elements(i.sizes) * x.dtype.itemsize if opaque else _bytes(x, i.sizes)
-        kept = {p for p in made.stored}
         steps = sorted({i.step for i in g.items})
         out.append({
             "steps": steps, "origins": [program.steps[s].origin for s in steps], "kernel": str(made.kernel), "read": sum(read.values()),
-            "written": sum(n for key, n in written.items() if key[0] in kept),
+            "written": sum(n for key, n in written.items() if key[0] in made.stored),
             "operations": sum(cost(i.value) * elements(i.sizes) for i in g.items),
             "apart": _why(launched[k - 1][0], g) if k else "",
         })

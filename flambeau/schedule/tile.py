@@ -196,7 +196,8 @@ def widen(e: Expr, rank: int, memo: dict[Expr, Expr]) -> Expr:
     return memo[e]
 
 
-def lower_group(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int, vector_bytes: int) -> Launchable | None:
+def lower_group(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+                vector_bytes: int) -> Launchable | None:
     """The kernel of a group, or None when nothing of it is wanted.
 
     Parameters
@@ -502,4 +503,5 @@ def as_word(value: float | int | bool) -> int:
 
 def varies(e: Expr, axis: int) -> bool:
     """Whether ``e`` depends on an axis."""
-    return any((x.op == "axis" and x.attr == axis) or (x.op == "load" and axis < len(x.attr.strides) and x.attr.strides[axis] != 0) for x in nodes(e))
+    return any((x.op == "axis" and x.attr == axis) or (x.op == "load" and axis < len(x.attr.strides) and x.attr.strides[axis] != 0)
+               for x in nodes(e))

@@ -54,53 +54,37 @@ def calls_of(key: Sequence[Any], external: Sequence[bool]) -> list[Call]:
     return calls
 
 
-def program_of(calls: list[Call], nbytes: list[int], external: Sequence[bool], live: Sequence[bool]) -> Program:
-    """Lower every call."""
+def parts_of(calls: list[Call], external: Sequence[bool]) -> list[list[Call]]:
+    """The calls cut before the first write to memory that existed before which follows a call that may fail.
+
+    A part runs only if the one before it succeeded, so that a failure leaves such memory as it was.
+    """
+    parts: list[list[Call]] = [[]]
+    checked = False
+    for c in calls:
+        if checked and any(external[c.ins[w]] for w in c.sig.writes):
+            parts.append([])
+            checked = False
+        parts[-1].append(c)
+        checked |= c.sig.checks
+    return parts
+
+
+def program_of(calls: list[Call], nbytes: list[int], external: Sequence[bool], live: Sequence[bool], scalars: str) -> Program:
+    """Lower every call; ``scalars``: the letters of all run-time numbers of the stream."""
     buffers = [BufferInfo(n, e, e or v) for n, e, v in zip(nbytes, external, live, strict=True)]
     steps: list[Any] = []
-    scalars = "".join([c.sig.scalars for c in calls])
 
     def new_slot(m: Meta) -> int:
         buffers.append(BufferInfo(m.nbytes, False, False))
         return len(buffers) - 1
 
-    checked: list[Call] = []
     for c in calls:
-        if checked and any(external[c.ins[w]] for w in c.sig.writes):
-            steps.append(_guard(checked, c))
-            checked = []
         steps.extend(c.sig.lower(c.sig, c.ins, c.outs, c.first_scalar, new_slot, c.index))
-        if c.sig.checks:
-            checked.append(c)
     return Program(steps, buffers, [float64 if s == "d" else int64 for s in scalars])
 
 
-def _guard(checked: list[Call], writer: Call) -> Host:
-    """A step between calls that may fail and the first write to memory that existed before: stops when one failed."""
-    from ..ir.expression import Access
-
-    ins = []
-    for c in checked:
-        for s, m in zip(c.outs or [c.ins[w] for w in c.sig.writes], c.sig.outs or [c.sig.ins[w] for w in c.sig.writes], strict=True):
-            ins.append((Access(s, m.offset, m.strides, m.dtype), tuple(m.shape)))
-    outs = []
-    for w in writer.sig.writes:
-        m = writer.sig.ins[w]
-        outs.append((Access(writer.ins[w], m.offset, m.strides, m.dtype), tuple(m.shape)))
-    return Host(stop_on_failure, tuple(ins), tuple(outs), (), "stop_on_failure", None, writer.index)
-
-
-class ChecksFailed(Exception):
-    """Ends a launch after a failed check, before existing memory is written."""
-
-
-def stop_on_failure(ins: list[Any], outs: list[Any], scalars: list[Any]) -> None:
-    """The body of the guard step."""
-    if ERRORS[0]:
-        raise ChecksFailed
-
-
-ERRORS = (ctypes.c_int64 * 4)()      # the error block: 1 + site, index, size
+ERRORS = (ctypes.c_int64 * 4)()      # the error block: 1 + site, index, size of the first failure; one bit per site that failed
 _errors_address = ctypes.addressof(ERRORS)
 
 
@@ -131,32 +115,43 @@ def buffer_bytes(calls: list[Call], count: int) -> list[int]:
 
 
 class LaunchPlan:
-    """A plan ready to run: ``outs`` get memory, the table of addresses is packed, native segments and host steps follow."""
+    """A plan ready to run: the table of addresses is packed, native segments and host steps follow, then the next part.
 
-    __slots__ = ("arena", "calls", "checks", "hold", "keep", "mask", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "segments")
+    ``outs`` get memory and ``keep`` goes on after the flush: both are those of all parts, kept by the first.
+    """
+
+    __slots__ = ("arena", "calls", "checks", "external", "hold", "keep", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars", "segments", "then")
 
     def __init__(self) -> None:
         self.checks: Any = ()
         self.hold: list[Any] = []
-
-    def give_memory(self, buffers: list[Buffer]) -> None:
-        """Memory for the results that somebody will read."""
-        for s, free, c, nbytes in self.outs:
-            b = buffers[s]
-            b.ptr = free.pop() if free else memory.grow(c)
-            b.pool = free
-            b.nbytes = nbytes
-            b.__class__ = Owned
+        self.outs: tuple[Any, ...] = ()
+        self.keep: tuple[int, ...] = ()
+        self.then: LaunchPlan | None = None
 
 
 def build(key: tuple[Any, ...], external: list[bool], live: list[bool]) -> LaunchPlan:
     """Make the plan of a key: the slow path, once per structure."""
     calls = calls_of(key, external)
     nbytes = buffer_bytes(calls, len(external))
-    plan = LaunchPlan()
-    plan.calls = calls
-    plan.mask = tuple(live)
-    plan.keep = tuple(s for s in range(len(external)) if external[s] or live[s])
+    scalars = "".join([c.sig.scalars for c in calls])
+    parts = parts_of(calls, external)
+    there = list(external)          # has memory when the part starts
+    kept = list(live)
+    for part in parts[1:]:
+        for c in part:
+            for s in c.ins:
+                kept[s] = True      # may come from an earlier part
+    made: list[LaunchPlan] = []
+    for part in parts:
+        made.append(build_part(part, nbytes, there, kept, scalars))
+        for c in part:
+            for s in c.outs:
+                there[s] = kept[s]
+    for p, following in zip(made, made[1:], strict=False):
+        p.then = following
+    plan = made[0]
+    plan.keep = tuple(s for s in range(len(external)) if external[s] or kept[s])
     outs = []
     for s in plan.keep:
         if not external[s]:
@@ -164,13 +159,19 @@ def build(key: tuple[Any, ...], external: list[bool], live: list[bool]) -> Launc
             free, c = memory.free_list(n)
             outs.append((s, free, c, n))
     plan.outs = tuple(outs)
-    plan.nbytes = nbytes
+    STATS["plans"] += 1
+    return plan
+
+
+def build_part(calls: list[Call], nbytes: list[int], external: list[bool], live: list[bool], scalars: str) -> LaunchPlan:
+    """Make the plan of some calls of a stream; ``external``: slots that have memory, ``live``: that must have it afterwards."""
+    plan = LaunchPlan()
+    plan.calls, plan.nbytes, plan.external, plan.scalars = calls, nbytes, list(external), scalars
     if reference_only():
-        plan.program = program_of(calls, nbytes, external, live)
+        plan.program = program_of(calls, nbytes, external, live, scalars)
         plan.run = _run_reference
     else:
-        _build_native(plan, key, external, live)
-    STATS["plans"] += 1
+        _build_native(plan, external, live)
     return plan
 
 
@@ -193,17 +194,15 @@ def reference_only() -> bool:
 def _run_reference(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
     from ..runtime import reference
 
-    addresses = [b.ptr for b in buffers] + [0] * (len(plan.program.buffers) - len(buffers))
-    for s in range(len(buffers)):
-        if s not in plan.keep:
-            addresses[s] = 0
+    wanted = plan.program.buffers
+    addresses = [b.ptr if wanted[s].live else 0 for s, b in enumerate(buffers)] + [0] * (len(wanted) - len(buffers))
     return reference.run(plan.program, addresses, scalars)
 
 
 # ------------------------------------------------------------------ machine code
 
 
-def _build_native(plan: LaunchPlan, key: tuple[Any, ...], external: list[bool], live: list[bool]) -> None:
+def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> None:
     from ..runtime import cpu
 
     name = _disk_key(plan.calls, external, live)
@@ -218,7 +217,7 @@ def _build_native(plan: LaunchPlan, key: tuple[Any, ...], external: list[bool], 
     from ..render import llvm
     from ..schedule import build as plan_of
 
-    program = program_of(plan.calls, plan.nbytes, external, live)
+    program = program_of(plan.calls, plan.nbytes, external, live, plan.scalars)
     made = plan_of(program, cpu.vector_bytes())
     made.code = tuple(llvm.render(k) for k in made.kernels)
     plan.program = program
@@ -283,7 +282,7 @@ def _disk_key(calls: list[Call], external: Sequence[bool], live: Sequence[bool])
     for c in calls:
         if c.sig.stable is None:
             return None
-        words.append((c.sig.stable, c.ins, c.outs))
+        words.append((c.sig.stable, c.ins, c.outs, c.first_scalar, c.index))
     return images.digest(repr((_stamp(), words, list(external), list(live))).encode())
 
 
@@ -367,27 +366,27 @@ def _run_segments(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -
         _reserve(plan.arena)
     table = plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars)
     picked = plan.pick(buffers)
-    try:
-        for segment in plan.segments:
-            if segment.__class__ is tuple:
-                walk, launches, n = segment
-                walk(launches, n, table)
-            else:
-                segment(picked, scalars)
-    except ChecksFailed:
-        return [*failures(plan), None]
+    for segment in plan.segments:
+        if segment.__class__ is tuple:
+            walk, launches, n = segment
+            walk(launches, n, table)
+        else:
+            segment(picked, scalars)
     if ERRORS[0]:
         return failures(plan)
     return None
 
 
 def failures(plan: LaunchPlan) -> list[Any]:
-    """The failed check that the error block holds: [(message, index, size, call)]; the block is cleared."""
-    site, index, size = ERRORS[0] - 1, ERRORS[1], ERRORS[2]
+    """The failed checks that the error block holds: [(message, index, size, call)], index and size of the first only; the block is cleared."""
+    first, index, size, bits = ERRORS[0] - 1, ERRORS[1], ERRORS[2], ERRORS[3]
     for i in range(4):
         ERRORS[i] = 0
-    message, origin = plan.checks[site]
-    return [(message, index, size, origin)]
+    found = [(*plan.checks[first][:1], index, size, plan.checks[first][1])]
+    for site, (message, origin) in enumerate(plan.checks):
+        if site != first and bits >> min(site, 63) & 1:      # the last bit stands for all sites beyond it
+            found.append((message, None, None, origin))
+    return found
 
 
 def _host_segment(step: Any, hosts: list[Any]) -> Callable[[Any, list[Any]], None]:

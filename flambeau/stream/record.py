@@ -41,7 +41,6 @@ class _BufferDefaults:
     exposed: int = 0                          # outside references to its memory
     owner: Any = None                         # keeps foreign memory alive
     views: list[Any] | None = None            # weak references to differentiable views
-    taken: bool = False                       # is the ``grad`` of some leaf
     versions: int = 0                         # in-place writes so far, for ``_version``
     inference: bool = False
     device_error: str | None = None

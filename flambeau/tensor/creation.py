@@ -73,6 +73,8 @@ def check_dtype(d: Any, default: dtype) -> dtype:
 
 def allocated(m: Meta) -> Any:
     """A tensor with memory of its own and arbitrary contents."""
+    if stream.STATE.tracing is not None:
+        return constant(m, 0)       # a composite has no memory while it is traced; what is overwritten costs nothing
     b = new_buffer()
     nbytes = max(1, m.nbytes)
     free, c = memory.free_list(nbytes)

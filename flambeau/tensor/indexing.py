@@ -64,6 +64,12 @@ def _general(t: Any, index: Any) -> Any:
     view, places = _split(t, index)
     if not places:
         return view
+    if len(places) == 1 and places[0][1].dtype is bool_:
+        # the masked axes as one: a single list of positions
+        d, mask = places[0]
+        shape = view._meta.shape
+        view = view.reshape((*shape[:d], mask._meta.numel, *shape[d + mask._meta.ndim:]))
+        places = [(d, mask.reshape(-1))]
     dims, tensors = as_integers(view._meta, places)
     return read_at(view, dims, tensors)
 

@@ -68,6 +68,7 @@ class Tensor:
     _post_hooks: list[Any] | None = None
     _hooks: Any = None
     _retains: bool = False
+    _uncounted: bool = False            # writes do not advance the version: made by ``.data``
     __array_priority__ = 1000
     __hash__ = object.__hash__
     __module__ = "torch"
@@ -482,12 +483,13 @@ class Tensor:
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._meta.shape != self._meta.shape:
-                raise RuntimeError(f"assigned grad has data of a different size\ngrad: the tensor has shape {list(self.shape)}, the gradient {list(value.shape)}.")
+                raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
+                                   "Please ensure that the gradient and the tensor are the same size")
             if value._meta.dtype is not self._meta.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type\ngrad: the tensor is {self.dtype.name}, the gradient {value.dtype.name}.")
+                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype.name}' to a tensor with grad_dtype '{self.dtype.name}'. "
+                                   f"The gradient must have the tensor's dtype: use value.to({self.dtype}).")
             if value._meta.device is not self._meta.device:
                 raise RuntimeError("assigned grad has data located on a different device")
-            value._buffer.taken = True
         self._grad = value
 
     @grad.deleter
@@ -514,8 +516,10 @@ class Tensor:
 
     @property
     def data(self) -> Tensor:
-        """The same memory without history."""
-        return self.detach()
+        """The same memory without history; writes through it are not counted as changes of the tensor."""
+        t = self.detach()
+        t._uncounted = True
+        return t
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -909,8 +913,11 @@ def write(t: Tensor, src: Tensor) -> Tensor:
         return t
     if s.device is META:
         raise NotImplementedError("Cannot copy out of meta tensor; no data!")
-    if src._buffer is t._buffer and s is not m and definition.partial_overlap(s, m):
-        src = OPS["clone"](src.detach()) if src._node is None else OPS["clone"](src)
+    if src._buffer is t._buffer:
+        if s is m and (not MODE.grad or (src._node is None) == (t._node is None) and src._base is t._base):
+            return t                # x[i] += y also assigns x[i] to itself
+        if definition.partial_overlap(s, m):
+            raise definition.overlap_error("copy_")
     definition.copy_into(t, src)
     if MODE.grad and (t._node is not None or (src._node is not None and m.dtype.is_floating_point)):
         n = graph.node(_WriteEntry(s), (t._node, src._node if s.dtype.is_floating_point else None), ())
@@ -1010,7 +1017,7 @@ def _install_inplace_of(name: str, f: Any) -> None:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         made = f(self, *args, **kwargs)
         definition.check_inplace(name + "_", self, made.shape, made.dtype)
-        return write(self, made)
+        return write(self, OPS["clone"](made) if made._buffer is self._buffer else made)
 
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"The in-place form of :func:`{name}`."

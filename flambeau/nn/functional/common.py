@@ -8,6 +8,7 @@ from typing import Any
 
 import flambeau as fl
 
+from ...core.shape import broadcast_shapes  # noqa: F401
 from ..modules.diagnosis import user_level
 
 

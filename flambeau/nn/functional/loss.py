@@ -10,7 +10,7 @@ import flambeau as fl
 from flambeau.ops.composite import composite
 
 from .activation import _log_softmax
-from .common import at_hand, check_reduction, legacy_reduction, narrow, reduced, shown, warn, wide
+from .common import at_hand, broadcast_shapes, check_reduction, legacy_reduction, narrow, reduced, shown, warn, wide
 from .distance import pairwise_distance
 
 
@@ -27,7 +27,7 @@ def _warn_of_broadcast(name: str, input: Any, target: Any) -> None:
         "broadcasting. Please ensure they have the same size."
     )
     try:
-        both = shown(fl.broadcast_shapes(tuple(input.shape), tuple(target.shape)))
+        both = shown(broadcast_shapes(tuple(input.shape), tuple(target.shape)))
     except RuntimeError:
         pass  # raised by the arithmetic, in its own words
     else:
@@ -444,7 +444,7 @@ def binary_cross_entropy(
             "on the raw outputs."
         )
     if weight is not None:
-        fl.broadcast_shapes(tuple(weight.shape), tuple(target.shape))
+        broadcast_shapes(tuple(weight.shape), tuple(target.shape))
     return _bce(input, target, weight, reduction)
 
 

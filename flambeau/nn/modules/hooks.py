@@ -205,6 +205,7 @@ class _BackwardHooks:
         return tuple(out), True
 
     def watch_inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        self.inputs = len(args)
         args, self.watched = self._through(args, self._at_inputs)
         return args
 
@@ -228,7 +229,7 @@ class _BackwardHooks:
         self.grad_outputs = grads
         if not self.watched:
             for hook in self.post:
-                if hook(self.module, (), grads) is not None:
+                if hook(self.module, (None,) * self.inputs, grads) is not None:
                     raise RuntimeError(
                         "Backward hook for Modules where no input requires gradient should always return None or None for all gradients."
                     )

@@ -1,0 +1,260 @@
+"""Every operation on its samples: values against the reference renderer and, where it is installed, against PyTorch.
+
+Gradients of first and second order are checked by finite differences, and so are the in-place, ``out=`` and method forms
+against the plain call.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import samples
+
+import flambeau as fl
+
+ENTRIES = samples.collect()
+PLAIN = sorted((n, d) for n, e in ENTRIES.items() for d in e.dtypes)
+TOLERANCE = {"float32": 2e-5, "float64": 1e-9}
+
+
+def function(library, name, entry):
+    """The operation as a function of its arguments."""
+    if entry.method:
+        return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
+    return getattr(library, name)
+
+
+def run(library, name, call, dtype):
+    entry = ENTRIES[name]
+    args, kwargs = call.make(library, dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = function(library, name, entry)(*args, **kwargs)
+    return result if entry.result is None else entry.result(result)
+
+
+def arrays(result):
+    """The results as NumPy arrays; numbers and truth values as they are."""
+    parts = list(result) if isinstance(result, (tuple, list)) else [result]
+    return [p.detach().numpy().copy() if hasattr(p, "detach") else p for p in parts]
+
+
+def assert_same(got, want, scale=1.0):
+    assert len(got) == len(want)
+    for g, w in zip(got, want, strict=True):
+        if not isinstance(w, np.ndarray):
+            assert g == w
+            continue
+        assert g.dtype == w.dtype
+        assert g.shape == w.shape
+        if w.dtype.kind == "f":
+            tolerance = TOLERANCE[w.dtype.name] * scale
+            np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance, equal_nan=True)
+        else:
+            np.testing.assert_array_equal(g, w)
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Runs a function with the reference renderer instead of machine code."""
+    from flambeau.stream import cache, flush
+
+    def forget():
+        cache.PLANS.clear()
+        cache.BY_LIVENESS.clear()
+
+    def use(f):
+        fl._flush()
+        with monkeypatch.context() as m:
+            m.setattr(cache, "_reference", True)
+            forget()
+            try:
+                return f()
+            finally:
+                fl._flush()
+                forget()
+
+    assert flush is not None
+    return use
+
+
+def test_every_operation_of_these_files_has_samples():
+    from flambeau.ops.definition import OPS
+
+    fl.Tensor                           # noqa: B018  loads the operations
+    covered = {"flambeau.ops." + p.stem.removeprefix("samples_") for p in samples.Path(samples.__file__).parent.glob("samples_*.py")}
+    missing = sorted(n for n, f in OPS.items() if f.__module__ in covered and not n.startswith("_") and not n.endswith("_") and n not in ENTRIES)
+    assert not missing, f"operations without an entry in tests/samples_*.py: {missing}"
+
+
+@pytest.mark.parametrize(("name", "dtype"), PLAIN)
+def test_machine_code_equals_reference(name, dtype, interpreted):
+    entry = ENTRIES[name]
+    got = [arrays(run(fl, name, c, dtype)) for c in entry.calls]
+    want = interpreted(lambda: [arrays(run(fl, name, c, dtype)) for c in entry.calls])
+    for g, w in zip(got, want, strict=True):
+        assert_same(g, w, entry.tolerance)
+
+
+@pytest.mark.parametrize(("name", "dtype"), PLAIN)
+def test_values_equal_pytorch(name, dtype):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; it is in the conformance environment (2026-11)")
+    torch.set_num_threads(1)
+    entry = ENTRIES[name]
+    for c in entry.calls:
+        try:
+            assert_same(arrays(run(fl, name, c, dtype)), arrays(run(torch, name, c, dtype)), entry.tolerance)
+        except AssertionError as error:
+            raise AssertionError(f"{name}({c}) of {dtype}: {error}") from None
+
+
+@pytest.mark.parametrize("name", sorted(n for n, e in ENTRIES.items() if e.refuses))
+def test_refused_as_pytorch_does(name):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; it is in the conformance environment (2026-11)")
+    for c in ENTRIES[name].refuses:
+        with pytest.raises(Exception) as theirs:        # noqa: PT011  whatever PyTorch raises
+            run(torch, name, c, "float32")
+        with pytest.raises(theirs.type):
+            arrays(run(fl, name, c, "float32"))
+
+
+# ------------------------------------------------------------------ gradients
+
+
+def leaves(call):
+    """The arguments in float64, and those that a gradient is wanted of."""
+    args, kwargs = call.make(fl, "float64")
+    wanted = []
+
+    def visit(spec, value):
+        if isinstance(spec, samples.T) and spec.gradient and value.is_floating_point():
+            wanted.append(value.detach().clone().requires_grad_())
+            return wanted[-1]
+        return value
+
+    args = [visit(s, v) for s, v in zip(call.args, args, strict=True)]
+    kwargs = {k: visit(call.kwargs[k], v) for k, v in kwargs.items()}
+    return args, kwargs, wanted
+
+
+def floating(result):
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    return [p for p in parts if hasattr(p, "is_floating_point") and p.is_floating_point()]
+
+
+def projected(name, args, kwargs):
+    """A number that depends on every element of the results, with fixed weights."""
+    total = 0.0
+    for p in floating(function(fl, name, ENTRIES[name])(*args, **kwargs)):
+        weights = np.cos(np.arange(p.numel(), dtype=np.float64)).reshape(tuple(p.shape)) + 1.5
+        total = total + (p * fl.from_numpy(weights)).sum()
+    return total
+
+
+def slopes(f, x, step=1e-6):
+    """The gradient of ``f()`` with respect to ``x``, whose memory is changed under it, by central differences."""
+    with fl.no_grad():
+        flat = x.detach().reshape(-1)
+        result = np.zeros(flat.numel())
+        for i in range(flat.numel()):
+            old = flat[i].item()
+            flat[i] = old + step
+            up = f()
+            flat[i] = old - step
+            result[i] = (up - f()) / (2 * step)
+            flat[i] = old
+    return result.reshape(tuple(x.shape))
+
+
+DIFFERENTIABLE = sorted(n for n, e in ENTRIES.items() if e.grad and set(e.dtypes) & set(samples.FLOATS))
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradient(name):
+    for c in ENTRIES[name].calls:
+        args, kwargs, wanted = leaves(c)
+        if not c.grad or not wanted or not all(x.numel() for x in wanted) or max(x.numel() for x in wanted) > 64:
+            continue
+        got = fl.autograd.grad(projected(name, args, kwargs), wanted)
+
+        def value(args=args, kwargs=kwargs):
+            return projected(name, args, kwargs).item()
+
+        for x, g in zip(wanted, got, strict=True):
+            np.testing.assert_allclose(g.numpy(), slopes(value, x), rtol=1e-5, atol=1e-6, err_msg=f"{name}({c})")
+
+
+@pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if ENTRIES[n].second])
+def test_gradient_of_gradient(name):
+    for c in ENTRIES[name].calls:
+        args, kwargs, wanted = leaves(c)
+        if not c.grad or not wanted or not all(x.numel() for x in wanted) or max(x.numel() for x in wanted) > 16:
+            continue
+
+        def first(create_graph, args=args, kwargs=kwargs, wanted=wanted):
+            grads = fl.autograd.grad(projected(name, args, kwargs), wanted, create_graph=create_graph)
+            total = 0.0
+            for g in grads:
+                total = total + (g * g.detach().numel() ** 0.5).sum() + (g * g).sum()
+            return total
+
+        total = first(True)
+        if not total.requires_grad:         # linear: nothing more to differentiate
+            continue
+        got = fl.autograd.grad(total, wanted, allow_unused=True)
+
+        def value(first=first):
+            with fl.enable_grad():
+                return first(False).item()
+
+        for x, g in zip(wanted, got, strict=True):
+            want = slopes(value, x)
+            np.testing.assert_allclose(np.zeros_like(want) if g is None else g.detach().numpy(), want, rtol=1e-4, atol=1e-5, err_msg=f"{name}({c})")
+
+
+# ------------------------------------------------------------------ other forms of a call
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_method_equals_function(name):
+    c = ENTRIES[name].calls[0]
+    dtype = ENTRIES[name].dtypes[0]
+    args, kwargs = c.make(fl, dtype)
+    if ENTRIES[name].method or not isinstance(args[0], fl.Tensor) or not hasattr(fl.Tensor, name) or name == "where":
+        return
+    assert_same(arrays(getattr(args[0], name)(*args[1:], **kwargs)), arrays(getattr(fl, name)(*args, **kwargs)))
+
+
+@pytest.mark.parametrize("name", sorted(n for n, e in ENTRIES.items() if e.inplace))
+def test_in_place_equals_plain(name):
+    tried = 0
+    for c in ENTRIES[name].calls:
+        args, kwargs = c.make(fl, ENTRIES[name].dtypes[0])
+        if not isinstance(args[0], fl.Tensor) or c.args[0].layout == "expanded":
+            continue
+        want = getattr(fl, name)(*args, **kwargs)
+        if want.shape != args[0].shape or want.dtype != args[0].dtype and not (want.dtype == fl.bool):
+            continue
+        want = want.numpy().copy()
+        x = args[0]
+        version = x._version
+        assert getattr(x, name + "_")(*args[1:], **kwargs) is x
+        assert x._version > version
+        np.testing.assert_allclose(x.numpy(), want.astype(x.numpy().dtype), rtol=1e-5, atol=1e-6, err_msg=f"{name}_({c})")
+        tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize("name", sorted(n for n, e in ENTRIES.items() if e.out))
+def test_out_equals_plain(name):
+    for c in ENTRIES[name].calls:
+        args, kwargs = c.make(fl, ENTRIES[name].dtypes[0])
+        want = getattr(fl, name)(*args, **kwargs)
+        several = isinstance(want, (tuple, list))
+        targets = [fl.empty_like(w) for w in (want if several else [want])]
+        result = getattr(fl, name)(*args, **kwargs, out=tuple(targets) if several else targets[0])
+        if not several:
+            assert result is targets[0]
+        assert_same(arrays(targets), arrays(want))
