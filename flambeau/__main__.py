@@ -14,6 +14,7 @@ usage: python -m flambeau COMMAND ...
   run SCRIPT [ARGUMENTS]       run a PyTorch script unchanged: `import torch` gives Flambeau
   run -m MODULE [ARGUMENTS]    the same for a module
   explain SCRIPT [ARGUMENTS]   run it, then tell what was recorded, fused and launched
+                               (--loops or --llvm before SCRIPT adds the kernels' code)
   env                          versions, processor, vector width, cache (for bug reports)
   cache                        where compiled kernels are kept, and how much there is
   cache clear                  remove them

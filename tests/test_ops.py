@@ -23,7 +23,7 @@ def function(library, name, entry):
     """The operation as a function of its arguments."""
     if entry.method:
         return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
-    return getattr(library, name)
+    return getattr(library, name) if hasattr(library, name) else getattr(library.nn.functional, name)
 
 
 def run(library, name, call, dtype):

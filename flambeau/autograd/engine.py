@@ -9,12 +9,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from sys import getrefcount
 from typing import Any
 
 from ..core.shape import meta
 from ..ops import definition
-from ..stream.record import LOCK
+from ..stream.record import LOCK, holders
 from . import graph
 from .graph import MODE, Leaf, Node, Output
 
@@ -130,26 +129,6 @@ def _reaches(heap: list[tuple[int, int, Node]], captures: dict[Node, list[int]])
     return found
 
 
-def _holders(b: Any) -> int:
-    """How many objects hold the buffer ``b``, not counting the stream and the caller's own variable."""
-    return getrefcount(b) - (b.slot is not None) - _UNCOUNTED
-
-
-class _Probe:
-    __slots__ = ("_buffer", "slot")
-
-
-def _measure() -> int:
-    t = _Probe()
-    t._buffer = b = _Probe()
-    b.slot = None
-    return _holders(b)
-
-
-_UNCOUNTED = 0
-_UNCOUNTED = _measure() - 1       # what the calls themselves add differs between versions of Python
-
-
 def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
     """Add ``g`` to ``t.grad``, which never shares memory with anything that somebody else can reach."""
     m = t._meta
@@ -164,7 +143,7 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
             b = old._buffer
             with LOCK:
                 # the tensor object stays; where nobody else sees its memory, the sum takes its place without a copy
-                if old._base is None and not b.exposed and old._meta is new._meta and _holders(b) == 1:
+                if old._base is None and not b.exposed and old._meta is new._meta and holders(b) - (b.slot is not None) == 1:
                     old._buffer = new._buffer
                 else:
                     definition.copy_into(old, new)
@@ -174,7 +153,7 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
         t._grad = g.to(m.dtype)
     else:
         b = g._buffer
-        if _holders(b) > 1 or b.exposed or g._base is not None or not g._meta.contiguous or g._meta.offset:
+        if holders(b) - (b.slot is not None) > 1 or b.exposed or g._base is not None or not g._meta.contiguous or g._meta.offset:
             b = definition.OPS["clone"](g)._buffer
         t._grad = definition.make_tensor(meta(m.shape, None, 0, m.dtype, m.device), b)
     if t._post_hooks is not None:
@@ -240,7 +219,7 @@ def root_gradient(t: Any, g: Any) -> Any:
                                f"backward() was called on a tensor of shape {list(m.shape)}: reduce it first (loss.mean() or loss.sum()), or pass gradient=.")
         if not m.dtype.is_floating_point:
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {m.dtype}")
-        return definition.OPS["ones_constant"](meta(m.shape, None, 0, m.dtype, m.device))
+        return definition.OPS["ones_constant"](m if m.contiguous and m.offset == 0 else meta(m.shape, None, 0, m.dtype, m.device))
     if not isinstance(g, definition.Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if g._meta.shape != m.shape:

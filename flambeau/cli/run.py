@@ -47,12 +47,24 @@ def run(words: list[str]) -> None:
 
 
 def explain(words: list[str]) -> None:
-    """Run a script as ``run`` does, then print what was recorded, fused and launched."""
+    """Run a script as ``run`` does, then print what was recorded, fused and launched.
+
+    ``--loops`` or ``--llvm`` before the script adds the code of every kernel.
+
+    Raises
+    ------
+    SystemExit
+        As ``run`` does; the account is printed before.
+    """
     from ..visual.explain import session
 
-    with session() as report:
-        run(words)
-    print(report)
+    ir = words[0][2:] if words[:1] in (["--loops"], ["--llvm"]) else None
+    report = None
+    try:
+        with session(ir) as report:
+            run(words[1:] if ir else words)
+    finally:
+        print(f"{'-' * 100}\n{report}")
 
 
 # ---------------------------------------------------------------------------------------------------- what to execute

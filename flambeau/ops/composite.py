@@ -40,7 +40,7 @@ class Body:
 class Trace:
     """What one signature of a composite became."""
 
-    __slots__ = ("backward", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "skeleton", "structure")
+    __slots__ = ("backward", "entry", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "simple", "structure")
 
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
@@ -50,6 +50,9 @@ class Trace:
     hidden: tuple[int, ...]         # results of the forward call that the backward one reads
     grads: list[tuple[str, int, Meta | None] | None]    # per operand: where its gradient comes from
     metas: list[Meta]
+
+
+_new = object.__new__
 
 
 class _Tracer:
@@ -117,47 +120,41 @@ class Composite:
                 raise TypeError(f"{self.name}() missing 1 required positional argument: '{self.names[i]}'")
         return values
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        values: Sequence[Any] = args if not kwargs and len(args) == len(self.names) else self.bind(args, kwargs)
+    def general(self, values: Sequence[Any], fast: Any = None) -> Any:
+        """Any call: lists of tensors, run-time numbers, a signature not seen yet (then remembered under the key ``fast`` as well)."""
         tensors: list[Any] = []
         key: list[Any] = []
         scalars: list[Any] = []
-        classes = definition._TENSORS
-        graph_wanted = False
         for i, v in enumerate(values):
-            c = v.__class__
-            if c in classes:
+            if isinstance(v, definition.Tensor):
                 tensors.append(v)
                 key.append(v._meta)
-                if v._node is not None:
-                    graph_wanted = True
             elif i in self.runtime:
                 key.append(float)
                 scalars.append(v)
-            elif c is list or c is tuple:
-                graph_wanted |= _flatten(v, key, tensors)
-            elif isinstance(v, definition.Tensor):
-                tensors.append(v)
-                key.append(v._meta)
-                if v._node is not None:
-                    graph_wanted = True
+            elif v.__class__ is list or v.__class__ is tuple:
+                fast = None
+                _flatten(v, key, tensors)
             else:
-                key.append(c)
+                key.append(v.__class__)
                 key.append(v)
         mask: Any = 0
-        if graph_wanted and MODE.grad:
+        if any([t._node is not None for t in tensors]) and MODE.grad:
             mask = tuple([t._node is not None for t in tensors])
+        whole = ("general", mask, *key)
         try:
-            trace = self.cache.get((mask, *key))
+            trace = self.cache.get(whole)
         except TypeError:
             raise TypeError(f"{self.name}(): cannot use an argument of type {_unhashable(values)} here") from None
         if trace is None:
             if any(m.device is META for m in key if m.__class__ is Meta) or not tensors:
                 return self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
-            trace = self.trace(values, tensors, mask, (mask, *key))
-        return self.replay(trace, tensors, scalars, mask, values)
+            trace = self.trace(values, tensors, mask, whole)
+        if fast is not None:
+            self.cache[fast] = trace
+        return self.replay(trace, tensors, scalars, mask)
 
-    def replay(self, trace: Trace, tensors: list[Any], scalars: list[Any], mask: Any, values: Sequence[Any]) -> Any:
+    def replay(self, trace: Trace, tensors: list[Any], scalars: Sequence[Any], mask: Any) -> Any:
         """Record one call of a traced signature."""
         operands = [t._buffer for t in tensors]
         fresh = stream.append(trace.forward, operands, scalars)
@@ -166,7 +163,11 @@ class Composite:
             saved = [*operands, *[fresh[i] for i in trace.hidden]]
             if definition.SAVED_HOOKS:
                 _pack(trace, saved)
-            n = graph.node(_Entry(self, trace, values), tuple([t._node if w else None for t, w in zip(tensors, mask, strict=True)]), tuple(saved), tuple(scalars))
+            n = graph.node(trace.entry, tuple([t._node if w else None for t, w in zip(tensors, mask, strict=True)]), tuple(saved), scalars)
+        if trace.simple:
+            t = _new(definition.Tensor)
+            t._meta, t._buffer, t._node, t._base = trace.forward.out, fresh[0], n, None
+            return t
         made: list[Any] = []
         differentiable: list[Any] = []
         for where, i, m, flows in trace.outputs:
@@ -267,7 +268,6 @@ class Composite:
         trace = Trace()
         trace.owner, trace.name = self, self.node_name
         trace.structure, trace.metas = structure, [t._meta for t in symbolic]
-        trace.skeleton = None
         flow = {id(t) for t in flowing}
         results: list[int] = []
         trace.outputs = []
@@ -340,6 +340,10 @@ class Composite:
         runtime = "d" * len(self.runtime)
         trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
                                   body, ("forward", self.name, *key))
+        trace.entry = _Entry(self, trace, values)
+        # the usual case: one fresh tensor, differentiable if anything is
+        trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
+            and trace.outputs[0][2] is trace.forward.out
         if len(self.cache) > 20_000:
             self.cache.clear()
         self.cache[key] = trace
@@ -656,11 +660,33 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, 
         return lambda f: composite(f, node=node, runtime=runtime, name=name, register=register, inplace=inplace)
     c = Composite(fn, node, runtime, name)
 
+    count, cache, classes, general, replay, numbers = len(c.names), c.cache, definition._TENSORS, c.general, c.replay, bool(c.runtime)
+
     def call(*args: Any, **kwargs: Any) -> Any:
-        if "out" in kwargs:
+        if kwargs and "out" in kwargs:
             out = kwargs.pop("out")
-            return definition.store(c.name, c(*args, **kwargs), out)
-        return c(*args, **kwargs)
+            return definition.store(c.name, call(*args, **kwargs), out)
+        values: Sequence[Any] = args if not kwargs and len(args) == count else c.bind(args, kwargs)
+        if numbers:
+            return general(values)
+        tensors = [v for v in values if v.__class__ in classes]
+        key: Any
+        if len(tensors) == count:
+            key = tuple([t._meta for t in tensors])
+        else:
+            key = tuple([v._meta if v.__class__ in classes else (v.__class__, v) for v in values])
+        mask: Any = 0
+        for t in tensors:
+            if t._node is not None:
+                if MODE.grad:
+                    mask = tuple([t._node is not None for t in tensors])
+                    key = (mask, key)
+                break
+        try:
+            trace = cache[key]
+        except (KeyError, TypeError):
+            return general(values, key)
+        return replay(trace, tensors, (), mask)
 
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = fn.__name__, fn.__qualname__, fn.__doc__, fn.__module__
     call.__wrapped__ = fn  # type: ignore[attr-defined]

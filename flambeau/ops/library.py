@@ -12,24 +12,26 @@ from math import prod
 from typing import Any
 
 from ..core import blas
-from ..core.shape import Meta, count, meta
+from ..core.shape import Meta, broadcast_shapes, count, meta
 
 Routine = Callable[..., None]
 
-WORTHWHILE = 1 << 16        # multiply-adds from which a library call pays for itself
+# multiply-adds from which a library call is faster than the formula's loops (measured; the loops can be fused, and need no NumPy)
+PRODUCT = 1 << 20
+CONVOLUTION = 1 << 16
+STRIDED_TO_INPUT = 1 << 13      # its loops divide by the stride to find what they read
 
 
 def matmul_by_blas(a: Meta, b: Meta) -> Routine | None:
     """The routine for ``a @ b``, or None."""
     if not a.dtype.is_floating_point:
         return None
-    inner = a.shape[-1] or 1
+    inner = a.shape[-1]
     rows = a.shape[-2] if a.ndim > 1 else 1
     columns = b.shape[-1] if b.ndim > 1 else 1
-    batch = max(count(a.shape[:-2]), count(b.shape[:-2]))
-    if batch * rows * inner * columns <= WORTHWHILE or (min(rows, columns) == 1 and b.ndim <= 2 and a.ndim == 1):
+    if min(rows, columns, inner) <= 2:      # as much memory as arithmetic
         return None
-    return product
+    return product if count(broadcast_shapes(a.shape[:-2], b.shape[:-2])) * rows * inner * columns > PRODUCT else None
 
 
 def product(ins: list[Any], outs: list[Any], scalars: list[Any]) -> None:
@@ -57,12 +59,12 @@ def _row_strides(a: Any) -> tuple[int, ...]:
 # ------------------------------------------------------------------ convolution: products with the windows of the input as columns
 
 
-def _worthwhile(x: Meta, kernel: Sequence[int], size: Sequence[int], outputs: int, groups: int) -> bool:
+def _worthwhile(x: Meta, kernel: Sequence[int], size: Sequence[int], outputs: int, groups: int, limit: int = CONVOLUTION) -> bool:
     """Whether a convolution of ``x`` is large, and its groups are products worth the name."""
     if not x.dtype.is_floating_point or 0 in (*x.shape, *kernel, *size, outputs):
         return False
     per_output = x.shape[1] // groups * prod(kernel)
-    return x.shape[0] * outputs * prod(size) * per_output > WORTHWHILE and outputs // groups * (x.shape[1] // groups) >= 4
+    return x.shape[0] * outputs * prod(size) * per_output > limit and outputs // groups * (x.shape[1] // groups) >= 4
 
 
 def convolution_by_blas(x: Meta, w: Meta, size: tuple[int, ...], groups: int, **how: Any) -> Routine | None:
@@ -70,10 +72,11 @@ def convolution_by_blas(x: Meta, w: Meta, size: tuple[int, ...], groups: int, **
     return convolve if _worthwhile(x, w.shape[2:], size, w.shape[0], groups) else None
 
 
-def convolution_to_input_by_blas(g: Meta, w: Meta, size: tuple[int, ...], groups: int, **how: Any) -> Routine | None:
+def convolution_to_input_by_blas(g: Meta, w: Meta, size: tuple[int, ...], stride: tuple[int, ...], groups: int, **how: Any) -> Routine | None:
     """The routine for the gradient with respect to the input (a transposed convolution), or None."""
     x = meta((g.shape[0], w.shape[1] * groups, *size), None, 0, g.dtype)
-    return convolve_to_input if _worthwhile(x, w.shape[2:], g.shape[2:], w.shape[0], groups) else None
+    limit = STRIDED_TO_INPUT if max(stride) > 1 else CONVOLUTION
+    return convolve_to_input if _worthwhile(x, w.shape[2:], g.shape[2:], w.shape[0], groups, limit) else None
 
 
 def convolution_to_weight_by_blas(x: Meta, g: Meta, size: tuple[int, ...], groups: int, **how: Any) -> Routine | None:

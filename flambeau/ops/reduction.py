@@ -255,10 +255,15 @@ def any(input, dim: Any = None, keepdim: bool = False):
 # ------------------------------------------------------------------ extremes
 
 
-def _extreme(op: str, x: Operand, dim: Any, keepdim: bool, name: str) -> Any:
-    if x.dtype is bool_:
-        return combine("any" if op == "max" else "all", x, dim, keepdim, name=name)
-    return combine(op, x, dim, keepdim, name=name)
+def _combiner(largest: bool, d: DType) -> str:
+    """The combiner of an extreme; of bool the larger is *or*."""
+    if d is bool_:
+        return "any" if largest else "all"
+    return "max" if largest else "min"
+
+
+def _extreme(largest: bool, x: Operand, dim: Any, keepdim: bool, name: str) -> Any:
+    return combine(_combiner(largest, x.dtype), x, dim, keepdim, name=name)
 
 
 def _share_evenly(g: Any, y: Any, x: Any, dim: Any, keepdim: bool) -> Any:
@@ -272,26 +277,26 @@ def _share_evenly(g: Any, y: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 def amax(input, dim: Any = (), keepdim: bool = False):
     """The largest element over ``dim``; ties share the gradient evenly."""
     require_elements(input.meta, dim, "amax", RuntimeError)
-    return _extreme("max", input, dim, keepdim, "amax")
+    return _extreme(True, input, dim, keepdim, "amax")
 
 
 @compute
 def amin(input, dim: Any = (), keepdim: bool = False):
     """The smallest element over ``dim``; ties share the gradient evenly."""
     require_elements(input.meta, dim, "amin", RuntimeError)
-    return _extreme("min", input, dim, keepdim, "amin")
+    return _extreme(False, input, dim, keepdim, "amin")
 
 
 @compute(name="_max_all", node="MaxBackward1")
 def _max_all(input):
     require_elements(input.meta, None, "max", RuntimeError)
-    return _extreme("max", input, None, False, "max")
+    return _extreme(True, input, None, False, "max")
 
 
 @compute(name="_min_all", node="MinBackward1")
 def _min_all(input):
     require_elements(input.meta, None, "min", RuntimeError)
-    return _extreme("min", input, None, False, "min")
+    return _extreme(False, input, None, False, "min")
 
 
 @amax.backward
@@ -324,7 +329,7 @@ def _first_equal(input, value, dim: int):
 @compute(name="_attained", dtype=lambda d, kinds, params: kinds[0].dtype)
 def _attained(input, index, dim: int, largest: bool):
     """The extreme over ``dim`` (kept); its gradient goes to the position ``index``."""
-    return _extreme("max" if largest else "min", input, dim, True, "")
+    return _extreme(largest, input, dim, True, "")
 
 
 @_attained.backward
@@ -681,7 +686,7 @@ def _(g, y, input, dim):
 
 @compute(name="_running", inplace=False)
 def _running(input, dim: int, largest: bool):
-    return _scan("max" if largest else "min", input, dim, lambda e: e)
+    return _scan(_combiner(largest, input.dtype), input, dim, lambda e: e)
 
 
 @compute(name="_running_index", dtype=_index_dtype, inplace=False)
@@ -924,9 +929,7 @@ def any_empty(shape: Sequence[int], dims: Sequence[int]) -> bool:
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """The p-norm of the elements over ``dim`` (None: all); ``p``: a number, inf, ``"fro"`` (2) or ``"nuc"`` (matrices)."""
     if p == "nuc":
-        from .. import linalg
-
-        return linalg.matrix_norm(input, "nuc", (0, 1) if dim is None else dim, keepdim, dtype=dtype)
+        return OPS["_nuclear_norm"](input, (0, 1) if dim is None else dim, keepdim, dtype)
     if p is None or p == "fro":
         p = 2.0
     return vector_norm(input, p, dim, keepdim, dtype, "norm")

@@ -60,6 +60,9 @@ class Adadelta(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(adadelta_step)
+    columns = ("square_avg", "acc_delta")
+
     def __init__(
         self,
         params: ParamsT,
@@ -85,9 +88,6 @@ class Adadelta(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"square_avg": torch.zeros_like(param), "acc_delta": torch.zeros_like(param)}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         rho, weight_decay = float(group["rho"]), float(group["weight_decay"])
-        adadelta_step(
-            batch.params, batch.grads, batch.columns["square_avg"], batch.columns["acc_delta"], float(group["lr"]), rho, 1.0 - rho,
-            float(group["eps"]), weight_decay, weight_decay != 0.0, group["maximize"],
-        )  # fmt: skip
+        return (float(group["lr"]), rho, 1.0 - rho, float(group["eps"]), weight_decay), (weight_decay != 0.0, group["maximize"])

@@ -73,6 +73,9 @@ class Adafactor(RuleOptimizer):
         Climb instead of descending.
     """
 
+    rule = staticmethod(adafactor_step)
+    columns = ("row_var", "col_var", "variance")
+
     def __init__(
         self,
         params: ParamsT,
@@ -103,11 +106,10 @@ class Adafactor(RuleOptimizer):
             return {"row_var": param.new_zeros(row), "col_var": param.new_zeros(column)}
         return {"variance": torch.zeros_like(param)}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
-        lr, (eps1, eps2), step, columns = float(group["lr"]), group["eps"], batch.numbers["step"], batch.columns
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
+        lr, (eps1, eps2), step, weight_decay = float(group["lr"]), group["eps"], batch.counts["step"], group["weight_decay"]
         floor = torch.finfo(batch.params[0].dtype).eps if eps1 is None else eps1
-        adafactor_step(
-            batch.params, batch.grads, columns.get("row_var", ()), columns.get("col_var", ()), columns.get("variance", ()),
-            step ** group["beta2_decay"], min(lr, 1.0 / step**0.5), float(eps2), 1.0 - lr * group["weight_decay"], floor, group["d"],
-            group["weight_decay"] != 0.0, group["maximize"],
-        )  # fmt: skip
+        return (
+            (step ** group["beta2_decay"], min(lr, 1.0 / step**0.5), float(eps2), 1.0 - lr * weight_decay),
+            (floor, group["d"], weight_decay != 0.0, group["maximize"]),
+        )

@@ -57,6 +57,9 @@ class Adagrad(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(adagrad_step)
+    columns = ("sum",)
+
     def __init__(
         self,
         params: ParamsT,
@@ -85,9 +88,7 @@ class Adagrad(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"sum": torch.full_like(param, group["initial_accumulator_value"]).detach()}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         weight_decay = float(group["weight_decay"])
-        lr = float(group["lr"]) / (1.0 + (batch.numbers["step"] - 1.0) * group["lr_decay"])
-        adagrad_step(
-            batch.params, batch.grads, batch.columns["sum"], lr, float(group["eps"]), weight_decay, weight_decay != 0.0, group["maximize"]
-        )
+        lr = float(group["lr"]) / (1.0 + (batch.counts["step"] - 1.0) * group["lr_decay"])
+        return (lr, float(group["eps"]), weight_decay), (weight_decay != 0.0, group["maximize"])

@@ -77,6 +77,9 @@ class Adam(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(adam_step)
+    columns = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
     def __init__(
         self,
         params: ParamsT,
@@ -115,15 +118,16 @@ class Adam(RuleOptimizer):
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
         return {name: torch.zeros_like(param) for name in names}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         beta1, beta2 = group["betas"]
         beta1, beta2, lr, weight_decay = float(beta1), float(beta2), float(group["lr"]), float(group["weight_decay"])
-        decays, decoupled = weight_decay != 0.0, group["decoupled_weight_decay"]
-        step, columns = batch.numbers["step"], batch.columns
-        adam_step(
-            batch.params, batch.grads, columns["exp_avg"], columns["exp_avg_sq"], columns.get("max_exp_avg_sq", ()),
-            lr / (1.0 - beta1**step), 1.0 - beta1, beta2, 1.0 - beta2, (1.0 - beta2**step) ** -0.5, float(group["eps"]),
-            1.0 - lr * weight_decay if decoupled else weight_decay, decays, decoupled, group["maximize"],
+        step, decoupled = batch.counts["step"], group["decoupled_weight_decay"]
+        return (
+            (
+                lr / (1.0 - beta1**step), 1.0 - beta1, beta2, 1.0 - beta2, (1.0 - beta2**step) ** -0.5, float(group["eps"]),
+                1.0 - lr * weight_decay if decoupled else weight_decay,
+            ),
+            (weight_decay != 0.0, decoupled, group["maximize"]),
         )  # fmt: skip
 
 

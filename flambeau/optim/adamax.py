@@ -60,6 +60,9 @@ class Adamax(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(adamax_step)
+    columns = ("exp_avg", "exp_inf")
+
     def __init__(
         self,
         params: ParamsT,
@@ -85,10 +88,7 @@ class Adamax(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"exp_avg": torch.zeros_like(param), "exp_inf": torch.zeros_like(param)}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         (beta1, beta2), weight_decay = map(float, group["betas"]), float(group["weight_decay"])
-        adamax_step(
-            batch.params, batch.grads, batch.columns["exp_avg"], batch.columns["exp_inf"],
-            float(group["lr"]) / (1.0 - beta1 ** batch.numbers["step"]), 1.0 - beta1, beta2, float(group["eps"]), weight_decay,
-            weight_decay != 0.0, group["maximize"],
-        )  # fmt: skip
+        step_size = float(group["lr"]) / (1.0 - beta1 ** batch.counts["step"])
+        return (step_size, 1.0 - beta1, beta2, float(group["eps"]), weight_decay), (weight_decay != 0.0, group["maximize"])

@@ -57,6 +57,9 @@ class ASGD(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(asgd_step)
+    columns = ("ax",)
+
     def __init__(
         self,
         params: ParamsT,
@@ -80,15 +83,12 @@ class ASGD(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"ax": torch.zeros_like(param)}
 
-    def _new_numbers(self, group: dict[str, Any]) -> dict[str, float]:
+    def _new_counts(self, group: dict[str, Any]) -> dict[str, float]:
         return {"step": 0.0, "eta": float(group["lr"]), "mu": 1.0}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
-        numbers, lambd, lr, weight_decay = batch.numbers, float(group["lambd"]), float(group["lr"]), float(group["weight_decay"])
-        eta, mu, step = numbers["eta"], numbers["mu"], numbers["step"]
-        asgd_step(
-            batch.params, batch.grads, batch.columns["ax"], eta, 1.0 - lambd * eta, mu, weight_decay, mu != 1.0, weight_decay != 0.0,
-            group["maximize"],
-        )  # fmt: skip
-        numbers["eta"] = lr / (1.0 + lambd * lr * step) ** group["alpha"]
-        numbers["mu"] = 1.0 / max(1.0, step - group["t0"])
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
+        counts, lambd, lr, weight_decay = batch.counts, float(group["lambd"]), float(group["lr"]), float(group["weight_decay"])
+        eta, mu, step = counts["eta"], counts["mu"], counts["step"]
+        counts["eta"] = lr / (1.0 + lambd * lr * step) ** group["alpha"]
+        counts["mu"] = 1.0 / max(1.0, step - group["t0"])
+        return (eta, 1.0 - lambd * eta, mu, weight_decay), (mu != 1.0, weight_decay != 0.0, group["maximize"])

@@ -192,24 +192,25 @@ class LBFGS(Optimizer):
         changes, steps, inverses = state["old_dirs"], state["old_stps"], state["ro"]
         change = grad - state["prev_flat_grad"]
         step = state["d"] * state["t"]
-        curvature = change.dot(step)
-        if float(curvature) > 1e-10:
+        curvature = change.dot(step).item()
+        if curvature > 1e-10:
             if len(changes) == history_size:
                 for history in (changes, steps, inverses):
                     history.pop(0)
             changes.append(change)
             steps.append(step)
             inverses.append(1.0 / curvature)
-            state["H_diag"] = curvature / change.dot(change)
+            state["H_diag"] = curvature / change.dot(change).item()
         state.setdefault("al", [None] * history_size)
         weights = state["al"]
+        # Each product is fetched as a number: every turn then is the same short program, whatever the length of the history.
         direction = grad.neg()
         for i in reversed(range(len(changes))):
-            weights[i] = steps[i].dot(direction) * inverses[i]
+            weights[i] = steps[i].dot(direction).item() * float(inverses[i])
             direction = direction - changes[i] * weights[i]
-        direction = direction * state["H_diag"]
+        direction = direction * float(state["H_diag"])
         for i in range(len(changes)):
-            direction = direction + steps[i] * (weights[i] - changes[i].dot(direction) * inverses[i])
+            direction = direction + steps[i] * (weights[i] - changes[i].dot(direction).item() * float(inverses[i]))
         return direction
 
 

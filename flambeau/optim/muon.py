@@ -75,6 +75,9 @@ class Muon(RuleOptimizer):
         A parameter is not a matrix.
     """
 
+    rule = staticmethod(muon_step)
+    columns = ("momentum_buffer",)
+
     def __init__(
         self,
         params: ParamsT,
@@ -108,12 +111,15 @@ class Muon(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"momentum_buffer": torch.zeros_like(param)}
 
-    def _new_numbers(self, group: dict[str, Any]) -> dict[str, float]:
+    def _new_counts(self, group: dict[str, Any]) -> dict[str, float]:
         return {}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         lr, momentum = float(group["lr"]), float(group["momentum"])
-        muon_step(
-            batch.params, batch.grads, batch.columns["momentum_buffer"], lr, 1.0 - lr * group["weight_decay"], 1.0 - momentum, momentum,
-            group["nesterov"], tuple(group["ns_coefficients"]), group["ns_steps"], group["eps"], group["adjust_lr_fn"] == "match_rms_adamw",
+        return (
+            (lr, 1.0 - lr * group["weight_decay"], 1.0 - momentum, momentum),
+            (
+                group["nesterov"], tuple(group["ns_coefficients"]), group["ns_steps"], group["eps"],
+                group["adjust_lr_fn"] == "match_rms_adamw",
+            ),
         )  # fmt: skip

@@ -73,6 +73,9 @@ class NAdam(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(nadam_step)
+    columns = ("exp_avg", "exp_avg_sq")
+
     def __init__(
         self,
         params: ParamsT,
@@ -101,18 +104,18 @@ class NAdam(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
 
-    def _new_numbers(self, group: dict[str, Any]) -> dict[str, float]:
+    def _new_counts(self, group: dict[str, Any]) -> dict[str, float]:
         return {"step": 0.0, "mu_product": 1.0}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         (beta1, beta2), lr, weight_decay = map(float, group["betas"]), float(group["lr"]), float(group["weight_decay"])
-        decays, decoupled = weight_decay != 0.0, group["decoupled_weight_decay"]
-        step = batch.numbers["step"]
+        decoupled, step = group["decoupled_weight_decay"], batch.counts["step"]
         mu, mu_next = (beta1 * (1.0 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (step, step + 1.0))
-        batch.numbers["mu_product"] = product = batch.numbers["mu_product"] * mu
-        nadam_step(
-            batch.params, batch.grads, batch.columns["exp_avg"], batch.columns["exp_avg_sq"],
-            lr * (1.0 - mu) / (1.0 - product), lr * mu_next / (1.0 - product * mu_next), 1.0 - beta1, beta2, 1.0 - beta2,
-            1.0 / (1.0 - beta2**step), float(group["eps"]), 1.0 - lr * weight_decay if decoupled else weight_decay, decays, decoupled,
-            group["maximize"],
+        batch.counts["mu_product"] = product = batch.counts["mu_product"] * mu
+        return (
+            (
+                lr * (1.0 - mu) / (1.0 - product), lr * mu_next / (1.0 - product * mu_next), 1.0 - beta1, beta2, 1.0 - beta2,
+                1.0 / (1.0 - beta2**step), float(group["eps"]), 1.0 - lr * weight_decay if decoupled else weight_decay,
+            ),
+            (weight_decay != 0.0, decoupled, group["maximize"]),
         )  # fmt: skip

@@ -71,6 +71,9 @@ class RAdam(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(radam_step)
+    columns = ("exp_avg", "exp_avg_sq")
+
     def __init__(
         self,
         params: ParamsT,
@@ -97,10 +100,9 @@ class RAdam(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         (beta1, beta2), lr, weight_decay = map(float, group["betas"]), float(group["lr"]), float(group["weight_decay"])
-        decays, decoupled = weight_decay != 0.0, group["decoupled_weight_decay"]
-        step = batch.numbers["step"]
+        decoupled, step = group["decoupled_weight_decay"], batch.counts["step"]
         correction2 = 1.0 - beta2**step
         # length of the simple moving average that the running mean stands for: its limit, and at this step
         longest = 2.0 / (1.0 - beta2) - 1.0
@@ -110,8 +112,8 @@ class RAdam(RuleOptimizer):
         if rectified:
             variance = (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
             step_size *= (variance * correction2) ** 0.5
-        radam_step(
-            batch.params, batch.grads, batch.columns["exp_avg"], batch.columns["exp_avg_sq"], step_size, 1.0 - beta1, beta2,
-            1.0 - beta2, float(group["eps"]), 1.0 - lr * weight_decay if decoupled else weight_decay, rectified, decays, decoupled,
-            group["maximize"],
-        )  # fmt: skip
+        kept = 1.0 - lr * weight_decay if decoupled else weight_decay
+        return (
+            (step_size, 1.0 - beta1, beta2, 1.0 - beta2, float(group["eps"]), kept),
+            (rectified, weight_decay != 0.0, decoupled, group["maximize"]),
+        )

@@ -72,6 +72,9 @@ class RMSprop(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(rmsprop_step)
+    columns = ("square_avg", "grad_avg", "momentum_buffer")
+
     def __init__(
         self,
         params: ParamsT,
@@ -101,10 +104,9 @@ class RMSprop(RuleOptimizer):
             names.append("grad_avg")
         return {name: torch.zeros_like(param) for name in names}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
-        alpha, weight_decay, columns = float(group["alpha"]), float(group["weight_decay"]), batch.columns
-        rmsprop_step(
-            batch.params, batch.grads, columns["square_avg"], columns.get("grad_avg", ()), columns.get("momentum_buffer", ()),
-            float(group["lr"]), alpha, 1.0 - alpha, float(group["eps"]), float(group["momentum"]), weight_decay,
-            weight_decay != 0.0, group["maximize"],
-        )  # fmt: skip
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
+        alpha, weight_decay = float(group["alpha"]), float(group["weight_decay"])
+        return (
+            (float(group["lr"]), alpha, 1.0 - alpha, float(group["eps"]), float(group["momentum"]), weight_decay),
+            (weight_decay != 0.0, group["maximize"]),
+        )

@@ -56,6 +56,9 @@ class Rprop(RuleOptimizer):
         Accepted for compatibility: every step is one fused instruction.
     """
 
+    rule = staticmethod(rprop_step)
+    columns = ("prev", "step_size")
+
     def __init__(
         self,
         params: ParamsT,
@@ -79,8 +82,5 @@ class Rprop(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"prev": torch.zeros_like(param), "step_size": torch.full_like(param, float(group["lr"]))}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
-        rprop_step(
-            batch.params, batch.grads, batch.columns["prev"], batch.columns["step_size"], *group["etas"], *group["step_sizes"],
-            group["maximize"],
-        )  # fmt: skip
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
+        return (), (*group["etas"], *group["step_sizes"], group["maximize"])

@@ -1,9 +1,9 @@
 """The driver that the elementwise optimizers share: one recorded instruction per step and group.
 
-A subclass gives its state (``_new_state``) and its arithmetic (``_update``, which computes the numbers
-that depend on the step in Python and calls a ``@composite`` over lists of tensors).  This module keeps
-those lists from step to step, so that the usual step only fetches the gradients.  Output: the updates,
-recorded, and the stream flushed.
+A subclass gives its arithmetic (``rule``, a ``@composite`` over lists of tensors), the tensors that it
+remembers (``_new_state``) and the numbers of a step (``_arguments``, in Python).  This module keeps the
+lists and the prepared call from step to step, so that the usual step only fetches the gradients.  Output:
+the updates, recorded, and the stream flushed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .optimizer import Optimizer, ParamsT
 class ParameterState(dict[str, Any]):
     """What the optimizer keeps for one parameter, as PyTorch shows it.
 
-    While the parameter is part of a batch, its numbers (``step``) live in the batch as Python numbers,
+    While the parameter is part of a batch, its counts (``step``) live in the batch as Python numbers,
     which cost nothing per step.  Any look at the dictionary first dissolves the batch, which writes them
     here as tensors.
     """
@@ -59,31 +59,35 @@ class Batch:
     params, grads
         In the group's order; ``grads`` are those of the current step.
     columns
-        The state by name: for each, one tensor per parameter.
-    numbers
+        The state: for each name of ``RuleOptimizer.columns`` one tensor per parameter, or nothing.
+    counts
         Numbers that advance with the step and are the same for all (``step``).
     fresh
         Whether this is the first step of these parameters.
+    calls
+        Prepared calls of the rule, by its flags.
     """
 
-    __slots__ = ("alive", "columns", "fresh", "grads", "numbers", "params", "states")
+    __slots__ = ("alive", "calls", "columns", "counts", "fresh", "grads", "params", "state", "states")
 
-    def __init__(self, names: tuple[str, ...], numbers: dict[str, float], fresh: bool) -> None:
+    def __init__(self, columns: int, counts: dict[str, float], fresh: bool) -> None:
         self.params: list[torch.Tensor] = []
         self.grads: list[torch.Tensor] = []
         self.states: list[ParameterState] = []
-        self.columns: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-        self.numbers = numbers
+        self.columns: list[list[torch.Tensor]] = [[] for _ in range(columns)]
+        self.counts = counts
         self.fresh = fresh
         self.alive = True
+        self.calls: dict[Any, Any] = {}
+        self.state: list[torch.Tensor] = []      # all columns in a row
 
     def dissolve(self) -> None:
-        """Write the numbers into the parameters' own dictionaries and stop being used."""
+        """Write the counts into the parameters' own dictionaries and stop being used."""
         self.alive = False
         for state in self.states:
             state.batch = None
-            for name, value in self.numbers.items():
-                dict.__setitem__(state, name, torch.tensor(value, dtype=_number_dtype()))
+            for name, value in self.counts.items():
+                dict.__setitem__(state, name, torch.tensor(value, dtype=_count_dtype()))
 
 
 class Plan:
@@ -115,7 +119,19 @@ class Plan:
 
 
 class RuleOptimizer(Optimizer):
-    """An optimizer that is a rule for one parameter, applied to all of them in one instruction."""
+    """An optimizer that is a rule for one parameter, applied to all of them in one instruction.
+
+    Attributes
+    ----------
+    rule
+        ``rule(params, grads, *columns, *numbers, *flags)``: records one step of all parameters; its numbers are run-time
+        arguments.
+    columns
+        Names of the state tensors, in the order of the rule's arguments; a group may leave some out.
+    """
+
+    rule: Any
+    columns: tuple[str, ...] = ()
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         if defaults.get("differentiable"):
@@ -138,7 +154,6 @@ class RuleOptimizer(Optimizer):
     @state.setter
     def state(self, value: defaultdict[torch.Tensor, Any]) -> None:
         self._plans: dict[int, Plan] = {}
-        self._without_grad = torch.no_grad()
         self._state = value
 
     def _dissolve(self) -> None:
@@ -151,15 +166,15 @@ class RuleOptimizer(Optimizer):
     # ---------------------------------------------------------------- what a subclass gives
 
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The state tensors of a parameter before its first step, in the order of ``Batch.columns``."""
+        """The state tensors of a parameter before its first step, in PyTorch's order."""
         raise NotImplementedError
 
-    def _new_numbers(self, group: dict[str, Any]) -> dict[str, float]:
+    def _new_counts(self, group: dict[str, Any]) -> dict[str, float]:
         """What advances with the step, before the first one."""
         return {"step": 0.0}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
-        """Record one step of the batch; ``batch.numbers["step"]`` already counts it."""
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
+        """The rule's numbers and flags for this step, which ``batch.counts["step"]`` already counts."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------- the step
@@ -181,19 +196,32 @@ class RuleOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         plans = self._plans
-        with self._without_grad:
-            for index, group in enumerate(self.param_groups):
-                plan = plans.get(index)
-                if plan is None or not plan.refresh(group["params"]):
-                    plan = self._make_plan(index, group)
-                for batch in plan.batches:
-                    numbers = batch.numbers
-                    if "step" in numbers:
-                        numbers["step"] += 1.0
-                    self._update(group, batch)
-                    batch.fresh = False
+        for index, group in enumerate(self.param_groups):
+            plan = plans.get(index)
+            if plan is None or not plan.refresh(group["params"]):
+                plan = self._make_plan(index, group)
+            for batch in plan.batches:
+                if batch.counts:
+                    batch.counts["step"] += 1.0
+                numbers, flags = self._arguments(group, batch)
+                call = batch.calls.get(flags)
+                if call is None or not call.record([*batch.params, *batch.grads, *batch.state], numbers):
+                    self._first_call(batch, numbers, flags)
+                batch.fresh = False
+                batch.grads = []      # the gradients are the user's: memory must not be kept for them here
         torch._flush()
         return loss
+
+    def _first_call(self, batch: Batch, numbers: tuple[float, ...], flags: tuple[Any, ...]) -> None:
+        """Record a step whose signature is new, and prepare for more of them."""
+        lists = [batch.params, batch.grads, *batch.columns]
+        with torch.no_grad():
+            call = self.rule.composite.prepare(lists, numbers, flags)
+            if call is None:
+                self.rule(*lists, *numbers, *flags)
+                return
+        call.record([*batch.params, *batch.grads, *batch.state], numbers)
+        batch.calls[flags] = call
 
     def _make_plan(self, index: int, group: dict[str, Any]) -> Plan:
         old = self._plans.pop(index, None)
@@ -208,7 +236,7 @@ class RuleOptimizer(Optimizer):
                 idle.append(param)
                 continue
             new = self._new_state(group, param)
-            start = self._new_numbers(group)
+            start = self._new_counts(group)
             state = self._state.get(param) or {}
             fresh = any(state.get(name) is None for name in new)
             known = {name: value for name, value in state.items() if value is not None}
@@ -217,19 +245,21 @@ class RuleOptimizer(Optimizer):
                 if new or start:
                     self._state[param] = state
             state.update({**dict.fromkeys(start), **new, **known})
-            numbers = {name: float(known.get(name, value)) for name, value in start.items()}
-            key = (fresh, tuple(new), tuple(numbers.values()))
+            counts = {name: float(known.get(name, value)) for name, value in start.items()}
+            key = (fresh, tuple(new), tuple(counts.values()))
             if key not in batches:
-                batches[key] = Batch(tuple(new), numbers, fresh)
+                batches[key] = Batch(len(self.columns), counts, fresh)
             batch = batches[key]
             batch.params.append(param)
             batch.grads.append(grad)
             batch.states.append(state)
-            for name, column in batch.columns.items():
-                column.append(dict.__getitem__(state, name))
+            for name, column in zip(self.columns, batch.columns):
+                if name in new:
+                    column.append(dict.__getitem__(state, name))
         for batch in batches.values():
+            batch.state = [tensor for column in batch.columns for tensor in column]
             for state in batch.states:
-                state.batch = batch      # from here on only dissolve() writes the numbers into the state
+                state.batch = batch      # from here on only dissolve() writes the counts into the state
         plan = self._plans[index] = Plan(group["params"], list(batches.values()), idle)
         return plan
 
@@ -271,5 +301,5 @@ def check_betas(betas: Any) -> None:
             raise ValueError(f"Invalid beta parameter at index {index}: {betas[index]}")
 
 
-def _number_dtype() -> torch.dtype:
+def _count_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32

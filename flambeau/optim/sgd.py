@@ -71,6 +71,9 @@ class SGD(RuleOptimizer):
     0.5
     """
 
+    rule = staticmethod(sgd_step)
+    columns = ("momentum_buffer",)
+
     def __init__(
         self,
         params: ParamsT,
@@ -97,13 +100,13 @@ class SGD(RuleOptimizer):
     def _new_state(self, group: dict[str, Any], param: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"momentum_buffer": torch.zeros_like(param)} if group["momentum"] else {}
 
-    def _new_numbers(self, group: dict[str, Any]) -> dict[str, float]:
+    def _new_counts(self, group: dict[str, Any]) -> dict[str, float]:
         return {}
 
-    def _update(self, group: dict[str, Any], batch: Batch) -> None:
+    def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
         weight_decay = float(group["weight_decay"])
-        sgd_step(
-            batch.params, batch.grads, batch.columns.get("momentum_buffer", ()),
-            float(group["lr"]), float(group["momentum"]), 1.0 if batch.fresh else 1.0 - group["dampening"], weight_decay,
-            weight_decay != 0.0, group["nesterov"], group["maximize"],
-        )  # fmt: skip
+        share = 1.0 if batch.fresh else 1.0 - group["dampening"]
+        return (
+            (float(group["lr"]), float(group["momentum"]), share, weight_decay),
+            (weight_decay != 0.0, group["nesterov"], group["maximize"]),
+        )

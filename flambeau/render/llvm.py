@@ -265,7 +265,8 @@ class _Function:
             whole = self.op(depth, f"and i64 {span}, {-width * copies}")
             end = self.op(depth, f"add i64 {lo}, {whole}")
             values = self.loop(lo, end, width * copies, carried, several, True)
-            result = self.loop(end, hi, width, [(t, v) for (t, _), v in zip(carried[:per], values[:per], strict=True)], masked, True) + values[per:]
+            first = [(t, v) for (t, _), v in zip(carried[:per], values[:per], strict=True)]
+            result = self.loop(end, hi, width, first, masked, True) + values[per:]
         self.blocks = outside
         return result
 
@@ -668,8 +669,8 @@ class _Function:
                 if code != INVARIANT:
                     depth = a + 1
             uniform = lane < 0 or strides[lane] == INVARIANT
-        for a in e.args:
-            d, u = self.fact(a)
+        for x in e.args:
+            d, u = self.fact(x)
             if d > depth:
                 depth = d
             uniform = uniform and u
@@ -702,7 +703,7 @@ class _Function:
         if found is None:
             self.evaluate(e)
             found = memo[k]
-        return found  # type: ignore[no-any-return]
+        return found
 
     def wide(self, e: Expr) -> str:
         """``e`` as a vector."""
@@ -933,6 +934,12 @@ class _Function:
             kept = self.op(depth, f"select i1 {note}, i64 {v}, i64 0")
             p = self.op(depth, f"getelementptr i64, ptr {pointer}, i64 {k}")
             out.append(f"  store i64 {kept}, ptr {p}, align 8")
+        # every site that fails leaves its bit, the last bit standing for all beyond it
+        place = self.call(depth, "i64", "llvm.umin.i64", ("i64", self.word(e.attr)), ("i64", "63"))
+        bit = self.op(depth, f"select i1 {bad}, i64 {self.op(depth, f'shl i64 1, {place}')}, i64 0")
+        p = self.op(depth, f"getelementptr i64, ptr {errors}, i64 3")
+        seen = self.op(depth, f"load i64, ptr {p}, align 8")
+        out.append(f"  store i64 {self.op(depth, f'or i64 {seen}, {bit}')}, ptr {p}, align 8")
         return index
 
 

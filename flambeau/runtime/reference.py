@@ -24,7 +24,6 @@ from ..ir.expression import Access, Expr, walk
 from ..ir.loops import Host, Nest, Program
 
 BLOCK = 1 << 24         # points of an iteration space that are evaluated at once
-STOP = "stop_on_failure"  # name of the host step that ends a program in which a check has failed
 
 Array = Any             # np.ndarray of the dtype in question
 FailedCheck = tuple[str, int, int, Any]     # message, index, size, origin of the nest
@@ -615,8 +614,7 @@ def run(program: Program, addresses: Sequence[int], scalars: Sequence[float] = (
     Returns
     -------
     list
-        (message, index, size, origin) for each check that failed, in order of execution; a last None says that a
-        step named ``stop_on_failure`` ended the program there.
+        (message, index, size, origin) for each check that failed, in order of execution.
     """
     state = _Run(program, addresses, scalars)
     last_use: dict[int, int] = {}
@@ -629,9 +627,6 @@ def run(program: Program, addresses: Sequence[int], scalars: Sequence[float] = (
         for i, step in enumerate(program.steps):
             if isinstance(step, Nest):
                 _KINDS[step.kind](state, step)
-            elif step.name == STOP:
-                if state.failed:
-                    return [*state.failed, None]
             else:
                 inputs, outputs = [[state.memory.view(a, shape) for a, shape in group] for group in (step.inputs, step.outputs)]
                 step.run(inputs, outputs, [scalars[s] for s in step.scalars], **(step.attr or {}))

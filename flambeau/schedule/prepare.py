@@ -113,7 +113,8 @@ class Preparer:
         if len(x.args) > 1 or x.attr.dtype is not maker.store.dtype:
             return None
         if maker.value.op == "const":
-            return maker.value if known.whole else None
+            # an index that must be checked is computed even where every element is the same
+            return maker.value if known.whole and not any(n.op == "checked" for a in x.args for n in nodes(a)) else None
         opaque = bool(x.args) and not is_zero(x.args[0])
         made = elements(maker.sizes)
         if not opaque and self.readers.get(x.attr.slot) == 1 and elements(item.sizes) == made and not self.outlives(x.attr.slot) \

@@ -497,7 +497,7 @@ class _Assembly:
 def as_word(value: float | int | bool) -> int:
     """A number as the 64 bits of an argument word."""
     if isinstance(value, float):
-        return struct.unpack("<q", struct.pack("<d", value))[0]  # type: ignore[no-any-return]
+        return int(struct.unpack("<q", struct.pack("<d", value))[0])
     return int(value)
 
 

@@ -18,6 +18,7 @@ from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Buffer, 
 PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
 BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
 OBSERVERS: list[Any] = []                  # explain: called with (plan, key) after each flush
+_NOTHING: set[int] = set()
 _length = config.instruction_limit          # where the stream flushes itself
 
 
@@ -47,14 +48,18 @@ def flush() -> None:
                 b.pool = free
                 b.nbytes = nbytes
                 b.__class__ = record.Owned
-            failed = plan.run(plan, BUFFERS, SCALARS)
-            if failed:
-                _fail(plan, failed)
+            part: LaunchPlan | None = plan
+            while part is not None:
+                failed = part.run(part, BUFFERS, SCALARS)
+                if failed:
+                    raise _fail(part, failed)
+                part = part.then
         except BaseException as error:
-            # what this flush would have made stays failed with the same error
             if not failed:
-                for b in BUFFERS:
-                    if b.ptr == 0 or (plan is not None and b.__class__ is record.Owned and _fresh(plan, b)):
+                # not a failed check but an interrupt, or no memory: nothing that this flush would have made exists
+                made = () if plan is None else [s for s, *_ in plan.outs]
+                for s, b in enumerate(BUFFERS):
+                    if b.ptr == 0 or s in made:
                         b.error = error
             raise
         finally:
@@ -64,9 +69,10 @@ def flush() -> None:
             else:
                 for b in BUFFERS:
                     b.slot = None
-            if OBSERVERS and plan is not None:
+            while OBSERVERS and plan is not None:
                 for see in OBSERVERS:
                     see(plan, key[0])
+                plan = plan.then
             STATS["flushes"] += 1
             KEY.clear()
             BUFFERS.clear()
@@ -76,10 +82,6 @@ def flush() -> None:
             STATE.bytes = 0
             STATE.barrier = False
             LIMIT[0] = 0 if config.eager else _length
-
-
-def _fresh(plan: LaunchPlan, b: Buffer) -> bool:
-    return any(BUFFERS[s] is b for s, *_ in plan.outs)
 
 
 def _find(key: Any) -> LaunchPlan:
@@ -108,32 +110,64 @@ def _find(key: Any) -> LaunchPlan:
     return plan
 
 
-def _fail(plan: LaunchPlan, failed: list[Any]) -> None:
-    """Turn a failed check into an error at the user's line; results that depend on it keep it."""
-    stopped = failed[-1] is None
-    message, index, size, origin = failed[0]
-    calls = plan.calls
-    call = calls[origin]
+def _fail(part: LaunchPlan, failed: list[Any]) -> BaseException:
+    """After a failed check: what depends on it fails with the same error, all the rest is executed; returns the first error.
+
+    A call of a later part that depends on it is left out, so that memory which existed before keeps its contents.
+    """
+    bad: dict[int, BaseException] = {}      # slot -> why its contents do not exist
+    origins = {f[3]: _error(part, *f) for f in reversed(failed)}
+    first = origins[failed[0][3]]
+    _spread(part.calls, origins, bad, executed=True)
+    written: set[int] = set()               # existing memory that was to get contents which do not exist
+    while part.then is not None:
+        part = part.then
+        reached = [c for c in part.calls if not _spread([c], {}, bad, executed=False, written=written)]
+        if reached:
+            rest = cache.build_part(reached, part.nbytes, part.external, [b.ptr != 0 for b in BUFFERS], part.scalars)
+            more = rest.run(rest, BUFFERS, SCALARS)
+            if more:
+                _spread(reached, {f[3]: _error(rest, *f) for f in more}, bad, executed=True)
+    for s, error in bad.items():
+        if s not in written:
+            BUFFERS[s].error = error
+    return first
+
+
+def _spread(calls: list[cache.Call], origins: dict[int, BaseException], bad: dict[int, BaseException], executed: bool, written: set[int] = _NOTHING) -> bool:
+    """Extend ``bad`` by what the failed calls ``origins`` (by number) and all that read bad slots make; whether there was any."""
+    any_bad = False
+    for c in calls:
+        error = origins.get(c.index) or next((bad[s] for s in c.ins if s in bad), None)
+        if error is None:
+            continue
+        any_bad = True
+        for s in c.outs:
+            bad[s] = error
+        for w in c.sig.writes:
+            s = c.ins[w]
+            if not executed and s not in bad and BUFFERS[s].ptr:
+                written.add(s)
+            bad.setdefault(s, error)
+    return any_bad
+
+
+_ERRORS = {"IndexError": IndexError, "RuntimeError": RuntimeError, "ValueError": ValueError, "ZeroDivisionError": RuntimeError}
+
+
+def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, origin: int) -> BaseException:
+    """The error of a failed check, with the place in the user's code that recorded the call."""
+    call = next(c for c in part.calls if c.index == origin)
     kind, _, text = message.partition("|")
     if not text:
         kind, text = "RuntimeError", message
+    if size is not None:
+        text = text.replace("{index}", str(index)).replace("{size}", str(size)).replace("{last}", str(size - 1))
+    text = text.replace(" {index}", "").replace(" with size {size}", "").replace("{size}", "?").replace("{last}", "?")
     where = next((f for p, f in ORIGINS if p == call.position), None)
-    text = text.replace("{index}", str(index)).replace("{size}", str(size)).replace("{last}", str(size - 1))
     if where is not None:
-        text += f"\n{call.sig.name} recorded at {where[0]}, line {where[1]}, in {where[2]}"
-    error: BaseException = {"IndexError": IndexError, "RuntimeError": RuntimeError, "ValueError": ValueError,
-                            "ZeroDivisionError": RuntimeError}[kind](text)
-    bad: set[int] = set()
-    for c in calls[origin:]:
-        if c is call or any(s in bad for s in c.ins):
-            bad.update(c.outs)
-            if not stopped:
-                bad.update(c.ins[w] for w in c.sig.writes)
-    for s in range(len(BUFFERS)):
-        b = BUFFERS[s]
-        if s in bad or (stopped and any(s == o[0] for o in plan.outs) and s >= min(call.outs, default=0)):
-            b.error = error
-    raise error
+        text += f"\n{call.sig.name.strip('_')} recorded at {where[0]}, line {where[1]}, in {where[2]}"
+    return _ERRORS[kind](text)
 
 
 def _after_record() -> None:

@@ -129,20 +129,70 @@ def new_buffer() -> Buffer:
 def bind(b: Buffer) -> int:
     """Give a buffer that is not in the stream its slot."""
     if b.error is not None:
+        _release_unused()
         raise failed(b.error)
     if STATE.tracing is not None and not STATE.tracing.accepts(b):
         raise TraceError("a composite may only use its arguments: it was traced over a tensor from outside")
     s = b.slot = len(BUFFERS)
     BUFFERS.append(b)
-    if b.exposed:
+    if b.exposed and is_exposed(b):
         STATE.barrier = True
         LIMIT[0] = 0
     return s
 
 
+def holders(x: Any) -> int:
+    """How many references there are to ``x``, not counting the caller's own variable."""
+    return sys.getrefcount(x) - _UNCOUNTED
+
+
+def _measure() -> int:
+    x = object()
+    return holders(x)
+
+
+_UNCOUNTED = 0
+_UNCOUNTED = _measure()       # what the calls themselves add differs between versions of Python
+
+
+def is_exposed(b: Buffer) -> bool:
+    """Whether anybody outside can still reach the buffer's memory.
+
+    A NumPy array that was shared with us is out of reach once nothing but the buffer holds it; an owner of another kind
+    counts as reachable for as long as the buffer lives.
+    """
+    if b.exposed > 1 or b.owner is None:
+        return True
+    owner = b.owner
+    while type(owner).__module__ == "numpy":
+        if holders(owner) > 1:
+            return True
+        owner = owner.base
+        if owner is None:
+            b.exposed = 0
+            return False
+    return True
+
+
+def _release_unused() -> None:
+    """Undo the binding of operands of a call that is not going to be recorded: every slot is in the key or was made by it."""
+    used = i = 0
+    while i < len(KEY):
+        sig = KEY[i]
+        n = len(sig.ins)
+        used = max([used, *[s + 1 for s in KEY[i + 1: i + 1 + n]]]) + len(sig.outs)
+        i += 1 + n
+    for b in BUFFERS[used:]:
+        b.slot = None
+    del BUFFERS[used:]
+
+
 def failed(error: BaseException) -> BaseException:
-    """The error of a buffer whose contents could not be computed, raised again."""
-    return error.with_traceback(None)
+    """The error of a buffer whose contents could not be computed, to be raised again: a copy, so that it holds on to no frame."""
+    try:
+        return type(error)(*error.args)
+    except Exception:       # a class with arguments of its own
+        return error.with_traceback(None)
 
 
 def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:

@@ -32,24 +32,18 @@ _READ = {d: (getattr(ctypes, d.ctype_name or "c_uint16"), d.itemsize) for d in d
 class _Exposure:
     """Base of a NumPy array that shares a buffer's memory: while it lives, recorded work on the buffer is executed at once."""
 
-    __slots__ = ("__array_interface__", "buffer")
+    __slots__ = ("__array_interface__", "buffer", "counted")
 
-    def __init__(self, buffer: Buffer, interface: dict[str, Any], expose: bool) -> None:
-        self.__array_interface__ = interface
-        self.buffer: Buffer | None = buffer if expose else None
-        if expose:
-            buffer.exposed += 1
-        else:
-            self.buffer = None
-        self._keep(buffer)
-
-    def _keep(self, buffer: Buffer) -> None:
-        # the interface dictionary travels with the array's base and keeps the buffer alive
-        self.__array_interface__["flambeau"] = buffer
+    def __init__(self, buffer: Buffer, counted: bool) -> None:
+        self.buffer, self.counted = buffer, counted
+        if counted:
+            with LOCK:
+                buffer.exposed += 1
 
     def __del__(self) -> None:
-        if self.buffer is not None:
-            self.buffer.exposed -= 1
+        if self.counted:
+            with LOCK:
+                self.buffer.exposed -= 1
 
 
 class Tensor:
@@ -326,17 +320,18 @@ class Tensor:
         import numpy as np
 
         m = self._meta
-        self._ready()
         d = m.dtype
         if d is bfloat16:
             raise TypeError("Got unsupported ScalarType BFloat16\nNumPy has no bfloat16: use x.float().numpy().")
         size = d.itemsize
         kind = {"bool": "|b1", "uint8": "|u1", "int8": "|i1"}.get(d.name) or f"<{'f' if d.is_floating_point else 'i'}{size}"
+        shared = _Exposure(self._buffer, expose)      # first, so that what another thread records from now on is executed at once
+        self._ready()
         if m.numel == 0:
             return np.empty(m.shape, kind)
-        interface = {"data": (self._buffer.ptr + m.offset * size, False), "shape": tuple(m.shape), "strides": tuple(s * size for s in m.strides),
-                     "typestr": kind, "version": 3}
-        return np.asarray(_Exposure(self._buffer, interface, expose))
+        shared.__array_interface__ = {"data": (self._buffer.ptr + m.offset * size, False), "shape": tuple(m.shape),
+                                      "strides": tuple(s * size for s in m.strides), "typestr": kind, "version": 3}
+        return np.asarray(shared)
 
     def numpy(self, *, force: bool = False) -> Any:
         """A NumPy array that shares the tensor's memory.

@@ -43,8 +43,7 @@ class Flush:
 
     def text(self, ir: str | None = None) -> str:
         """A readable account; ``ir``: "loops" or "llvm" adds the kernels' code."""
-        out = [f"flush of {len(self.calls)} calls ({'plan known' if self.known else 'new plan'}), {len(self.launches)} launches, "
-               f"arena {_bytes(self.arena)}"]
+        out = [f"flush of {len(self.calls)} calls, {len(self.launches)} launches, arena {_bytes(self.arena)}"]
         for i, c in enumerate(self.calls):
             out.append(f"  call {i:<3d} {c}")
         for k, launch in enumerate(self.launches):
@@ -89,11 +88,15 @@ class Report:
         return sum(len(f.launches) for f in self.flushes)
 
     def __str__(self) -> str:
-        parts = [f.text(self.ir) for f in self.flushes] or ["nothing was executed"]
+        times: dict[str, int] = {}          # a loop executes the same plan again and again: tell it once
+        for text in (f.text(self.ir) for f in self.flushes):
+            times[text] = times.get(text, 0) + 1
+        parts = [text if n == 1 else f"{n} times: {text}" for text, n in times.items()] or ["nothing was executed"]
         read = sum(x["read"] for f in self.flushes for x in f.launches)
         written = sum(x["written"] for f in self.flushes for x in f.launches)
         operations = sum(x["operations"] for f in self.flushes for x in f.launches)
-        parts.append(f"total: {len(self.flushes)} flushes, {self.kernels} launches, reads {_bytes(read)}, writes {_bytes(written)}, "
+        plans = sum(not f.known for f in self.flushes)
+        parts.append(f"total: {len(self.flushes)} flushes of {plans} plans, {self.kernels} launches, reads {_bytes(read)}, writes {_bytes(written)}, "
                      f"{_count(operations)}operations; kernels compiled {self.compiled}, from the disk cache {self.disk_hits}")
         return "\n".join(parts)
 
