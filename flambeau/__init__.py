@@ -44,6 +44,12 @@ _HOMES = {
     "set_num_threads": "runtime.threads", "get_num_threads": "runtime.threads", "set_num_interop_threads": "runtime.threads",
     "get_num_interop_threads": "runtime.threads", "compile": "visual.compile",
 }
+_HOMES.update(dict.fromkeys("""
+    alpha_dropout batch_norm bilinear binary_cross_entropy_with_logits celu celu_ channel_shuffle cosine_embedding_loss cosine_similarity ctc_loss dropout
+    embedding_bag feature_alpha_dropout group_norm hardshrink hinge_embedding_loss instance_norm kl_div layer_norm margin_ranking_loss
+    native_channel_shuffle pairwise_distance pdist pixel_shuffle pixel_unshuffle poisson_nll_loss prelu rms_norm rrelu rrelu_ selu selu_
+    triplet_margin_loss
+""".split(), "nn.functional.namespace"))
 _VALUES = ("inf", "nan", "pi", "e")
 
 
@@ -101,6 +107,20 @@ def _at_hand(x: Any) -> Any:
     """The elements of ``x`` as a flat list when they are in memory already, else None: looking executes nothing."""
     b = x._buffer
     return x._flat() if b.slot is None and b.ptr and b.error is None and x._meta.contiguous else None
+
+
+def _stack_copies(tensors: Any) -> Any:
+    """The tensors stacked by plain copies, or None where that needs an operation; what a loader makes its batches with."""
+    from .tensor.storage import stack_copies
+
+    return stack_copies(tensors)
+
+
+def _from_bytes(data: Any, shape: Any, dtype: Any) -> Any:
+    """A tensor that holds a copy of ``data``; what files and loaders make their tensors of."""
+    from .tensor.storage import from_bytes
+
+    return from_bytes(data, shape, dtype)
 
 
 if TYPE_CHECKING:

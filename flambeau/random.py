@@ -12,7 +12,7 @@ import math
 import operator
 import os
 import struct
-import threading
+from _thread import RLock
 from _random import Random  # the C class alone: the module ``random`` takes milliseconds to import
 from array import array
 from bisect import bisect_left
@@ -54,7 +54,7 @@ class Generator:
         given = Device(device)
         if given.type != "cpu":
             raise RuntimeError(f"Generator: only the CPU has a generator here, got device {str(given)!r}")
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._start(DEFAULT_SEED)
 
     def _start(self, seed: int) -> None:

@@ -44,7 +44,7 @@ def average_pools(n):
     calls = [call(x, 2), call(x, 3, 2, 1), call(x, 3, 2, 1, True), call(x, 3, 2, 1, True, False), call(x, 3, 1, 1, False, False), call(t(3, *(6,) * n), 2)]
     if n > 1:
         calls.append(call(x, 2, divisor_override=3))
-    return Entry(calls, FLOATS, out=False, refuses=[call(x, 20), call(x, 2, padding=2), call(t(3), 2)])
+    return Entry(calls, FLOATS, out=False, refuses=[call(x, 20), call(x, 2, padding=2)])
 
 
 def adaptive(n, make, result=None):

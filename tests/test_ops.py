@@ -62,8 +62,8 @@ def interpreted(monkeypatch):
     from flambeau.stream import cache, flush
 
     def forget():
-        cache.PLANS.clear()
-        cache.BY_LIVENESS.clear()
+        flush.PLANS.clear()
+        flush.BY_LIVENESS.clear()
 
     def use(f):
         fl._flush()
@@ -76,7 +76,6 @@ def interpreted(monkeypatch):
                 fl._flush()
                 forget()
 
-    assert flush is not None
     return use
 
 
@@ -149,7 +148,7 @@ def projected(name, args, kwargs):
     total = 0.0
     for p in floating(function(fl, name, ENTRIES[name])(*args, **kwargs)):
         weights = np.cos(np.arange(p.numel(), dtype=np.float64)).reshape(tuple(p.shape)) + 1.5
-        total = total + (p * fl.from_numpy(weights)).sum()
+        total = total + (p * fl.tensor(weights)).sum()
     return total
 
 

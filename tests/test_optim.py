@@ -454,3 +454,49 @@ def test_combined_schedules():
         optimizer.step()
         chained.step()
     assert got == [0.5, 0.25, 0.25, 0.125]
+
+
+def test_forgotten_zero_grad_warns_once():
+    p = parameter()
+    optimizer = torch.optim.SGD([p], lr=0.1)
+
+    def train(times):
+        for _ in range(times):
+            (p * p).sum().backward()
+            optimizer.step()
+
+    with pytest.warns(UserWarning, match=r"already used[\s\S]*zero_grad") as caught:
+        train(3)
+    assert len(caught) == 1
+
+
+def test_correct_ways_to_accumulate_do_not_warn():
+    p, other = parameter(), parameter()
+    optimizer, second = torch.optim.SGD([p], lr=0.1), torch.optim.SGD([other], lr=0.1)
+    clear = [lambda: optimizer.zero_grad(set_to_none=False), optimizer.zero_grad, lambda: p.grad.zero_(), lambda: setattr(p, "grad", None)]
+    for zero in clear:
+        for _ in range(2):
+            (p * p).sum().backward()
+        optimizer.step()
+        zero()
+    for _ in range(3):      # as in adversarial training: another loss reaches the parameters after their step, then they are cleared
+        optimizer.zero_grad()
+        (p * p).sum().backward()
+        optimizer.step()
+        second.zero_grad()
+        (p * other).sum().backward()
+        second.step()
+
+
+def test_gradients_are_not_kept_alive():
+    import gc
+    import weakref
+
+    p = parameter()
+    optimizer = torch.optim.Adam([p])
+    for _ in range(2):
+        one_step(optimizer, p)
+    gradient = weakref.ref(p.grad)
+    optimizer.zero_grad()
+    gc.collect()
+    assert gradient() is None

@@ -136,6 +136,7 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
         g = g.sum_to_size(m.shape)
     old = t._grad
     if old is not None:
+        stale = old._version in (old._spent, old._stale)      # a later optimizer step looks at this: see RuleOptimizer.step
         new = definition.OPS["add"](old, g)
         if create_graph:
             t._grad = new
@@ -147,6 +148,7 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
                     old._buffer = new._buffer
                 else:
                     definition.copy_into(old, new)
+        t._grad._spent, t._grad._stale = None, t._grad._version if stale else None
     elif create_graph:
         t._grad = g if g._meta.dtype is m.dtype else g.to(m.dtype)
     elif g._meta.dtype is not m.dtype:

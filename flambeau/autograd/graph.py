@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
+from _thread import _local
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..stream.record import tick
 _new = object.__new__
 
 
-class Mode(threading.local):
+class Mode(_local):
     """Per-thread switches."""
 
     grad = True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any
 
 from .graph import MODE
+
+
+_GENERATOR = 0x20     # the flag of a generator function's code
 
 
 class _Switch:
@@ -40,10 +42,10 @@ class _Switch:
         return type(self)()
 
     def __call__(self, fn: Any) -> Any:
-        if inspect.isclass(fn):
+        if isinstance(fn, type):
             fn.__init__ = self(fn.__init__)
             return fn
-        if inspect.isgeneratorfunction(fn):
+        if getattr(getattr(fn, "__code__", None), "co_flags", 0) & _GENERATOR:
             @functools.wraps(fn)
             def generator(*args: Any, **kwargs: Any) -> Any:
                 g = fn(*args, **kwargs)

@@ -41,7 +41,7 @@ def save(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None
     chunks: list[bytes] = []
     offset = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (-_itemsize(*item), item[0])):     # wide types first keeps all aligned
-        data = bytes(memory.to_bytes(tensor.contiguous()))
+        data = memory.to_bytes(tensor)
         code = _CODES[str(tensor.dtype).rpartition(".")[2]]
         header[name] = {"dtype": code, "shape": list(tensor.shape), "data_offsets": [offset, offset + len(data)]}
         chunks.append(data)

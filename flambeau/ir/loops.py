@@ -8,7 +8,6 @@ order.  The scheduler fuses nests into kernels; the reference interpreter execut
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.dtype import dtype
@@ -18,7 +17,6 @@ KINDS = ("map", "reduce", "scan", "scatter")
 COMBINERS = ("sum", "prod", "max", "min", "any", "all")
 
 
-@dataclass(slots=True)
 class Nest:
     """One loop nest.
 
@@ -35,47 +33,49 @@ class Nest:
     depends on the sizes alone.
     """
 
-    kind: str
-    sizes: tuple[int, ...]
-    kept: int
-    value: Expr
-    store: Access
-    combine: str = ""
-    finish: Expr | None = None
-    target: Expr | None = None          # scatter only
-    guard: Expr | None = None           # scatter only: elements for which it is false are not stored
-    origin: Any = None                  # the recorded instruction, for explain and for errors
+    __slots__ = ("combine", "finish", "guard", "kept", "kind", "origin", "sizes", "store", "target", "value")
+
+    def __init__(self, kind: str, sizes: tuple[int, ...], kept: int, value: Expr, store: Access, combine: str = "", finish: Expr | None = None,
+                 target: Expr | None = None, guard: Expr | None = None, origin: Any = None) -> None:
+        self.kind, self.sizes, self.kept, self.value, self.store, self.combine, self.finish = kind, sizes, kept, value, store, combine, finish
+        self.target = target        # scatter only
+        self.guard = guard          # scatter only: elements for which it is false are not stored
+        self.origin = origin        # the recorded instruction, for explain and for errors
 
 
-@dataclass(slots=True)
 class Host:
     """A library routine on host arrays: ``run(arrays_in, arrays_out, scalars)`` with NumPy views of the operands' memory.
 
     ``arrays_in``/``arrays_out`` follow ``inputs``/``outputs`` (accesses whose strides belong to ``shapes``).
     """
 
-    run: Callable[[list[Any], list[Any], list[Any]], None]
-    inputs: tuple[tuple[Access, tuple[int, ...]], ...]      # (access, shape)
-    outputs: tuple[tuple[Access, tuple[int, ...]], ...]
-    scalars: tuple[int, ...] = ()
-    name: str = ""                      # module-level name of ``run``: plans on disk refer to it
-    attr: Any = None                    # static parameters, passed as ``run(..., **attr)`` when not None
-    origin: Any = None
+    __slots__ = ("attr", "inputs", "name", "origin", "outputs", "run", "scalars")
+
+    def __init__(self, run: Callable[..., None], inputs: tuple[tuple[Access, tuple[int, ...]], ...], outputs: tuple[tuple[Access, tuple[int, ...]], ...],
+                 scalars: tuple[int, ...] = (), name: str = "", attr: Any = None, origin: Any = None) -> None:
+        self.run, self.inputs, self.outputs, self.scalars, self.name, self.origin = run, inputs, outputs, scalars, name, origin
+        self.attr = attr            # static parameters, passed as ``run(..., **attr)`` when not None
 
 
-@dataclass(slots=True)
 class BufferInfo:
     """What the scheduler must know of a slot."""
 
-    nbytes: int
-    external: bool          # has memory before the program starts
-    live: bool              # is read by somebody after the program (external buffers always are)
+    __slots__ = ("external", "live", "nbytes")
+
+    def __init__(self, nbytes: int, external: bool, live: bool) -> None:
+        self.nbytes = nbytes
+        self.external = external    # has memory before the program starts
+        self.live = live            # is read by somebody after the program (external buffers always are)
 
 
-@dataclass(slots=True)
 class Program:
-    """Everything one flush does, in program order."""
+    """Everything one flush does, in program order.
 
-    steps: list[Nest | Host]
-    buffers: list[BufferInfo]           # by slot; the stream's slots first, temporaries of expanded calls after them
-    scalars: list[dtype] = field(default_factory=list)   # kind of each run-time scalar: int64 or float64
+    ``buffers`` by slot: the stream's slots first, temporaries of expanded calls after them; ``scalars``: the kind of each
+    run-time scalar, int64 or float64.
+    """
+
+    __slots__ = ("buffers", "scalars", "steps")
+
+    def __init__(self, steps: list[Nest | Host], buffers: list[BufferInfo], scalars: list[dtype] | None = None) -> None:
+        self.steps, self.buffers, self.scalars = steps, buffers, scalars or []

@@ -193,13 +193,15 @@ def orthogonal_(tensor: Any, gain: float = 1, generator: Any = None) -> Any:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     if tensor.numel() == 0:
         return tensor
+    import numpy        # the factorisation is LAPACK's
+
     rows = tensor.shape[0]
     cols = tensor.numel() // rows
     with fl.no_grad():
         flat = fl.empty(rows, cols, dtype=tensor.dtype).normal_(0, 1, generator=generator)
         if rows < cols:
             flat = flat.t()
-        q, r = fl.linalg.qr(flat)
+        q, r = (fl.from_numpy(m) for m in numpy.linalg.qr(flat.numpy()))
         q = q * r.diagonal().sign()
         if rows < cols:
             q = q.t()

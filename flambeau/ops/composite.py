@@ -8,7 +8,6 @@ node, and the planner splices the lists in before it fuses.  Higher derivatives 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..autograd.graph import MODE, Leaf, Node
 from ..core.device import META
 from ..core.dtype import dtype, float64
 from ..core.errors import TraceError, type_name
+from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, meta
 from ..ir import expression as ir
 from ..ir.expression import Expr
@@ -91,10 +91,10 @@ class Composite:
         self.name = name or fn.__name__
         camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
         self.node_name = node if node is not None and "Backward" in node else (node or camel) + "Backward0"
-        parameters = list(inspect.signature(fn).parameters.values())
+        parameters = parameters_of(fn)
         self.names = [p.name for p in parameters]
         self.place = {n: i for i, n in enumerate(self.names)}
-        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        self.positional = sum(not p.keyword_only for p in parameters)
         self.defaults = [p.default for p in parameters]
         self.runtime = frozenset(self.place[n] for n in runtime)
         self.cache: dict[Any, Trace] = {}
@@ -116,7 +116,7 @@ class Composite:
                 raise TypeError(f"{self.name}() got multiple values for argument '{k}'")
             values[i] = v
         for i in range(n, len(values)):
-            if values[i] is inspect.Parameter.empty:
+            if values[i] is NOTHING:
                 raise TypeError(f"{self.name}() missing 1 required positional argument: '{self.names[i]}'")
         return values
 

@@ -438,7 +438,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
         if len(set(group)) != len(group):
             raise RuntimeError(f"dim {next(d for d in group if group.count(d) > 1)} appears multiple times in the list of dims")
     result = tuple(v for v in (*x, *y) if not (v in x and v in y))
-    return store("tensordot", _sum_of_products([a, b], (tuple(x), tuple(y)), result), out)
+    return store("tensordot", _sum_of_products([a, b], (tuple(x), tuple(y)), result).to(a.dtype), out)
 
 
 _LETTERS = {c: i for i, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")}

@@ -9,7 +9,6 @@ say by name what it needs: ``g`` (gradient of the result), ``y`` (the result), o
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from ..autograd.graph import MODE, Node
 from ..core.device import META
 from ..core.dtype import bool_, can_cast, compute_dtype, dtype, float_of, result_dtype, scalar_dtype
 from ..core.errors import type_name
+from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, Size, broadcast_shapes, contiguous_strides, meta, overlaps_itself
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
@@ -53,15 +53,15 @@ class Operation:
         self.fast: dict[Any, Signature] = {}
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
-        parameters = list(inspect.signature(fn).parameters.values())
+        parameters = parameters_of(fn)
         if kind == "view":
-            parameters = [parameters[0].replace(annotation=inspect.Parameter.empty), *parameters[1:]]
+            parameters[0] = parameters[0]._replace(annotation=NOTHING)
         self.order = [p.name for p in parameters]
-        self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        self.operands = [p.name for p in parameters if p.annotation is p.empty]
-        self.params = [p.name for p in parameters if p.annotation is not p.empty]
+        self.positional = [p.name for p in parameters if not p.keyword_only]
+        self.operands = [p.name for p in parameters if p.annotation is NOTHING]
+        self.params = [p.name for p in parameters if p.annotation is not NOTHING]
         self.runtime = {p.name for p in parameters if p.annotation in ("float", "float | None")}
-        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.defaults = {p.name: p.default for p in parameters if p.default is not NOTHING}
         self.default_params = tuple(self.defaults.get(p) for p in self.params)
         self.index = {n: i for i, n in enumerate(self.operands)}
         numbers = how.get("numbers", self.operands[1:] if kind == "pointwise" else ())
@@ -253,7 +253,7 @@ class Operation:
         """Register the gradient rule; see the module's text for what it may ask for."""
         self.rule = rule
         self.rule_args = []
-        for n in inspect.signature(rule).parameters:
+        for n in (p.name for p in parameters_of(rule)):
             if n in ("g", "y", "needs"):
                 self.rule_args.append((n, None))
             elif n in self.index:

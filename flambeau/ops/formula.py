@@ -8,8 +8,7 @@ operand numbers; binding them to the slots of one call is :func:`instantiate`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.dtype import compute_dtype, dtype, int64
 from ..core.shape import Meta, contiguous_strides
@@ -32,8 +31,7 @@ class Indices(tuple[Expr, ...]):
         return Indices((*self[:dim], e, *self[dim + 1:]))
 
 
-@dataclass(slots=True)
-class Reduced:
+class Reduced(NamedTuple):
     """A combination of ``value`` over ``axes``; ``then`` finishes it."""
 
     combine: str
@@ -42,11 +40,10 @@ class Reduced:
 
     def then(self, f: Callable[[Expr], Expr]) -> Reduced:
         """Apply ``f`` to the finished accumulator."""
-        return replace(self, finish=f(ir.acc(self.value.dtype) if self.finish is None else self.finish))
+        return self._replace(finish=f(ir.acc(self.value.dtype) if self.finish is None else self.finish))
 
 
-@dataclass(slots=True)
-class Scanned:
+class Scanned(NamedTuple):
     """The running combination of ``value`` along the last output axis."""
 
     combine: str
@@ -54,8 +51,7 @@ class Scanned:
     axis: Expr
 
 
-@dataclass(slots=True)
-class Scattered:
+class Scattered(NamedTuple):
     """``base`` with ``value`` combined into it at ``indices`` for every output index (duplicates in ascending order)."""
 
     base: Operand | Expr        # an operand to copy, or the expression of every element before the scatter
@@ -227,8 +223,7 @@ def affine(e: Expr) -> tuple[int, dict[int, int], Expr | None]:
     return 0, {}, e
 
 
-@dataclass(slots=True)
-class Template:
+class Template(NamedTuple):
     """The nests of one signature over operand numbers (``RESULT`` stands for the destination)."""
 
     nests: list[Nest]

@@ -231,7 +231,8 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False, *, out: A
     if n == 0:
         raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")
     if not 1 <= k <= n:
-        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}\nkthvalue: k={k}, but the dimension has size {n}.")
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}\nkthvalue: k={k}, but the dimension "
+                           f"has size {n}.")
     return _give_pair(out, _picked(KTH, along_kth, input, d, OPS["_kth"](_plain(input.detach()), int(k), d), keepdim))
 
 
@@ -247,7 +248,7 @@ def _picked(made: Any, read: Any, input: Any, d: int, places: Any, keepdim: bool
 
 @public
 def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
-    """The distinct elements in order (or distinct slices along ``dim``); with flags also each element's place among them, and the counts."""
+    """The distinct elements in order (or distinct slices along ``dim``); with flags also each element's place among them, and counts."""
     import numpy as np
 
     a = host_array(input)
@@ -325,8 +326,8 @@ def _number_like(value: Any, like: Any) -> Any:
 
 
 @public
-def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter: Any = None,
-                 out: Any = None) -> Any:
+def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
+                 sorter: Any = None, out: Any = None) -> Any:
     """Where each element of ``input`` would be inserted into ``sorted_sequence`` (sorted along its last dimension).
 
     ``side="right"`` (or ``right=True``) puts it after equal elements.  ``sorter``: positions that sort the sequence.
@@ -337,25 +338,31 @@ def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, r
         raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
     if not isinstance(input, definition.Tensor):
         if sorted_sequence.ndim != 1:
-            raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got boundaries tensor "
+            raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got "
+                               "boundaries tensor "
                                f"dim({sorted_sequence.ndim}) and input value's dim(0) numel(1)")
         input = _number_like(input, sorted_sequence)
     elif input.dtype is not sorted_sequence.dtype:
-        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor dtype "
+        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
+                           "tensor dtype "
                            f"{definition.title(sorted_sequence.dtype)} and input value tensor dtype {definition.title(input.dtype)}")
     if sorted_sequence.ndim == 0:
         raise RuntimeError("torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
     if sorted_sequence.ndim > 1 and sorted_sequence.shape[:-1] != input.shape[:-1]:
-        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value "
-                           f"tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value tensor {list(input.shape)}")
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
+                           "and input value "
+                           f"tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value tensor "
+                           f"{list(input.shape)}")
     if sorter is not None:
         if sorter.shape != sorted_sequence.shape:
             raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
                                f"{list(sorted_sequence.shape)}and got sorter tensor {list(sorter.shape)}")
         if sorter.dtype is not int64:
-            raise RuntimeError(f"torch.searchsorted(): sorter must be a tensor of long dtype but got dtype {definition.title(sorter.dtype)}")
+            raise RuntimeError("torch.searchsorted(): sorter must be a tensor of long dtype but got dtype "
+                               f"{definition.title(sorter.dtype)}")
         sorted_sequence = OPS["gather"](sorted_sequence.detach(), -1, sorter)
-    return _given(out, OPS["_found"](_plain(sorted_sequence.detach()), _plain(input.detach()), bool(right) or side == "right", bool(out_int32)))
+    right = bool(right) or side == "right"
+    return _given(out, OPS["_found"](_plain(sorted_sequence.detach()), _plain(input.detach()), right, bool(out_int32)))
 
 
 @public

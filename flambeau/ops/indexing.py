@@ -7,6 +7,7 @@ range is found while the call executes and reported at the line that recorded it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..autograd.graph import MODE
@@ -142,7 +143,7 @@ def broadcast_indices(tensors: Sequence[Any]) -> tuple[int, ...]:
 
 def _arrangement(shape: Sequence[int], dims: Sequence[int], common: Sequence[int]) -> tuple[tuple[int, ...], int]:
     """Shape of ``x[...]`` with tensors of shape ``common`` at ``dims``, and where their axes stand in it."""
-    adjacent = all(b == a + 1 for a, b in zip(dims[:-1], dims[1:], strict=True))
+    adjacent = all(b == a + 1 for a, b in pairwise(dims))
     at = dims[0] if adjacent else 0
     rest = [s for d, s in enumerate(shape) if d not in dims]
     return (*rest[:at], *common, *rest[at:]), at
@@ -233,7 +234,8 @@ def put_at(input: Any, dims: tuple[int, ...], tensors: Sequence[Any], values: An
 def check_put(m: Meta, dims: tuple[int, ...], tensors: Sequence[Any], values: Any) -> None:
     """The rules for the dtype and the shape of stored values."""
     if values.dtype is not m.dtype:
-        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {definition.title(m.dtype)} for the destination "
+        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {definition.title(m.dtype)} for the "
+                           "destination "
                            f"and {definition.title(values.dtype)} for the source.\nConvert the value: value.to({m.dtype}).")
     shape = index_result(m, dims, tensors)
     try:
@@ -241,7 +243,8 @@ def check_put(m: Meta, dims: tuple[int, ...], tensors: Sequence[Any], values: An
     except RuntimeError:
         fits = False
     if not fits:
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(shape)}")
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape "
+                           f"{list(shape)}")
 
 
 def _keeps_dtype(promoted: Any, kinds: Any, params: Any) -> Any:
@@ -282,11 +285,13 @@ def _check_index(name: str, index: Operand, input: Operand, dim: int, src: Opera
     for d in range(index.ndim):
         if name == "gather":
             if d != dim and index.shape[d] > _length(input.shape, d):
-                raise RuntimeError(f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self {list(input.shape)} "
+                raise RuntimeError(f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self "
+                                   f"{list(input.shape)} "
                                    f"apart from dimension {dim}")
         elif (d != dim and index.shape[d] > _length(input.shape, d)) or (src is not None and src.ndim and index.shape[d] > src.shape[d]):
             more = f" and to be no larger size than src {list(src.shape)}" if src is not None and src.ndim else ""
-            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension {dim}{more}")
+            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension "
+                               f"{dim}{more}")
 
 
 def _at_index(i: Indices, index: Operand, input: Operand, dim: int, trusted: bool = False) -> tuple[Expr, ...]:
@@ -324,7 +329,8 @@ def _zeros(shape: Sequence[int], like: Any) -> Any:
 def _scattered(name: str, input: Operand, dim: int, index: Operand, src: Operand, combine: str, trusted: bool) -> Scattered:
     d = wrap_dim(dim, input.ndim)
     if src.dtype is not input.dtype:
-        raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype\n{name}: self is {input.dtype.name}, src {src.dtype.name}.")
+        raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype\n{name}: self is {input.dtype.name}, src "
+                           f"{src.dtype.name}.")
     _check_index("scatter", index, input, d, src)
     i = out(*index.shape)
     value = src[()] if src.ndim == 0 else src[0] if index.ndim == 0 else src[i] if src.ndim == index.ndim else src[(0,) * src.ndim]
@@ -482,7 +488,8 @@ def _reduced_into(input: Any, dim: int, index: Any, src: Any, reduce: str, inclu
     combine = _COMBINE[reduce]
     base = input
     if not include_self:
-        touched = OPS["_scatter"](OPS["zeros"](input.shape, dtype=bool_, device=input.device), dim, index, OPS["ones"]((), dtype=bool_, device=input.device))
+        nowhere, yes = (OPS["full"](shape, value, dtype=bool_, device=input.device) for shape, value in ((input.shape, False), ((), True)))
+        touched = OPS["_scatter"](nowhere, dim, index, yes)
         base = OPS["where"](touched, _identity(combine, input), input)
     made = OPS["_scatter_combine"](base, dim, index, src, combine)
     if reduce == "mean":
@@ -497,7 +504,8 @@ def _reduced_into(input: Any, dim: int, index: Any, src: Any, reduce: str, inclu
 def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True, out: Any = None) -> Any:
     """``input`` combined with the elements of ``src`` at the positions ``index`` along ``dim``.
 
-    ``reduce`` is "sum", "prod", "mean", "amax" or "amin"; ``include_self=False`` leaves the values of ``input`` out where something arrives.
+    ``reduce`` is "sum", "prod", "mean", "amax" or "amin"; ``include_self=False`` leaves out the values of ``input``
+    where something arrives.
     """
     return _given(out, _reduced_into(input, dim, index, src, reduce, include_self))
 
@@ -513,7 +521,8 @@ def _given(target: Any, made: Any) -> Any:
     if target is None:
         return made
     if MODE.grad and (target._node is not None or made._node is not None):
-        raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+        raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of the arguments "
+                           "requires grad.")
     definition.prepare_out("out", target, made._meta)
     definition.copy_into(target, made)
     return target
@@ -556,29 +565,35 @@ def _slices(name: str, input: Operand, dim: int, index: Operand, source: Operand
     """The rules for storing slices; the axis and the index variables of the source."""
     d = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
-        raise IndexError(f"{name}_(): Index is supposed to be a vector, but got dim: {index.ndim} with type: {definition.title(index.dtype)} "
+        raise IndexError(f"{name}_(): Index is supposed to be a vector, but got dim: {index.ndim} with type: "
+                         f"{definition.title(index.dtype)} "
                          f"and size: {list(index.shape)}")
     if index.dtype is not int64 and index.dtype is not int32:
         raise RuntimeError(f"{name}_(): Expected dtype int32/int64 for index but got: {definition.title(index.dtype)}")
     if source.dtype is not input.dtype:
         if name == "index_copy":
-            raise RuntimeError(f"index_copy_(): self and source expected to have the same dtype, but got (self) {definition.title(input.dtype)} "
+            raise RuntimeError("index_copy_(): self and source expected to have the same dtype, but got (self) "
+                               f"{definition.title(input.dtype)} "
                                f"and (source) {definition.title(source.dtype)}")
-        raise RuntimeError(f"{name}_(): self ({definition.title(input.dtype)}) and source ({definition.title(source.dtype)}) must have the same scalar type")
+        raise RuntimeError(f"{name}_(): self ({definition.title(input.dtype)}) and source ({definition.title(source.dtype)}) must have the "
+                           "same scalar type")
     n = index.shape[0] if index.ndim else 1
     if source.ndim and input.ndim:
         rest = [tuple(s for k, s in enumerate(x.shape) if k != d) for x in (input, source)]
         if source.ndim != input.ndim or rest[0] != rest[1]:
             if name == "index_copy":
                 raise RuntimeError("index_copy_(): Source/destination tensor must have same slice shapes. "
-                                   f"Destination slice shape: {_spaced(rest[0])} at dimension {d} and source slice shape: {_spaced(rest[1])} at dimension 0.")
+                                   f"Destination slice shape: {_spaced(rest[0])} at dimension {d} and source slice shape: "
+                                   f"{_spaced(rest[1])} at dimension 0.")
             raise RuntimeError("source tensor shape must match self tensor shape, excluding the specified dimension. "
                                f"Got self.shape = {list(input.shape)} source.shape = {list(source.shape)}")
     elif input.ndim > 1:
         raise RuntimeError(f"{name}_(): Source/destination tensor must have same slice shapes. "
-                           f"Destination slice shape: {_spaced(input.shape[:d] + input.shape[d + 1:])} at dimension {d} and source slice shape:  at dimension 0.")
+                           f"Destination slice shape: {_spaced(input.shape[:d] + input.shape[d + 1:])} at dimension {d} and source slice "
+                           "shape:  at dimension 0.")
     if n != _length(source.shape, d):
-        comma = f": ({source.shape[d] if source.ndim else 1}), for dim: {d}" if name == "index_add" else f" ({source.shape[d] if source.ndim else 1})"
+        length = _length(source.shape, d)
+        comma = f": ({length}), for dim: {d}" if name == "index_add" else f" ({length})"
         raise kind(f"{name}_(): Number of indices ({n}) should be equal to source.size(dim){comma}")
     return d, out(*source.shape)
 
@@ -682,12 +697,14 @@ def _index_reduced(input: Any, dim: int, index: Any, source: Any, reduce: str, i
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
     if source.dtype is not input.dtype:
-        raise RuntimeError(f"index_reduce_(): self ({definition.title(input.dtype)}) and source ({definition.title(source.dtype)}) must have the same scalar type")
+        raise RuntimeError(f"index_reduce_(): self ({definition.title(input.dtype)}) and source ({definition.title(source.dtype)}) must "
+                           "have the same scalar type")
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         return _reduced_into(input.reshape(1), 0, index.reshape(-1), source.reshape(-1), reduce, include_self).reshape(())
     if index.numel() != _length(source.shape, d):
-        raise RuntimeError(f"index_reduce_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({_length(source.shape, d)}), for dim: {d}")
+        raise RuntimeError(f"index_reduce_(): Number of indices ({index.numel()}) should be equal to source.size(dim): "
+                           f"({_length(source.shape, d)}), for dim: {d}")
     wide = index.reshape([-1 if k == d else 1 for k in range(max(1, source.ndim))]).expand(source.shape if source.ndim else (1,))
     return _reduced_into(input, d, wide, source, reduce, include_self)
 
@@ -728,7 +745,7 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
 
 def numbered(input: Any, indices: Any) -> list[tuple[int, Any]]:
     """(axis, index tensor) of a list that has one entry, a tensor or None, per axis (a mask: per mask)."""
-    places = []
+    places: list[tuple[int, Any]] = []
     d = 0
     for e in indices:
         if e is None:
@@ -862,7 +879,8 @@ def _masked_source(input: Any, mask: Any, source: Any) -> tuple[Any, ...] | None
     if mask.dtype is not bool_:
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {definition.title(mask.dtype)}")
     if source.dtype is not input.dtype:
-        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got{definition.title(input.dtype)} and {definition.title(source.dtype)}")
+        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got{definition.title(input.dtype)} and "
+                           f"{definition.title(source.dtype)}")
     if source.numel() == 0:
         if mask.numel() and bool(mask.any()):
             raise RuntimeError("Number of elements of source < number of ones in mask")
@@ -995,7 +1013,8 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
     if repeats.ndim != 1:
         raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
     if repeats.shape[0] != n:
-        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {repeats.shape[0]} and input.size({d}) = {n}")
+        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {repeats.shape[0]} and "
+                           f"input.size({d}) = {n}")
     return OPS["index_select"](input, d, _repeated_positions(repeats))
 
 
@@ -1036,8 +1055,8 @@ def _copy_of_view(name: str) -> None:
     public(call, method=False)
 
 
-for _name in ("alias", "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "split", "split_with_sizes", "squeeze", "t", "transpose",
-              "unbind", "unfold", "unsqueeze", "view"):
+for _name in ("alias", "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "split", "split_with_sizes",
+              "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view"):
     _copy_of_view(_name + "_copy")
 definition.OPS["narrow_copy"].is_method = True
 

@@ -8,6 +8,7 @@ the updates, recorded, and the stream flushed.
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -132,6 +133,7 @@ class RuleOptimizer(Optimizer):
 
     rule: Any
     columns: tuple[str, ...] = ()
+    _warned = False
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         if defaults.get("differentiable"):
@@ -208,9 +210,24 @@ class RuleOptimizer(Optimizer):
                 if call is None or not call.record([*batch.params, *batch.grads, *batch.state], numbers):
                     self._first_call(batch, numbers, flags)
                 batch.fresh = False
+                for grad in batch.grads:
+                    if grad._stale is not None and grad._stale == grad._version:
+                        self._warn_about_zero_grad()
+                    grad._spent = grad._version
                 batch.grads = []      # the gradients are the user's: memory must not be kept for them here
         torch._flush()
         return loss
+
+    def _warn_about_zero_grad(self) -> None:
+        """A gradient was used by a step, was not cleared, and then backward() added another one to it."""
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{type(self).__name__}.step(): backward() is adding to gradients that optimizer.step() has already used. Call "
+                "optimizer.zero_grad() before backward().",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _first_call(self, batch: Batch, numbers: tuple[float, ...], flags: tuple[Any, ...]) -> None:
         """Record a step whose signature is new, and prepare for more of them."""

@@ -26,6 +26,7 @@ from .record import Buffer, Owned, Signature
 
 STATS = {"flushes": 0, "misses": 0, "plans": 0, "disk_plans": 0, "superset": 0}
 PLAN_LIMIT = 4096
+PLAN_WORDS = 4 << 20        # of all their keys
 _address = attrgetter("ptr")
 
 
@@ -171,7 +172,14 @@ def build_part(calls: list[Call], nbytes: list[int], external: list[bool], live:
         plan.program = program_of(calls, nbytes, external, live, scalars)
         plan.run = _run_reference
     else:
-        _build_native(plan, external, live)
+        from ..runtime.cpu import Unavailable
+
+        try:
+            _build_native(plan, external, live)
+        except Unavailable:         # llvmlite was not missed as long as everything came from the disk cache
+            global _reference
+            _reference = True
+            return build_part(calls, nbytes, external, live, scalars)
     return plan
 
 

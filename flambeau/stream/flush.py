@@ -17,9 +17,9 @@ from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Buffer, 
 
 PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
 BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
+_held = [0]                                # words in the keys of PLANS
 OBSERVERS: list[Any] = []                  # explain: called with (plan, key) after each flush
 _NOTHING: set[int] = set()
-_length = config.instruction_limit          # where the stream flushes itself
 
 
 def flush() -> None:
@@ -81,7 +81,9 @@ def flush() -> None:
                 ORIGINS.clear()
             STATE.bytes = 0
             STATE.barrier = False
-            LIMIT[0] = 0 if config.eager else _length
+            if _rhythm.history:
+                _rhythm.observed()
+            LIMIT[0] = 0 if config.eager else _rhythm.length()
 
 
 def _find(key: Any) -> LaunchPlan:
@@ -103,10 +105,13 @@ def _find(key: Any) -> LaunchPlan:
         else:
             plan = cache.build(key[0], external, live)
         known[mask] = plan
-    if len(PLANS) > cache.PLAN_LIMIT:
+    words = len(key[0]) + len(key[1])
+    if len(PLANS) >= cache.PLAN_LIMIT or _held[0] + words > cache.PLAN_WORDS:
         PLANS.clear()
         BY_LIVENESS.clear()
+        _held[0] = 0
     PLANS[key] = plan
+    _held[0] += words
     return plan
 
 
@@ -170,35 +175,94 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
     return _ERRORS[kind](text)
 
 
+# ------------------------------------------------------------------ a stream that nobody observes
+
+
+class _Rhythm:
+    """Where the stream flushes itself: at a multiple of its period, so that keys repeat.
+
+    A period that is longer than the limit is cut into pieces, always the same ones.
+    """
+
+    __slots__ = ("consumed", "history", "limit", "words")
+
+    def __init__(self) -> None:
+        self.limit = config.instruction_limit       # words of key
+        self.words = 0                              # the length to repeat; 0: none was found
+        self.consumed = 0                           # words of it that are done
+        self.history: list[Signature] = []          # of the calls since the last observation
+
+    def length(self) -> int:
+        """The number of words after which to flush next."""
+        if not self.words:
+            return self.limit
+        pieces = -(-self.words // self.limit)
+        return min(-(-self.words // pieces), self.words - self.consumed)
+
+    def observed(self) -> None:
+        """The user looked at something: the loop starts anew."""
+        self.history.clear()
+        self.consumed, self.limit = 0, config.instruction_limit
+
+
+_rhythm = _Rhythm()
+_HISTORY = 1 << 14
+
+
 def _after_record() -> None:
     """A call found the stream long, large, or touching memory that is shared with the outside."""
-    global _length
     if STATE.tracing is not None:
         return
-    if STATE.barrier or config.eager or STATE.bytes > config.pending_bytes:
+    if STATE.barrier or config.eager:
         flush()
         return
-    if len(KEY) < _length:
-        LIMIT[0] = _length
+    full = STATE.bytes > config.pending_bytes
+    if not full and len(KEY) < _rhythm.length():
+        LIMIT[0] = _rhythm.length()
         return
-    # a loop that never observes: from now on flush at a multiple of its period, so that keys repeat
-    p = _period()
+    r = _rhythm
+    key, external = KEY[:], {s: id(b) for s, b in enumerate(BUFFERS) if b.ptr}
+    history = [*r.history, *[k for k in key if k.__class__ is Signature]][-_HISTORY:]
+    limit = len(key) if full else r.limit
+    consumed, plans = r.consumed + len(key), STATS["plans"]
     flush()
-    _length = config.instruction_limit // p * p if p else config.instruction_limit
-    LIMIT[0] = _length
+    r.history, r.consumed, r.limit = history, consumed, limit
+    if STATS["plans"] != plans or full:
+        # not in step: find what repeats
+        p = _period(_tokens(key, external)) or _period([(h, 1 + len(h.ins)) for h in history])
+        words = max(1, limit // p) * p if p else 0
+        if words != r.words:
+            r.words, r.consumed = words, 0
+    if r.consumed >= r.words:
+        r.consumed = 0
+    LIMIT[0] = r.length()
 
 
-def _period() -> int:
-    """Length in key words of the shortest repetition at the end of the stream; 0 when there is none."""
-    positions = [i for i, k in enumerate(KEY) if k.__class__ is Signature]
-    sigs = [KEY[i] for i in positions]
-    n = len(sigs)
-    last = sigs[-1]
-    for p in range(1, min(512, n // 2) + 1):
-        if sigs[n - 1 - p] is last:
-            w = max(p, 16)
-            if w + p <= n and sigs[n - w:] == sigs[n - w - p: n - p]:
-                return positions[n - 1] - positions[n - 1 - p]
+def _tokens(key: list[Any], external: dict[int, int]) -> list[tuple[Any, int]]:
+    """Per call what repeats when the program does, and its words: signature, distance of operands made here, identity of others."""
+    tokens = []
+    i = made = 0
+    while i < len(key):
+        sig = key[i]
+        n = len(sig.ins)
+        slots = key[i + 1: i + 1 + n]
+        made = max([made, *[s + 1 for s in slots if s in external]])
+        tokens.append(((sig, *[external.get(s) or made - s for s in slots]), 1 + n))
+        made += len(sig.outs)
+        while made in external:
+            made += 1
+        i += 1 + n
+    return tokens
+
+
+def _period(tokens: list[tuple[Any, int]]) -> int:
+    """Words in the shortest repetition at the end; 0 when there is none."""
+    n = len(tokens)
+    half = n // 2
+    last = tokens[-1]
+    for p in range(1, half + 1):
+        if tokens[n - 1 - p] == last and tokens[n - half:] == tokens[n - half - p: n - p]:
+            return sum(words for _, words in tokens[n - p:])
     return 0
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import _thread
 import itertools
+import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +23,7 @@ KEY: list[Any] = []             # signature, slot, slot, signature, ...
 BUFFERS: list[Buffer] = []      # slot -> buffer
 SCALARS: list[Any] = []         # run-time scalars in program order
 ORIGINS: list[tuple[int, Any]] = []   # (position in KEY, user frame) of the calls that may fail while they execute
-LOCK = threading.RLock()
+LOCK = _thread.RLock()
 acquire, release = LOCK.acquire, LOCK.release
 # Taking the lock costs a fifth of a recorded call, so it is taken only when other threads run: none can start while this
 # one, the only one, is recording.
@@ -237,6 +237,10 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
         if shared:
             release()
 
+
+if hasattr(os, "register_at_fork"):
+    # the child gets the stream as it stands between two calls, and a lock that nobody holds
+    os.register_at_fork(before=acquire, after_in_parent=release, after_in_child=release)
 
 _PACKAGE = __name__.partition(".")[0]
 

@@ -601,6 +601,30 @@ def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     return finish(t.detach() if t._node is not None else t, requires_grad)
 
 
+class _Capsule:
+    """A DLPack capsule as an object that hands itself out."""
+
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+@public(method=False)
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Any:
+    """A tensor over the memory of another library's array (anything with ``__dlpack__``, or a capsule)."""
+    import numpy as np
+
+    t = over_array(np.from_dlpack(ext_tensor if hasattr(ext_tensor, "__dlpack__") else _Capsule(ext_tensor)))
+    if device is not None:
+        t = t.to(device=resolve_device(device))
+    return t.clone() if copy else t
+
+
 @public(method=False)
 def scalar_tensor(s: Any, **kwargs: Any) -> Any:
     """A 0-d tensor of the default dtype."""

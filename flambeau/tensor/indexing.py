@@ -11,14 +11,14 @@ from typing import Any
 
 from ..core.dtype import bool_, int32, int64, uint8
 from ..core.errors import type_name
-from ..core.shape import Meta
 from ..ops import definition
 from ..ops.definition import OPS, alias
 from ..ops.indexing import as_integers, index_result, partial_view, put_at, read_at
 
 _MARK = object()             # first element of the keys under which views are remembered
 _KEPT = 20_000               # views remembered per metadata
-_ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number\n"
+_ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor "
+             "to a number\n"
              "A 0-dim tensor cannot be indexed. loss.item() gives the Python number (older code wrote loss.data[0]).")
 
 
@@ -211,7 +211,8 @@ def _split(t: Any, index: Any) -> tuple[Any, list[tuple[int, Any]]]:
                 last = "Unsqueeze"
                 continue
             if e.dtype is bool_ and tuple(e.shape) != tuple(m.shape[d:d + width]):
-                raise IndexError(f"The shape of the mask {list(e.shape)} at index {next((i for i in range(width) if e.shape[i] != m.shape[d + i]), 0)} "
+                raise IndexError(f"The shape of the mask {list(e.shape)} at index "
+                                 f"{next((i for i in range(width) if e.shape[i] != m.shape[d + i]), 0)} "
                                  f"does not match the shape of the indexed tensor {list(m.shape)} at index {d}")
             places.append((out, e))
             for _ in range(width):
@@ -252,9 +253,12 @@ def _parts(index: Any) -> list[Any]:
     """An index as a list of ints, bools, slices, None, Ellipsis and index tensors."""
     if isinstance(index, tuple):
         return [_part(e) for e in index]
-    if isinstance(index, list) and len(index) < 32 and any(e is None or e is Ellipsis or isinstance(e, (slice, list, tuple, definition.Tensor)) for e in index):
-        warnings.warn("Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use x[tuple(seq)] "
-                      "instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an "
+    several = (slice, list, tuple, definition.Tensor, type(None), type(Ellipsis))
+    if isinstance(index, list) and len(index) < 32 and any(isinstance(e, several) for e in index):
+        warnings.warn("Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use "
+                      "x[tuple(seq)] "
+                      "instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which will result "
+                      "either in an "
                       "error or a different result", UserWarning, stacklevel=5)
         return [_part(e) for e in index]
     return [_part(index)]
@@ -269,10 +273,12 @@ def _part(e: Any) -> Any:
     if isinstance(e, definition.Tensor):
         d = e.dtype
         if d is uint8:
-            warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.", UserWarning, stacklevel=6)
+            warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype "
+                          "torch.bool instead.", UserWarning, stacklevel=6)
             return e.ne(0)
         if d is not bool_ and d is not int64 and d is not int32:
-            raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors\nThe index tensor is {d.name}: convert it with .long().")
+            raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors\nThe index tensor is {d.name}: convert it "
+                             "with .long().")
         if e.ndim == 0 and d is not bool_:
             return int(e.item())
         return e

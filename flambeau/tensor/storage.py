@@ -1,10 +1,47 @@
-"""The memory behind tensors, as an object of its own: what ``Tensor.untyped_storage()`` returns."""
+"""The memory behind tensors: as an object of its own (``Tensor.untyped_storage()``), and tensors made of bytes."""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from typing import Any
 
+from ..core.device import CPU
 from ..core.shape import meta
+from .creation import allocated
+
+
+def from_bytes(data: Any, shape: Sequence[int], dtype: Any) -> Any:
+    """A tensor with memory of its own that holds a copy of ``data``: the elements in row-major order."""
+    m = meta(tuple(shape), None, 0, dtype, CPU)
+    view = memoryview(data).cast("B")
+    if len(view) < m.nbytes:
+        raise ValueError(f"{m.nbytes} bytes are needed for shape {list(m.shape)} of {dtype}, got {len(view)}")
+    t = allocated(m)
+    target = (ctypes.c_char * m.nbytes).from_address(t._buffer.ptr)
+    memoryview(target).cast("B")[:] = view[: m.nbytes]
+    return t
+
+
+def stack_copies(tensors: Sequence[Any]) -> Any:
+    """``stack`` along a new first dimension by copying at once, or None where that needs an operation.
+
+    Samples of a batch lie at ever different places, so a recorded ``stack`` of them would be a new program for each batch.
+    """
+    m = tensors[0]._meta
+    if m.device is not CPU:
+        return None
+    for t in tensors:
+        n = t._meta
+        if t._node is not None or n.dtype is not m.dtype or n.shape != m.shape or not n.contiguous:
+            return None
+    result = allocated(meta((len(tensors), *m.shape), None, 0, m.dtype, CPU))
+    place, size, width = result._buffer.ptr, m.nbytes, m.dtype.itemsize
+    for t in tensors:
+        t._ready()
+        ctypes.memmove(place, t._buffer.ptr + t._meta.offset * width, size)
+        place += size
+    return result
 
 
 class UntypedStorage:

@@ -62,6 +62,8 @@ class Tensor:
     _post_hooks: list[Any] | None = None
     _hooks: Any = None
     _retains: bool = False
+    _spent: int | None = None       # of a gradient: its version when an optimizer used it
+    _stale: int | None = None       # ... and when another one was added to it after that
     _uncounted: bool = False            # writes do not advance the version: made by ``.data``
     __array_priority__ = 1000
     __hash__ = object.__hash__
@@ -844,8 +846,10 @@ class Tensor:
     __getitem__ = getitem
     __setitem__ = setitem
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.numpy().__dlpack__()
+    def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
+        if self._node is not None:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        return self.numpy().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)

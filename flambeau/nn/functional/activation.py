@@ -8,7 +8,7 @@ from typing import Any
 import flambeau as fl
 from flambeau.ops.composite import composite
 
-from .common import in_place, narrow, warn, wide
+from .common import in_place, into, warn
 
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -83,11 +83,11 @@ def _gelu(x: Any, approximate: str) -> Any:
     return x * 0.5 * (1 + fl.erf(x * math.sqrt(0.5)))
 
 
-def gelu(input: Any, approximate: str = "none") -> Any:
+def gelu(input: Any, approximate: str = "none", *, out: Any = None) -> Any:
     """``input`` times the normal distribution function of ``input``, exactly or by PyTorch's ``tanh`` formula."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
-    return _gelu(input, approximate)
+    return into(out, _gelu(input, approximate))
 
 
 @composite(node="Silu")
@@ -106,9 +106,9 @@ def _softplus(x: Any, beta: Any, threshold: Any) -> Any:
     return fl.where(z > threshold, x, fl.log1p(fl.exp(z.clamp(max=threshold))) / beta)
 
 
-def softplus(input: Any, beta: float = 1, threshold: float = 20) -> Any:
+def softplus(input: Any, beta: float = 1, threshold: float = 20, *, out: Any = None) -> Any:
     """``log(1 + exp(beta * input)) / beta``; ``input`` itself where ``beta * input`` is above ``threshold``."""
-    return _softplus(input, beta, threshold)
+    return into(out, _softplus(input, beta, threshold))
 
 
 @composite(node="Mish")
@@ -161,9 +161,13 @@ def hardswish(input: Any, inplace: bool = False) -> Any:
 
 
 @composite(node="LogSigmoid")
-def logsigmoid(input: Any) -> Any:
-    """``log(sigmoid(input))`` without overflow."""
+def _logsigmoid(input: Any) -> Any:
     return fl.minimum(input, fl.zeros_like(input)) - fl.log1p(fl.exp(-input.abs()))
+
+
+def logsigmoid(input: Any, *, out: Any = None) -> Any:
+    """``log(sigmoid(input))`` without overflow."""
+    return into(out, _logsigmoid(input))
 
 
 @composite(node="Softshrink")
@@ -171,17 +175,21 @@ def _softshrink(x: Any, lambd: Any) -> Any:
     return fl.where(x > lambd, x - lambd, fl.where(x < -lambd, x + lambd, x * 0))
 
 
-def softshrink(input: Any, lambd: float = 0.5) -> Any:
+def softshrink(input: Any, lambd: float = 0.5, *, out: Any = None) -> Any:
     """``input`` moved towards zero by ``lambd``, zero within ``-lambd .. lambd``."""
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd:g}.")
-    return _softshrink(input, lambd)
+    return into(out, _softshrink(input, lambd))
 
 
 @composite(node="Hardshrink")
-def hardshrink(input: Any, lambd: float = 0.5) -> Any:
-    """``input`` with zero for what lies within ``-lambd .. lambd``."""
+def _hardshrink(input: Any, lambd: Any) -> Any:
     return fl.where((input >= -lambd) & (input <= lambd), 0.0, input)
+
+
+def hardshrink(input: Any, lambd: float = 0.5, *, out: Any = None) -> Any:
+    """``input`` with zero for what lies within ``-lambd .. lambd``."""
+    return into(out, _hardshrink(input, lambd))
 
 
 @composite(node="Sub")
@@ -274,42 +282,10 @@ def glu(input: Any, dim: int = -1) -> Any:
 # ------------------------------------------------------------------ softmax
 
 
-@composite(node="Softmax")
-def _softmax(x: Any, dim: int, dtype: Any) -> Any:
-    like = x if dtype is None else x.to(dtype)
-    x = wide(like)
-    if x.numel() == 0:
-        return like.clone()
-    e = fl.exp(x - x.amax(dim, keepdim=True).detach())
-    return narrow(e / e.sum(dim, keepdim=True), like)
-
-
-@composite(node="LogSoftmax")
-def _log_softmax(x: Any, dim: int, dtype: Any) -> Any:
-    like = x if dtype is None else x.to(dtype)
-    x = wide(like)
-    if x.numel() == 0:
-        return like.clone()
-    x = x - x.amax(dim, keepdim=True).detach()
-    return narrow(x - fl.log(fl.exp(x).sum(dim, keepdim=True)), like)
-
-
-def _checked_dim(name: str, input: Any, dim: int | None, dtype: Any) -> int:
+def _implicit_dim(name: str, input: Any, dim: int | None) -> int:
     if dim is None:
         warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.")
         dim = 0 if input.ndim in (0, 1, 3) else 1
-    n = max(input.ndim, 1)
-    if not -n <= dim < n:
-        shape = list(input.shape)
-        raise IndexError(
-            f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})\n{name}: dim={dim} but the input is "
-            f"{input.ndim}-D, shape {shape}. Use dim=-1 (or dim={n - 1}), or add the batch dimension with unsqueeze(0)."
-        )
-    if dtype is None and not input.is_floating_point():
-        raise NotImplementedError(
-            f"\"{name}_lastdim_kernel_impl\" not implemented for '{input.type()[6:-6]}'\n{name}: needs floating-point input, got "
-            f"{str(input.dtype)[6:]}. Use x.float(), or pass dtype=."
-        )
     return dim
 
 
@@ -325,17 +301,17 @@ def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any
     dtype : dtype, optional
         Convert to this type first.
     """
-    return _softmax(input, _checked_dim("softmax", input, dim, dtype), dtype)
+    return fl.softmax(input, _implicit_dim("softmax", input, dim), dtype)
 
 
 def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """``log(softmax(input, dim))``, computed without losing small values."""
-    return _log_softmax(input, _checked_dim("log_softmax", input, dim, dtype), dtype)
+    return fl.log_softmax(input, _implicit_dim("log_softmax", input, dim), dtype)
 
 
 def softmin(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """``softmax(-input, dim)``."""
-    return _softmax(-input, _checked_dim("softmin", input, dim, dtype), dtype)
+    return fl.softmax(-input, _implicit_dim("softmin", input, dim), dtype)
 
 
 def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:

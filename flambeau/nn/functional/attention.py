@@ -8,7 +8,6 @@ from typing import Any
 import flambeau as fl
 from flambeau.ops.composite import composite
 
-from .activation import _softmax
 from .affine import linear
 from .masking import dropout
 
@@ -18,7 +17,7 @@ def _attention_weights(query: Any, key: Any, mask: Any, scale: float) -> Any:
     scores = fl.matmul(query * scale, key.mT)
     if mask is not None:
         scores = fl.where(mask, scores, float("-inf")) if mask.dtype is fl.bool else scores + mask
-    weights = _softmax(scores, -1, None)
+    weights = fl.softmax(scores, -1)
     if mask is not None and mask.dtype is fl.bool:
         # a query that may look at nothing gets zeros
         weights = fl.where(mask.any(-1, keepdim=True), weights, 0.0)

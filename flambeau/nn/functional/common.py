@@ -70,6 +70,20 @@ def in_place(x: Any, compute: Callable[[Any], Any]) -> Any:
     return x.copy_(compute(source))
 
 
+def into(out: Any, value: Any) -> Any:
+    """``value``, written to ``out`` if that is given; ``out`` takes the shape of ``value``."""
+    if out is None:
+        return value
+    if out.shape != value.shape:
+        if out.numel():
+            warn(
+                f"An output with one or more elements was resized since it had shape {shown(out.shape)}, which does not match the "
+                f"required output shape {shown(value.shape)}."
+            )
+        out.resize_(value.shape)
+    return out.copy_(value)
+
+
 def shown(shape: Any) -> str:
     """A shape as messages print it: ``[2, 3]``."""
     return str(list(shape))

@@ -9,7 +9,6 @@ from typing import Any
 import flambeau as fl
 from flambeau.ops.composite import composite
 
-from .activation import _log_softmax
 from .common import at_hand, broadcast_shapes, check_reduction, legacy_reduction, narrow, reduced, shown, warn, wide
 from .distance import pairwise_distance
 
@@ -273,19 +272,19 @@ def nll_loss(
 
 @composite(node="NllLoss")
 def _cross_entropy(input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
-    logp = _log_softmax(wide(input), 1 if input.ndim > 1 else 0, None)
+    logp = fl.log_softmax(wide(input), 1 if input.ndim > 1 else 0)
     return narrow(_nll_body(logp, target, weight, ignore_index, reduction), input)
 
 
 @composite(node="NllLoss2D")
 def _cross_entropy_spatial(input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
-    return narrow(_nll_body(_log_softmax(wide(input), 1, None), target, weight, ignore_index, reduction), input)
+    return narrow(_nll_body(fl.log_softmax(wide(input), 1), target, weight, ignore_index, reduction), input)
 
 
 @composite(node="Add")
 def _cross_entropy_smoothed(input: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
     dim = 1 if input.ndim > 1 else 0
-    logp = _log_softmax(wide(input), dim, None)
+    logp = fl.log_softmax(wide(input), dim)
     classes = logp.shape[dim]
     nll = _nll_body(logp, target, weight, ignore_index, reduction)
     w = None if weight is None else weight.reshape(-1, *[1] * (max(input.ndim, 2) - 2))
@@ -307,7 +306,7 @@ def _cross_entropy_smoothed(input: Any, target: Any, weight: Any, ignore_index: 
 def _cross_entropy_probabilities(input: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
     check_reduction(reduction)
     dim = 1 if input.ndim > 1 else 0
-    logp = _log_softmax(wide(input), dim, None)
+    logp = fl.log_softmax(wide(input), dim)
     classes = logp.shape[dim]
     if smoothing > 0:
         target = target * (1 - smoothing) + smoothing / classes
@@ -410,6 +409,12 @@ def linear_cross_entropy(
     from .affine import linear
 
     inner = linear_weight.shape[:-1]
+    if len(inner) > 1 and input.ndim == 1:
+        raise RuntimeError(
+            f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} requires batched input, (N, "
+            f"{input.shape[0]}), got unbatched "
+            f"input with shape {tuple(input.shape)}"
+        )
     logits = linear(input, linear_weight.reshape(-1, linear_weight.shape[-1]), None if linear_bias is None else linear_bias.reshape(-1))
     if len(inner) > 1:
         logits = logits.reshape(*input.shape[:-1], *inner)
@@ -761,7 +766,9 @@ def multi_margin_loss(
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
     check_reduction(reduction)
-    if input.ndim not in (1, 2) or (input.numel() == 0 and input.shape[-1] == 0):
+    if input.ndim == 0:
+        return multi_margin_loss(input.reshape(1), target.reshape(()), p, margin, weight, reduction=reduction)
+    if input.ndim > 2 or (input.numel() == 0 and input.shape[-1] == 0):
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {shown(input.shape)}")
     if (input.ndim == 2 and tuple(target.shape) != (input.shape[0],)) or (input.ndim == 1 and target.numel() != 1):
         raise RuntimeError(f"inconsistent target size, expected {input.shape[0] if input.ndim == 2 else 1} but got {shown(target.shape)}")

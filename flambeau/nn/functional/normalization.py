@@ -68,10 +68,8 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
     shape = tuple(normalized_shape)
     if (
         input.shape[-len(shape) :] != shape
-        or (weight is not None
-        and weight.shape != shape)
-        or (bias is not None
-        and bias.shape != shape)
+        or (weight is not None and weight.shape != shape)
+        or (bias is not None and bias.shape != shape)
         or not shape
     ):
         _check_shape("layer_norm", input, shape, weight, bias)
@@ -151,9 +149,9 @@ def _batch_norm_training(x: Any, running_mean: Any, running_var: Any, weight: An
     dims = (0, *range(2, x.ndim))
     y, mean, variance = _standardise(wide(x), dims, eps)
     n = x.numel() // x.shape[1] if x.shape[1] else 0
-    if running_mean is not None:
+    if n and running_mean is not None:
         running_mean.mul_(1 - momentum).add_(narrow(mean.detach().reshape(-1), running_mean), alpha=momentum)
-    if running_var is not None:
+    if n and running_var is not None:
         running_var.mul_(1 - momentum).add_(
             narrow(variance.detach().reshape(-1), running_var), alpha=momentum * (n / (n - 1) if n > 1 else float("nan"))
         )
@@ -228,9 +226,13 @@ def batch_norm(
         In training, if a channel has one value only.
     """
     if training:
+        if eps <= 0.0:
+            raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
         _more_than_one_value(input.shape, input, "batch_norm")
     elif running_mean is None or running_var is None:
         raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
+    if input.numel() == 0 and not training:
+        return input.clone()
     _check_channels(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if training:
         return _batch_norm_training(input, running_mean, running_var, weight, bias, momentum, eps)

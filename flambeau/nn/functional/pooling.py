@@ -8,7 +8,7 @@ from typing import Any
 import flambeau as fl
 from flambeau.ops.composite import composite
 
-from .common import shown, sizes
+from .common import into, shown, sizes
 
 
 def _window(n: int, kernel_size: Any, stride: Any, padding: Any = 0, dilation: Any = 1) -> tuple[Any, ...]:
@@ -160,9 +160,11 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Any = None,
 ) -> Any:
     """Means over windows of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`avg_pool1d`."""
-    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return into(out, _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override))
 
 
 def avg_pool3d(
@@ -173,9 +175,11 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    *,
+    out: Any = None,
 ) -> Any:
     """Means over windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`avg_pool1d`."""
-    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return into(out, _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override))
 
 
 # ------------------------------------------------------------------ adaptive
@@ -188,25 +192,9 @@ def _output(n: int, input: Any, output_size: Any, name: str) -> tuple[int, ...]:
     return tuple(size if o is None else o for o, size in zip(want, input.shape[-n:], strict=True))
 
 
-def _bins(size: int, out: int) -> list[range]:
-    """The windows of adaptive pooling: ``out`` nearly equal, possibly overlapping ranges that cover ``size``."""
-    return [range(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-
-
-@composite(node="AdaptiveAvgPool2D")
-def _average_bins(x: Any, out: tuple[int, ...]) -> Any:
-    for i, o in enumerate(out):
-        dim = x.ndim - len(out) + i
-        size = x.shape[dim]
-        if o and size % o == 0:
-            x = x.unflatten(dim, (o, size // o)).mean(dim + 1)
-        else:
-            x = fl.cat([x.narrow(dim, b.start, len(b)).mean(dim, keepdim=True) for b in _bins(size, o)], dim) if o else x.narrow(dim, 0, 0)
-    return x
-
-
 def _adaptive_avg_pool(n: int, input: Any, output_size: Any) -> Any:
-    return _average_bins(input, _output(n, input, output_size, f"adaptive_avg_pool{n}d"))
+    name = f"adaptive_avg_pool{n}d"
+    return getattr(fl, name)(input, _output(n, input, output_size, name))
 
 
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
@@ -224,34 +212,9 @@ def adaptive_avg_pool3d(input: Any, output_size: Any) -> Any:
     return _adaptive_avg_pool(3, input, output_size)
 
 
-@composite(node="AdaptiveMaxPool2D")
-def _max_bins(x: Any, places: Any, shape: tuple[int, ...]) -> Any:
-    """Maxima over windows given as numbers of elements: ``places`` is (windows, elements), a short window repeats its first."""
-    windows = x.index_select(-1, places.reshape(-1)).unflatten(-1, tuple(places.shape))
-    value, at = windows.max(-1)
-    index = places.expand(*windows.shape[:-2], *places.shape).gather(-1, at.unsqueeze(-1)).squeeze(-1)
-    return value.unflatten(-1, shape), index.unflatten(-1, shape)
-
-
-def _max_over(input: Any, bins: list[list[range]]) -> tuple[Any, Any]:
-    """Maxima, and their numbers, over the products of the windows in ``bins``, one list per spatial dimension."""
-    n = len(bins)
-    spatial = input.shape[-n:]
-    places: list[list[int]] = [[0]]
-    for windows, size in zip(bins, spatial, strict=True):
-        places = [[p * size + i for p in place for i in w] for place in places for w in windows]
-    longest = max((len(p) for p in places), default=1)
-    table = fl.tensor([p + p[:1] * (longest - len(p)) for p in places], dtype=fl.int64, device=input.device)
-    return _max_bins(input.flatten(-n), table, tuple(len(b) for b in bins))  # type: ignore[no-any-return]
-
-
 def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: bool) -> Any:
-    out = _output(n, input, output_size, f"adaptive_max_pool{n}d")
-    if 0 in out or input.numel() == 0:
-        empty = (*input.shape[:-n], *out)
-        pair = input.new_empty(empty), fl.empty(empty, dtype=fl.int64, device=input.device)
-    else:
-        pair = _max_over(input, [_bins(size, o) for size, o in zip(input.shape[-n:], out, strict=True)])
+    name = f"adaptive_max_pool{n}d"
+    pair = getattr(fl, name)(input, _output(n, input, output_size, name))
     return pair if return_indices else pair[0]
 
 
@@ -285,6 +248,30 @@ def adaptive_max_pool3d_with_indices(input: Any, output_size: Any, return_indice
     return _adaptive_max_pool(3, input, output_size, True)
 
 
+# ------------------------------------------------------------------ fractional
+
+
+@composite(node="FractionalMaxPool2D")
+def _max_bins(x: Any, places: Any, shape: tuple[int, ...]) -> Any:
+    """Maxima over windows given as numbers of elements: ``places`` is (windows, elements), a short window repeats its first."""
+    windows = x.index_select(-1, places.reshape(-1)).unflatten(-1, tuple(places.shape))
+    value, at = windows.max(-1)
+    index = places.expand(*windows.shape[:-2], *places.shape).gather(-1, at.unsqueeze(-1)).squeeze(-1)
+    return value.unflatten(-1, shape), index.unflatten(-1, shape)
+
+
+def _max_over(input: Any, bins: list[list[range]]) -> tuple[Any, Any]:
+    """Maxima, and their numbers, over the products of the windows in ``bins``, one list per spatial dimension."""
+    n = len(bins)
+    spatial = input.shape[-n:]
+    places: list[list[int]] = [[0]]
+    for windows, size in zip(bins, spatial, strict=True):
+        places = [[p * size + i for p in place for i in w] for place in places for w in windows]
+    longest = max((len(p) for p in places), default=1)
+    table = fl.tensor([p + p[:1] * (longest - len(p)) for p in places], dtype=fl.int64, device=input.device)
+    return _max_bins(input.flatten(-n), table, tuple(len(b) for b in bins))  # type: ignore[no-any-return]
+
+
 def _fractional_max_pool(
     n: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any
 ) -> Any:
@@ -300,12 +287,17 @@ def _fractional_max_pool(
         if o + k - 1 > s:
             raise RuntimeError(f"fractional_max_pool{n}d(): pool size ({k}) too large relative to input size ({s})")
     x = input if input.ndim == n + 2 else input.unsqueeze(0)
+    if x.numel() == 0:
+        empty = (*input.shape[:-n], *out)
+        y, i = input.new_empty(empty), fl.empty(empty, dtype=fl.int64, device=input.device)
+        return (y, i) if return_indices else y
     if samples is None:
         samples = fl.rand(x.shape[0], x.shape[1], n, dtype=input.dtype, device=input.device)
     values, indices = [], []
-    # every plane has windows of its own; the draws are ordered from the last dimension to the first
+    # every plane has windows of its own; in two dimensions the first draw is for the width
+    order = (1, 0) if n == 2 else (0, 1, 2)
     for plane, draws in zip(x.reshape(-1, *spatial), samples.reshape(-1, n).tolist(), strict=True):
-        bins = [_fractional_bins(s, o, k, draws[n - 1 - i]) for i, (s, o, k) in enumerate(zip(spatial, out, kernel, strict=True))]
+        bins = [_fractional_bins(s, o, k, draws[order[i]]) for i, (s, o, k) in enumerate(zip(spatial, out, kernel, strict=True))]
         v, i = _max_over(plane, bins)
         values.append(v)
         indices.append(i)

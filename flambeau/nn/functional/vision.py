@@ -15,12 +15,14 @@ from .common import shown, warn
 
 def _pad_places(mode: str, size: int, before: int, after: int) -> list[int]:
     """For each place of the padded dimension, where its value comes from."""
+    if mode == "circular":
+        # what negative padding cuts off does not come round again
+        kept = range(max(-before, 0), size - max(-after, 0))
+        return [kept[i % len(kept)] for i in range(-max(before, 0), len(kept) + max(after, 0))]
     places = range(-before, size + after)
     if mode == "reflect":
         return [abs(i) if i < size else 2 * (size - 1) - i for i in places]
-    if mode == "replicate":
-        return [min(max(i, 0), size - 1) for i in places]
-    return [i % size for i in places]
+    return [min(max(i, 0), size - 1) for i in places]
 
 
 @composite(node="ReflectionPad2D")

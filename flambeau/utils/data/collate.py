@@ -45,7 +45,8 @@ def default_collate(batch: Any) -> Any:
     kind = type(first)
     if isinstance(first, torch.Tensor):
         _check_sizes([tuple(sample.shape) for sample in batch])
-        return torch.stack(batch, 0)
+        stacked = torch._stack_copies(batch)
+        return torch.stack(batch, 0) if stacked is None else stacked
     if _is_numpy(first):
         return _collate_numpy(batch)
     if isinstance(first, float):
