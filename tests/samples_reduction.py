@@ -10,11 +10,11 @@ E0 = T((0, 3))
 X = T((3, 4), 0.5, 2.0)
 
 
-def over_dims(a=A, m=M, several=True, whole=True, empty=True, **kwargs):
+def over_dims(a=A, m=M, several=True, whole=True, empty=True, ties=True, **kwargs):
     """All of it, one dimension, several, kept, 0-d, empty."""
     calls = [call(a, 0, **kwargs), call(a, -1, True, **kwargs), call(m, 1, **kwargs), call(Z, 0, **kwargs)]
     if whole:
-        calls += [call(a, **kwargs), call(Z, **kwargs), call(T((4, 6), layout="strided"), **kwargs), call(T((3, 4), layout="expanded"), **kwargs)]
+        calls += [call(a, **kwargs), call(Z, **kwargs), call(T((4, 6), layout="strided"), **kwargs), call(T((3, 4), layout="expanded"), grad=ties, **kwargs)]
     if several:
         calls += [call(m, (0, 2), **kwargs), call(m, (0, -1), True, **kwargs)]
     if empty:
@@ -27,11 +27,6 @@ def spread(**kwargs):
     return [call(A, 0, **kwargs), call(A, -1, keepdim=True, **kwargs), call(M, (0, 2), **kwargs), call(A, **kwargs), call(T((4, 6), layout="strided"), 1, **kwargs)]
 
 
-def away(n, where):
-    """A row with a zero (or several) among others."""
-    return T((n,), *where)
-
-
 ENTRIES = {
     "sum": Entry([*over_dims(), call(A, dtype="torch.float64"), call(T((700, 3)), 0)], EVERYTHING, refuses=[call(A, 2), call(A, (0, 0))]),
     "mean": Entry([*over_dims(), call(A, 0, dtype="torch.float64")], FLOATS, refuses=[call(T((3,), dtype="int64"))]),
@@ -39,11 +34,11 @@ ENTRIES = {
     "prod": Entry([*over_dims(several=False), call(T((4,), -1, 1, dtype=None), 0), call(T((3, 4), layout="expanded"), 1)], EVERYTHING),
     "count_nonzero": Entry([call(A), call(A, 0), call(M, (0, 2))], EVERYTHING, grad=False, out=False),
     "all": Entry([*over_dims()], EVERYTHING, grad=False), "any": Entry([*over_dims()], EVERYTHING, grad=False),
-    "amax": Entry([*over_dims(D, D3, empty=False), call(T((3, 4), layout="expanded"), 0)], EVERYTHING, second=False, refuses=[call(E0, 0), call(E0)]),
-    "amin": Entry([*over_dims(D, D3, empty=False)], EVERYTHING, second=False, refuses=[call(E0, 0)]),
-    "max": Entry([*over_dims(D, D3, several=False, empty=False), call(D, T((3, 4), 2.5, 3)), call(T((7,), special=True), grad=False)], EVERYTHING,
+    "amax": Entry([*over_dims(D, D3, empty=False, ties=False), call(T((3, 4), layout="expanded"), 0, grad=False)], EVERYTHING, second=False, refuses=[call(E0, 0), call(E0)]),
+    "amin": Entry([*over_dims(D, D3, empty=False, ties=False)], EVERYTHING, second=False, refuses=[call(E0, 0)]),
+    "max": Entry([*over_dims(D, D3, several=False, empty=False, ties=False), call(D, T((3, 4), 2.5, 3)), call(T((7,), special=True), grad=False)], EVERYTHING,
                  refuses=[call(E0, 0), call(E0)], out=False),
-    "min": Entry([*over_dims(D, D3, several=False, empty=False), call(D, T((3, 4), 2.5, 3)), call(T((7,), special=True), grad=False)], EVERYTHING,
+    "min": Entry([*over_dims(D, D3, several=False, empty=False, ties=False), call(D, T((3, 4), 2.5, 3)), call(T((7,), special=True), grad=False)], EVERYTHING,
                  refuses=[call(E0, 0), call(E0)], out=False),
     "argmax": Entry([*over_dims(several=False, empty=False), call(T((7,), special=True)), call(T((6,), 0, 1), 0)], NUMERIC, grad=False,
                     refuses=[call(E0, 0), call(T((3,), dtype="bool"))]),

@@ -28,7 +28,7 @@ class Place:
     """How an access finds its element: base address from the table, plus an offset, plus a stride per axis.
 
     ``table`` and ``offset`` are argument words (position in the table, offset in bytes); ``strides`` has one code per axis:
-    ``INVARIANT``, ``UNIT`` (one element; only on the lane axis), or the argument word of a stride in bytes.
+    ``INVARIANT``, ``UNIT`` (one element; on the lane axis, or the tile axis of a tiled kernel), or the argument word of a stride in bytes.
     """
 
     dtype: dtype
@@ -115,6 +115,9 @@ class Kernel:
         Argument word of a total, or -1.  With it the columns end early where axis 0 * columns reaches the total.
     large
         Worth longer code: unrolled loops with an unmasked main part.
+    tiled
+        Some places have unit stride along axis ``rank - 2`` and another one along the lanes: they are read as square tiles that
+        are transposed in registers.  Only in kernels whose one stage is a loop without reductions.
     """
 
     rank: int
@@ -125,6 +128,7 @@ class Kernel:
     unit: int
     ragged: int
     large: bool
+    tiled: bool
     places: tuple[Place, ...]
     stages: tuple[Stage, ...]
 

@@ -91,6 +91,10 @@ class Composite:
         self.name = name or fn.__name__
         camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
         self.node_name = node if node is not None and "Backward" in node else (node or camel) + "Backward0"
+        # A plan on disk knows a body by where it is defined.  A local function shares its name with others, and a user's own may
+        # be changed between two runs: plans with these are made anew.
+        permanent = fn.__module__.partition(".")[0] == __name__.partition(".")[0] and "<" not in fn.__qualname__
+        self.home: tuple[str, str] | None = (fn.__module__, fn.__qualname__) if permanent else None
         parameters = parameters_of(fn)
         self.names = [p.name for p in parameters]
         self.place = {n: i for i, n in enumerate(self.names)}
@@ -330,7 +334,7 @@ class Composite:
                 body_metas[renumber[s]] = m
             bcalls = [(sig, tuple(renumber[s] for s in i), tuple(renumber[s] for s in o), f) for sig, i, o, f in bcalls]
             body = Body(len(needed), bcalls, SCALARS[len(forward_scalars):], body_metas, [renumber[s] for s in produced])
-            stable = ("backward", self.name, *key)
+            stable = None if self.home is None else ("backward", *self.home, *key)
             trace.backward = signature(trace.name, ins_metas, [body_metas[r] for r in body.results], _lower_body, _letters(body), (),
                                        any(c[0].checks for c in bcalls), None, body, stable)
             # an output may be needed again: it is one result, not two
@@ -339,7 +343,7 @@ class Composite:
         body = Body(count, calls, forward_scalars, metas, results)
         runtime = "d" * len(self.runtime)
         trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
-                                  body, ("forward", self.name, *key))
+                                  body, None if self.home is None else ("forward", *self.home, *key))
         trace.entry = _Entry(self, trace, values)
         # the usual case: one fresh tensor, differentiable if anything is
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \

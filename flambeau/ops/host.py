@@ -319,12 +319,6 @@ def _run_found(ins: list[Any], outs: list[Any], scalars: list[Any], right: bool,
         outs[0][row] = np.searchsorted(sequence[row], values[row], side)
 
 
-def _number_like(value: Any, like: Any) -> Any:
-    """A Python number as a tensor that compares with ``like`` as PyTorch compares it."""
-    floating = isinstance(value, float) and not like.dtype.is_floating_point
-    return OPS["tensor"](value, dtype=None if floating else like.dtype)
-
-
 @public
 def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
                  sorter: Any = None, out: Any = None) -> Any:
@@ -341,11 +335,7 @@ def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, r
             raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got "
                                "boundaries tensor "
                                f"dim({sorted_sequence.ndim}) and input value's dim(0) numel(1)")
-        input = _number_like(input, sorted_sequence)
-    elif input.dtype is not sorted_sequence.dtype:
-        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
-                           "tensor dtype "
-                           f"{definition.title(sorted_sequence.dtype)} and input value tensor dtype {definition.title(input.dtype)}")
+        input = OPS["tensor"](input)
     if sorted_sequence.ndim == 0:
         raise RuntimeError("torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
     if sorted_sequence.ndim > 1 and sorted_sequence.shape[:-1] != input.shape[:-1]:
@@ -371,7 +361,7 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bo
     if boundaries.ndim != 1:
         raise RuntimeError(f"bucketize(): boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
     if not isinstance(input, definition.Tensor):
-        input = _number_like(input, boundaries)
+        input = OPS["tensor"](input)
     return _given(out, OPS["_found"](_plain(boundaries.detach()), _plain(input.detach()), bool(right), bool(out_int32)))
 
 

@@ -663,7 +663,7 @@ def _index_fill(input, dim: int, index, value, *, trusted: bool = False):
     d = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
         raise RuntimeError("Index has to be a vector/scalar")
-    if index.dtype is not int64 and index.dtype is not int32:
+    if index.dtype is not int64:
         raise IndexError("index_fill_(): Expected dtype int64 for index.")
     if value.ndim:
         raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
@@ -689,7 +689,8 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
     """The in-place form of :func:`index_fill`."""
     d = wrap_dim(dim, input.ndim)
-    index = valid(index, _length(input.shape, d), OUT_OF_BOUNDS % d, True)
+    if index.dtype is int64:
+        index = valid(index, _length(input.shape, d), OUT_OF_BOUNDS % d, True)
     return inplace_call(_index_fill.operation, (input, dim, index, _as_src(input, value)), {"trusted": True})
 
 

@@ -716,14 +716,24 @@ def _(g, input_meta, index, dim):
     return OPS["zeros"](input_meta.shape, dtype=g.dtype, device=g.device).scatter_add(dim, index, g), None, None
 
 
-def _running_extreme(name: str, largest: bool) -> Callable[..., Any]:
-    @composite(node=name.capitalize())
-    def body(input: Any, dim: int) -> Any:
-        still = input.detach()
-        best = _running(still, dim, largest)
-        index = _running_index(still, best, dim)
-        return _running_value(input, best, index, dim), index
+def _best_so_far(x: Any, dim: int, largest: bool) -> tuple[Any, Any]:
+    still = x.detach()
+    best = _running(still, dim, largest)
+    index = _running_index(still, best, dim)
+    return _running_value(x, best, index, dim), index
 
+
+@composite(node="Cummax")
+def _cummax(input: Any, dim: int) -> Any:
+    return _best_so_far(input, dim, True)
+
+
+@composite(node="Cummin")
+def _cummin(input: Any, dim: int) -> Any:
+    return _best_so_far(input, dim, False)
+
+
+def _running_extreme(name: str, body: Any) -> Callable[..., Any]:
     result = named(name, "values", "indices")
 
     def call(input: Any, dim: int) -> Any:
@@ -735,8 +745,8 @@ def _running_extreme(name: str, largest: bool) -> Callable[..., Any]:
     return derived(call)  # type: ignore[no-any-return]
 
 
-cummax = _running_extreme("cummax", True)
-cummin = _running_extreme("cummin", False)
+cummax = _running_extreme("cummax", _cummax)
+cummin = _running_extreme("cummin", _cummin)
 
 
 # ------------------------------------------------------------------ host: running logsumexp, median, mode

@@ -66,6 +66,8 @@ class _Function:
         self.mask: str | None = None                    # <lanes x i1> of the lanes inside the iteration space
         self.blocks: list[str] = [""]                   # positions of the vectors that are worked on together
         self.copy = 0                                   # which of them is being written out
+        self.tile = ""                                  # where the open tile starts along axis rank - 2; "" when there is none
+        self.past: tuple[str, str] | None = None        # beside the tiles: where the rows and the lanes end that tiles covered
         self.facts: dict[Expr, tuple[int, bool]] = {}
         self.orders: dict[Expr, list[Expr]] = {}
         self.uniform_rows: dict[int, bool] = {}
@@ -229,6 +231,9 @@ class _Function:
         kernel = self.kernel
         lo, hi = self.bounds(axis)
         depth = len(self.scopes) - 1
+        if kernel.tiled and axis == kernel.rank - 2:
+            self._tiles(lo, hi, body)
+            return []
         if axis != kernel.lane:
             def single(i: str, values: list[str]) -> Sequence[str]:
                 self.index[axis] = i
@@ -256,7 +261,18 @@ class _Function:
             self.index[axis] = i
             return body(values)
 
-        if not kernel.large:
+        if self.tile:
+            def square(i: str, values: list[str]) -> Sequence[str]:
+                self.index[axis] = i
+                return body(values)
+            whole = self.op(depth, f"and i64 {hi}, {-width}")
+            return self.loop("0", whole, width, carried, square, True)
+        if self.past is not None:
+            covered, full = self.past
+            inside = self.op(depth, f"icmp slt i64 {self.index[axis - 1]}, {covered}")
+            start = self.op(depth, f"select i1 {inside}, i64 {full}, i64 0")
+            result = self.loop(start, hi, width, carried, masked, True)
+        elif not kernel.large:
             result = self.loop(lo, hi, width, carried, masked, False)
         else:
             # whole vectors, several at a time, then what is left under a mask
@@ -270,9 +286,69 @@ class _Function:
         self.blocks = outside
         return result
 
+    def _tiles(self, lo: str, hi: str, body: Callable[[list[str]], Sequence[str]]) -> None:
+        """Run over the axis beside the lanes: whole tiles first, then what they left at both edges."""
+        kernel = self.kernel
+        axis, width, depth = kernel.rank - 2, kernel.lanes, len(self.scopes) - 1
+        span = self.op(depth, f"sub i64 {hi}, {lo}")
+        covered = self.op(depth, f"add i64 {lo}, {self.op(depth, f'and i64 {span}, {-width}')}")
+        full = self.op(depth, f"and i64 {self.word(kernel.sizes[axis + 1])}, {-width}")
+
+        def tile(i: str, values: list[str]) -> Sequence[str]:
+            inner = len(self.scopes) - 1
+            self.tile = i
+            self.blocks = [i] + [self.op(inner, f"add nsw i64 {i}, {k}") for k in range(1, width)]
+            self.index[axis] = i
+            body([])
+            self.tile, self.blocks = "", [""]
+            return []
+
+        def row(i: str, values: list[str]) -> Sequence[str]:
+            self.index[axis] = i
+            self.past = covered, full
+            body([])
+            self.past = None
+            return []
+        self.loop(lo, covered, width, [], tile, True)
+        self.loop(lo, hi, 1, [], row, True)
+
+    def transposed(self, depth: int, number: int) -> list[str]:
+        """The vectors along the lanes of the open tile of a place, one per row of the tile."""
+        found = self.scopes[depth].memo.get(("tile", number))
+        if found is not None:
+            return list(found)
+        kernel = self.kernel
+        place = kernel.places[number]
+        width, t = kernel.lanes, self.vector(_memory(place.dtype))
+        copy, self.copy = self.copy, 0
+        self.index[kernel.rank - 2] = self.tile
+        p = self.pointer(number, None)
+        step = self.word(place.strides[kernel.lane])
+        rows = []
+        for k in range(width):
+            if k:
+                p = self.op(depth, f"getelementptr i8, ptr {p}, i64 {step}")
+            rows.append(self.op(depth, f"load {t}, ptr {p}, align {place.dtype.itemsize}"))
+        distance = width // 2
+        while distance:             # exchange blocks of halving size across the diagonal
+            near = ", ".join(f"i32 {j if not j & distance else width + j - distance}" for j in range(width))
+            far = ", ".join(f"i32 {j + distance if not j & distance else width + j}" for j in range(width))
+            for k in range(width):
+                if not k & distance:
+                    a, b = rows[k], rows[k + distance]
+                    for at, lanes in ((k, near), (k + distance, far)):
+                        rows[at] = self.op(depth, f"shufflevector {t} {a}, {t} {b}, {self.vector('i32')} <{lanes}>")
+            distance //= 2
+        if place.dtype is bool_:
+            rows = [self.op(depth, f"icmp ne {t} {v}, zeroinitializer") for v in rows]
+        self.copy = copy
+        self.index[kernel.rank - 2] = self.blocks[copy]
+        self.scopes[depth].memo["tile", number] = rows
+        return rows
+
     def each(self) -> Iterator[int]:
         """The vectors in flight, one after the other, as the current one."""
-        lane = self.kernel.lane
+        lane = self.kernel.lane - 1 if self.tile else self.kernel.lane      # a tile's vectors lie side by side on the next axis
         for k, position in enumerate(self.blocks):
             self.copy = k
             if lane >= 0:
@@ -504,35 +580,44 @@ class _Function:
 
     # ------------------------------------------------------------ memory
 
-    def address(self, depth: int, number: int, offset: Expr | None) -> tuple[str, str]:
-        """A pointer for a place in the current position, and how lanes find theirs: uniform, unit or apart (vector of pointers)."""
+    def pointer(self, number: int, offset: Expr | None) -> str:
+        """The address of a place at the current position, displaced by a scalar offset."""
         kernel = self.kernel
         place = kernel.places[number]
-        size = place.dtype.itemsize
-        lane_code = place.strides[kernel.lane] if kernel.lane >= 0 else INVARIANT
+        varies = kernel.rank - 2 if self.tile else kernel.lane      # the axis on which the vectors in flight differ
+        in_flight = varies >= 0 and place.strides[varies] != INVARIANT
 
         def base() -> str:
             b = self.table(place.table, "ptr")
             return self.op(0, f"getelementptr i8, ptr {b}, i64 {self.word(place.offset)}")
         pointer = self.cached(0, ("base", number), base)
-        uniform_offset = offset is None or self.fact(offset)[1]
-        levels = [(a + 1, a) for a, code in enumerate(place.strides) if code != INVARIANT]
-        for level, a in levels:
-            code = place.strides[a]
+        level = 0
+        for a, code in enumerate(place.strides):
+            if code == INVARIANT:
+                continue
+            level = a + 1
 
             def step(pointer: str = pointer, level: int = level, a: int = a, code: int = code) -> str:
                 if code == UNIT:
                     return self.op(level, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {self.index[a]}")
                 bytes_ = self.op(level, f"mul i64 {self.index[a]}, {self.word(code)}")
                 return self.op(level, f"getelementptr i8, ptr {pointer}, i64 {bytes_}")
-            copy = self.copy if a >= kernel.lane and lane_code != INVARIANT else 0
-            pointer = self.cached(level, ("address", number, a, copy), step)
-        if offset is not None and uniform_offset:
+            pointer = self.cached(level, ("address", number, a, self.copy if a >= varies and in_flight else 0), step)
+        if offset is not None:
             at = self.value(offset)[0]
-            here = max([self.fact(offset)[0], *(level for level, _ in levels)])
-            copy = self.copy if lane_code != INVARIANT else 0
-            pointer = self.cached(here, ("displaced", number, offset, copy),
-                                  lambda: self.op(here, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {at}"))
+            level = max(level, self.fact(offset)[0])
+            k = self.copy if in_flight else 0, self.key(offset)
+            pointer = self.cached(level, ("displaced", number, k), lambda: self.op(level, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {at}"))
+        return pointer
+
+    def address(self, depth: int, number: int, offset: Expr | None) -> tuple[str, str]:
+        """A pointer for a place in the current position, and how lanes find theirs: uniform, unit or apart (vector of pointers)."""
+        kernel = self.kernel
+        place = kernel.places[number]
+        size = place.dtype.itemsize
+        lane_code = place.strides[kernel.lane] if kernel.lane >= 0 else INVARIANT
+        uniform_offset = offset is None or self.fact(offset)[1]
+        pointer = self.pointer(number, offset if uniform_offset else None)
         if lane_code == INVARIANT and uniform_offset:
             return pointer, "uniform"
         if lane_code == UNIT and uniform_offset:
@@ -590,6 +675,8 @@ class _Function:
     def load(self, depth: int, e: Expr) -> tuple[str, bool]:
         """The value of a ``load`` node."""
         place = self.kernel.places[e.attr]
+        if self.tile and not e.args and place.strides[self.kernel.rank - 2] == UNIT and place.strides[self.kernel.lane] > 0:
+            return self.transposed(depth, e.attr)[self.copy], False
         offset = e.args[0] if e.args else None
         guard = e.args[1] if len(e.args) > 1 else None
         if guard is not None:
@@ -679,7 +766,8 @@ class _Function:
 
     def key(self, e: Expr) -> Any:
         """Under which a value is remembered: what differs between lanes differs between the vectors in flight."""
-        return e if not self.copy or self.facts[e][1] else (self.copy, e)
+        depth, uniform = self.facts[e]
+        return e if not self.copy or (uniform and not (self.tile and depth >= self.kernel.rank - 1)) else (self.copy, e)
 
     def evaluate(self, e: Expr) -> None:
         """Emit ``e`` and everything below it that is not known yet."""
@@ -687,9 +775,8 @@ class _Function:
         for x in self.order(e):
             if x.op == "const":
                 continue
-            depth, uniform = facts[x]
-            memo = scopes[depth].memo
-            k: Any = x if uniform or not copy else (copy, x)
+            memo = scopes[facts[x][0]].memo
+            k: Any = self.key(x) if copy else x
             if k not in memo:
                 memo[k] = self.emit(x)
 
@@ -714,7 +801,7 @@ class _Function:
         if not uniform:
             return name
         depth = self.fact(e)[0]
-        return self.cached(depth, ("wide", e), lambda: self.splat(depth, name, t))
+        return self.cached(depth, ("wide", self.key(e)), lambda: self.splat(depth, name, t))
 
     def splat(self, depth: int, scalar: str, t: str) -> str:
         v = self.vector(t)

@@ -14,7 +14,7 @@ from typing import Any
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Place, Reduction, Scan, Scatter, Stage, Write
-from ..ir.simplify import Term, move, move_access, nodes
+from ..ir.simplify import Term, cost, move, move_access, nodes
 from .fuse import Group, Item, elements, key, padded
 
 LARGE = 1 << 15             # points from which longer code pays
@@ -259,7 +259,7 @@ class _Assembly:
                 out += [e for e in s[3:] if e is not None]
         return out
 
-    def nodes(self) -> list[Expr]:
+    def all_nodes(self) -> list[Expr]:
         """Every node of every expression, each once."""
         return list(dict.fromkeys(x for root in self.roots() for x in nodes(root)))
 
@@ -275,14 +275,14 @@ class _Assembly:
         return out
 
     def finish(self) -> Launchable:
-        used = self.nodes()
+        used = self.all_nodes()
         accesses = list(dict.fromkeys([x.attr for x in used if x.op == "load"] + self.stored()))
         pinned = {x.attr for x in used if x.op == "axis"}
         kind = self.stages[0][0] if self.stages else "store"
         sequential = kind in ("scan", "scatter")
         pure_map = not sequential and self.split == len(self.sizes)
         self.merge(accesses, pinned, sequential, pure_map)
-        accesses = list(dict.fromkeys([x.attr for x in self.nodes() if x.op == "load"] + self.stored()))
+        accesses = list(dict.fromkeys([x.attr for x in self.all_nodes() if x.op == "load"] + self.stored()))
         if pure_map and self.sizes:
             self.split = len(self.sizes) - 1
         lanes = self.vector_bytes // 4
@@ -292,6 +292,7 @@ class _Assembly:
         lane = self.choose_lane(accesses, kind, pure_map, lanes)
         total = elements(self.sizes)
         large = total >= LARGE and not sequential
+        tiled = large and pure_map and self.choose_tiles(accesses, lane, lanes)
         reductions = any(s[0] == "loop" and s[1] for s in self.stages)
         # one row cannot be shared out when it has results of its own
         alone = reductions or sequential or any(s[0] == "store" for s in self.stages)
@@ -303,12 +304,15 @@ class _Assembly:
             block = max(1, GRAIN // inner)
             if lane == 0:
                 block = -(-block // (4 * lanes)) * (4 * lanes)
+            elif tiled:
+                block = -(-block // lanes) * lanes
             unit = self.word(block)
             units = -(-self.sizes[0] // block)
         ragged = self.word(self.group.ragged) if self.group.ragged else -1
         self.lane = lane
+        self.tiled = tiled
         stages = tuple(self.stage(s) for s in self.stages)
-        kernel = Kernel(len(self.sizes), self.split, lane, lanes, sizes, unit, ragged, large, tuple(self.places), stages)
+        kernel = Kernel(len(self.sizes), self.split, lane, lanes, sizes, unit, ragged, large, tiled, tuple(self.places), stages)
         return Launchable(kernel, tuple(self.words), units, frozenset(x.slot for x in self.stored()))
 
     # ------------------------------------------------------------ axes
@@ -383,6 +387,7 @@ class _Assembly:
         if elements(self.sizes) < 4 and kind != "scan":
             return -1
         best, best_cost = -1, float("inf")
+        stored = set(self.stored())
         loop_reductions = sum(len(s[1]) for s in self.stages if s[0] == "loop")
         columns = elements(self.sizes[split:])
         for a in candidates:
@@ -391,7 +396,7 @@ class _Assembly:
             c = 0.5
             for x in accesses:
                 stride = abs(x.strides[a]) if a < len(x.strides) else 0
-                c += 0.2 if stride == 0 else 1.0 if stride == 1 else 0.7 * lanes
+                c += 0.2 if stride == 0 else 1.0 if stride == 1 else (0.9 if x in stored else 0.6) * lanes
             c /= efficiency
             if loop_reductions and a >= split and split > 0:
                 c += 8.0 * loop_reductions * lanes / columns / efficiency
@@ -411,11 +416,32 @@ class _Assembly:
             group_axes = [a for a in range(first, border) if a != best] + [best]
             order = [*range(first), *group_axes, *range(border, n)]
         if order != list(range(n)):
-            place = {old: k for k, old in enumerate(order)}
-            terms = tuple((0, tuple([int(place[a] == k) for k in range(n)])) for a in range(n))
-            self.remap(terms, n)
-            self.sizes = [self.sizes[a] for a in order]
+            self.permute(order)
         return order.index(best)
+
+    def choose_tiles(self, accesses: list[Access], lane: int, lanes: int) -> bool:
+        """Whether loads that are contiguous along another axis than the lanes come as transposed tiles; moves that axis beside the lanes."""
+        n = len(self.sizes)
+        if n < 2 or lane != n - 1 or len(self.stages) != 1 or self.stages[0][0] != "loop":
+            return False
+        stored = set(self.stored())
+        across = {x for x in accesses if x not in stored and x.strides[lane] not in (0, 1)}
+        axes = {a for x in across for a in range(n - 1) if x.strides[a] == 1 and self.sizes[a] >= lanes}
+        if len(axes) != 1 or self.sizes[lane] < lanes or len(across) > 2 or sum(cost(e) for e in self.roots()) > 24 \
+                or any(x.op == "load" and x.args for x in self.all_nodes()):
+            return False
+        tile = axes.pop()
+        order = [a for a in range(n - 1) if a != tile] + [tile, lane]
+        if order != list(range(n)):
+            self.permute(order)
+        return True
+
+    def permute(self, order: list[int]) -> None:
+        """Put old axis ``order[k]`` at ``k``."""
+        place = {old: k for k, old in enumerate(order)}
+        n = len(order)
+        self.remap(tuple((0, tuple([int(place[a] == k) for k in range(n)])) for a in range(n)), n)
+        self.sizes = [self.sizes[a] for a in order]
 
     # ------------------------------------------------------------ words and places
 
@@ -437,7 +463,7 @@ class _Assembly:
             for a, s in enumerate(strides):
                 if s == 0:
                     codes.append(INVARIANT)
-                elif s == 1 and a == self.lane:
+                elif s == 1 and (a == self.lane or (self.tiled and a == n - 2)):
                     codes.append(UNIT)
                 else:
                     codes.append(self.word(s * size))

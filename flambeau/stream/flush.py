@@ -31,59 +31,63 @@ def flush() -> None:
         The error of a pending call that only execution could find; everything it does not touch is executed.
     """
     with LOCK:
-        if not KEY:
-            return
-        if STATE.tracing is not None:
-            raise TraceError(f"{STATE.tracing.name}: the value of a tensor was asked for while the operation is traced; values exist only after recording")
-        key = (tuple(KEY), tuple(map(getrefcount, BUFFERS)))
-        plan = None
-        failed: Any = None
-        try:
-            plan = PLANS.get(key)
-            if plan is None:
-                plan = _find(key)
-            for s, free, c, nbytes in plan.outs:
-                b = BUFFERS[s]
-                b.ptr = free.pop() if free else cache.memory.grow(c)
-                b.pool = free
-                b.nbytes = nbytes
-                b.__class__ = record.Owned
-            part: LaunchPlan | None = plan
-            while part is not None:
-                failed = part.run(part, BUFFERS, SCALARS)
-                if failed:
-                    raise _fail(part, failed)
-                part = part.then
-        except BaseException as error:
-            if not failed:
-                # not a failed check but an interrupt, or no memory: nothing that this flush would have made exists
-                made = () if plan is None else [s for s, *_ in plan.outs]
-                for s, b in enumerate(BUFFERS):
-                    if b.ptr == 0 or s in made:
-                        b.error = error
-            raise
-        finally:
-            if plan is not None and not failed:
-                for s in plan.keep:
-                    BUFFERS[s].slot = None
-            else:
-                for b in BUFFERS:
-                    b.slot = None
-            while OBSERVERS and plan is not None:
-                for see in OBSERVERS:
-                    see(plan, key[0])
-                plan = plan.then
-            STATS["flushes"] += 1
-            KEY.clear()
-            BUFFERS.clear()
-            SCALARS.clear()
-            if ORIGINS:
-                ORIGINS.clear()
-            STATE.bytes = 0
-            STATE.barrier = False
-            if _rhythm.history:
-                _rhythm.observed()
-            LIMIT[0] = 0 if config.eager else _rhythm.length()
+        if _rhythm.consumed:
+            _rhythm.observed()
+        _flush()
+
+
+def _flush() -> None:
+    if not KEY:
+        return
+    if STATE.tracing is not None:
+        raise TraceError(f"{STATE.tracing.name}: the value of a tensor was asked for while the operation is traced; values exist only after recording")
+    key = (tuple(KEY), tuple(map(getrefcount, BUFFERS)))
+    plan = None
+    failed: Any = None
+    try:
+        plan = PLANS.get(key)
+        if plan is None:
+            plan = _find(key)
+        for s, free, c, nbytes in plan.outs:
+            b = BUFFERS[s]
+            b.ptr = free.pop() if free else cache.memory.grow(c)
+            b.pool = free
+            b.nbytes = nbytes
+            b.__class__ = record.Owned
+        part: LaunchPlan | None = plan
+        while part is not None:
+            failed = part.run(part, BUFFERS, SCALARS)
+            if failed:
+                raise _fail(part, failed)
+            part = part.then
+    except BaseException as error:
+        if not failed:
+            # not a failed check but an interrupt, or no memory: nothing that this flush would have made exists
+            made = () if plan is None else [s for s, *_ in plan.outs]
+            for s, b in enumerate(BUFFERS):
+                if b.ptr == 0 or s in made:
+                    b.error = error
+        raise
+    finally:
+        if plan is not None and not failed:
+            for s in plan.keep:
+                BUFFERS[s].slot = None
+        else:
+            for b in BUFFERS:
+                b.slot = None
+        while OBSERVERS and plan is not None:
+            for see in OBSERVERS:
+                see(plan, key[0])
+            plan = plan.then
+        STATS["flushes"] += 1
+        KEY.clear()
+        BUFFERS.clear()
+        SCALARS.clear()
+        if ORIGINS:
+            ORIGINS.clear()
+        STATE.bytes = 0
+        STATE.barrier = False
+        LIMIT[0] = 0 if config.eager else _rhythm.length()
 
 
 def _find(key: Any) -> LaunchPlan:
@@ -184,13 +188,20 @@ class _Rhythm:
     A period that is longer than the limit is cut into pieces, always the same ones.
     """
 
-    __slots__ = ("consumed", "history", "limit", "words")
+    __slots__ = ("calls", "consumed", "history", "in_step", "limit", "made", "words")
 
     def __init__(self) -> None:
-        self.limit = config.instruction_limit       # words of key
         self.words = 0                              # the length to repeat; 0: none was found
-        self.consumed = 0                           # words of it that are done
-        self.history: list[Signature] = []          # of the calls since the last observation
+        self.observed()
+
+    def observed(self) -> None:
+        """The user looked at something: the loop starts anew."""
+        self.limit: int = config.instruction_limit  # words of key
+        self.consumed = 0                           # words of the period that are done
+        self.in_step = False                        # the last flush needed no new plan
+        self.calls = 0
+        self.history: list[tuple[Any, int]] = []    # what was recorded since, see ``note``
+        self.made: dict[int, int] = {}              # buffer -> the call that made it
 
     def length(self) -> int:
         """The number of words after which to flush next."""
@@ -199,14 +210,38 @@ class _Rhythm:
         pieces = -(-self.words // self.limit)
         return min(-(-self.words // pieces), self.words - self.consumed)
 
-    def observed(self) -> None:
-        """The user looked at something: the loop starts anew."""
-        self.history.clear()
-        self.consumed, self.limit = 0, config.instruction_limit
+    def note(self) -> None:
+        """Append per pending call what repeats when the program does: signature, distance to what made each operand; and its words."""
+        ids = [id(b) for b in BUFFERS]
+        for s, b in enumerate(BUFFERS):
+            if not b.ptr:
+                self.made.pop(ids[s], None)
+        fresh = iter([s for s, b in enumerate(BUFFERS) if not b.ptr])
+        i = 0
+        while i < len(KEY):
+            sig = KEY[i]
+            n = len(sig.ins)
+            operands = [ids[s] for s in KEY[i + 1: i + 1 + n]]
+            self.history.append(((sig, *[self.calls - self.made[o] if o in self.made else o for o in operands]), 1 + n))
+            for _ in sig.outs:
+                self.made[ids[next(fresh)]] = self.calls
+            self.calls += 1
+            i += 1 + n
+        del self.history[:-_HISTORY]
+
+    def period(self) -> int:
+        """Words in the shortest repetition of the second half of the history; 0 when there is none."""
+        h = self.history
+        n = len(h)
+        half = n // 2
+        for p in range(1, half + 1):
+            if h[n - 1 - p] == h[-1] and h[n - half:] == h[n - half - p: n - p]:
+                return sum(words for _, words in h[n - p:])
+        return 0
 
 
 _rhythm = _Rhythm()
-_HISTORY = 1 << 14
+_HISTORY = 1 << 14      # calls
 
 
 def _after_record() -> None:
@@ -216,54 +251,30 @@ def _after_record() -> None:
     if STATE.barrier or config.eager:
         flush()
         return
-    full = STATE.bytes > config.pending_bytes
-    if not full and len(KEY) < _rhythm.length():
-        LIMIT[0] = _rhythm.length()
-        return
     r = _rhythm
-    key, external = KEY[:], {s: id(b) for s, b in enumerate(BUFFERS) if b.ptr}
-    history = [*r.history, *[k for k in key if k.__class__ is Signature]][-_HISTORY:]
-    limit = len(key) if full else r.limit
-    consumed, plans = r.consumed + len(key), STATS["plans"]
-    flush()
-    r.history, r.consumed, r.limit = history, consumed, limit
-    if STATS["plans"] != plans or full:
-        # not in step: find what repeats
-        p = _period(_tokens(key, external)) or _period([(h, 1 + len(h.ins)) for h in history])
-        words = max(1, limit // p) * p if p else 0
+    full = STATE.bytes > config.pending_bytes
+    if not full and len(KEY) < r.length():
+        LIMIT[0] = r.length()
+        return
+    if full and len(KEY) < r.limit:
+        r.limit = len(KEY)
+    r.consumed += len(KEY)
+    if not r.in_step:
+        r.note()
+    plans = STATS["plans"]
+    _flush()
+    r.in_step = STATS["plans"] == plans
+    if r.in_step:
+        r.history.clear()
+        r.made.clear()
+    else:
+        p = r.period()
+        words = max(1, r.limit // p) * p if p else 0
         if words != r.words:
             r.words, r.consumed = words, 0
     if r.consumed >= r.words:
         r.consumed = 0
     LIMIT[0] = r.length()
-
-
-def _tokens(key: list[Any], external: dict[int, int]) -> list[tuple[Any, int]]:
-    """Per call what repeats when the program does, and its words: signature, distance of operands made here, identity of others."""
-    tokens = []
-    i = made = 0
-    while i < len(key):
-        sig = key[i]
-        n = len(sig.ins)
-        slots = key[i + 1: i + 1 + n]
-        made = max([made, *[s + 1 for s in slots if s in external]])
-        tokens.append(((sig, *[external.get(s) or made - s for s in slots]), 1 + n))
-        made += len(sig.outs)
-        while made in external:
-            made += 1
-        i += 1 + n
-    return tokens
-
-
-def _period(tokens: list[tuple[Any, int]]) -> int:
-    """Words in the shortest repetition at the end; 0 when there is none."""
-    n = len(tokens)
-    half = n // 2
-    last = tokens[-1]
-    for p in range(1, half + 1):
-        if tokens[n - 1 - p] == last and tokens[n - half:] == tokens[n - half - p: n - p]:
-            return sum(words for _, words in tokens[n - p:])
-    return 0
 
 
 record.after_record = _after_record
