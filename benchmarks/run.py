@@ -81,7 +81,9 @@ class Bench:
         self.scratch = scratch
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
         self.environment = {**os.environ, **threads, "BENCH_SECONDS": str(seconds), "FLAMBEAU_CACHE": os.path.join(scratch, "cache")}
-        self.environment.pop("PYTHONPATH", None)
+        # As a user would have it: nothing from elsewhere on the path, and compiled bytecode kept (an installed package has it).
+        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+            self.environment.pop(name, None)
         self.limits: dict[str, float] = {}
 
     def run(self, library: str, script: str, cache: str | None = None) -> Run:

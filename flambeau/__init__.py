@@ -9,15 +9,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import tensor as _tensor_package  # noqa: F401
 from .core.device import device
 from .core.dtype import (
-    bfloat16, bool_ as bool, dtype, float16, float32, float64, get_default_dtype, int8, int16, int32, int64, set_default_dtype, uint8,
+    bfloat16,
+    can_cast,
+    dtype,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
 )
-from .core.dtype import can_cast, promote_types
+from .core.dtype import bool_ as bool
 from .core.shape import Size
 from .version import __version__
-
-from . import tensor as _tensor_package  # noqa: F401
 
 del tensor  # type: ignore[name-defined]  # noqa: F821  torch.tensor is a function; the package of that name stays importable
 
@@ -125,6 +137,7 @@ def _from_bytes(data: Any, shape: Any, dtype: Any) -> Any:
 
 if TYPE_CHECKING:
     from .core.limits import finfo, iinfo  # noqa: F401
+    from .tensor.creation import tensor  # noqa: F401
     from .tensor.tensor import Tensor  # noqa: F401
 
 __all__ = ["Size", "__version__", "bfloat16", "bool", "can_cast", "device", "dtype", "get_default_dtype", "promote_types", "set_default_dtype", "uint8", "int8"]

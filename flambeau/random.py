@@ -12,8 +12,8 @@ import math
 import operator
 import os
 import struct
-from _thread import RLock
 from _random import Random  # the C class alone: the module ``random`` takes milliseconds to import
+from _thread import RLock
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence

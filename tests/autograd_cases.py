@@ -624,7 +624,10 @@ def integer_results_have_no_gradient(torch):
 @case
 def backward_needs_a_scalar(torch):
     x = leaf(torch, 2)
-    return refused(lambda: (x * 2).backward()), refused(lambda: (x * 2).backward(torch.ones(3, dtype=torch.float64))), refused(lambda: torch.ones(1).sum().backward())
+    return (
+        refused(lambda: (x * 2).backward()), refused(lambda: (x * 2).backward(torch.ones(3, dtype=torch.float64))),
+        refused(lambda: torch.ones(1).sum().backward()),
+    )
 
 
 @case

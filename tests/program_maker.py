@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flambeau.core.dtype import dtype, float32, int64
+from flambeau.core.dtype import dtype, float32, float64, int64
 from flambeau.ir import expression as ir
 from flambeau.ir.expression import Access, Expr
 from flambeau.ir.loops import BufferInfo, Host, Nest, Program
@@ -141,6 +141,11 @@ def random_program(seed: int, sizes: list[tuple[int, int]] | None = None) -> tup
         elif what < 0.32:
             x = a.element(s)
             constant = ir.const(R.choice([0.0, 2.5]), float32)
+            if s and R.random() < 0.3:      # values that depend on where they are, and other types in between
+                i = ir.axis(R.randrange(len(s)))
+                odd = ir.compare("eq", i % 2, ir.const(1, int64))
+                views.append(m.map(R.choice([ir.where(odd, x, x * 0.5), x + i.cast(float32) * 0.01, (x.cast(float64) * 1.5).cast(float32)]), s))
+                continue
             views.append(m.map(R.choice([E.tanh(x), -x, E.abs(x), ir.where(x > 0.0, x, x * 0.1), x * 0.0 + 1.5, constant]), s))
         elif what < 0.42 and len(s) >= 2:
             p = list(range(len(s)))

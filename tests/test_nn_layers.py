@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 import flambeau as fl
+
+torch = pytest.importorskip("torch")
 
 torch.set_num_threads(1)
 

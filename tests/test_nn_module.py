@@ -165,6 +165,22 @@ def test_init(expression: str) -> None:
     assert outcome(code, fl) == outcome(code, torch)
 
 
+LAZY = [
+    "nn.LazyLinear(3)", "m = nn.LazyLinear(3)\nm(torch.ones(2, 5)), m, m.weight", "m = nn.LazyConv2d(4, 3, groups=3)\nm(torch.ones(2, 3, 4, 4)).shape, m",
+    "m = nn.LazyConvTranspose1d(4, 3, bias=False)\nm(torch.ones(3, 4)).detach(), m", "m = nn.LazyBatchNorm1d()\nm(torch.ones(2, 3)), m, list(m.state_dict())",
+    "nn.LazyLinear(3).state_dict()", "m = nn.LazyLinear(3); m.load_state_dict(nn.Linear(2, 3).state_dict())\nm.weight, m(torch.ones(1, 2)), m",
+    "import copy; m = nn.LazyLinear(3); c = copy.deepcopy(m); c(torch.ones(1, 2))\nm, c, m(torch.ones(1, 4)).shape", "nn.LazyLinear(3).weight.shape",
+    "nn.LazyConv1d(4, 3)(torch.ones(4))", "nn.LazyInstanceNorm2d(affine=True)(torch.ones(2, 3, 2, 2)).shape",
+    "m = nn.AdaptiveLogSoftmaxWithLoss(8, 10, [3, 6])\n[v.detach() for v in m(torch.ones(2, 8), torch.tensor([0, 7]))], m.predict(torch.ones(2, 8)), m",
+    "nn.AdaptiveLogSoftmaxWithLoss(8, 10, [3, 3])",
+]
+
+
+@pytest.mark.parametrize("program", LAZY)
+def test_lazy_and_adaptive(program: str) -> None:
+    assert outcome(program, fl) == outcome(program, torch)
+
+
 # ------------------------------------------------------------------ our own words
 
 
@@ -299,7 +315,8 @@ def test_shape_words_of_layers() -> None:
     conv = nn.Sequential()
     conv.add_module("conv", nn.Conv2d(3, 8, 3))
     text = message(lambda: conv(fl.zeros(4, 32, 32, 3)))
-    assert text.startswith("Given groups=1, weight of size [8, 3, 3, 3], expected input[4, 32, 32, 3] to have 3 channels, but got 32 channels instead\nconv (Conv2d): ")
+    assert text.startswith("Given groups=1, weight of size [8, 3, 3, 3], expected input[4, 32, 32, 3] "
+                           "to have 3 channels, but got 32 channels instead\nconv (Conv2d): ")
     assert "permute(0, 3, 1, 2)" in text
     assert "unsqueeze(1)" in message(lambda: nn.Conv2d(1, 8, 3)(fl.zeros(64, 28, 28)))
     assert "nn.Flatten()" in message(lambda: nn.Linear(32, 10)(fl.zeros(2, 8, 2, 2)))

@@ -219,6 +219,25 @@ def test_views(d: dtype, view: str) -> None:
     check(m.program(), m.contents, m.dtypes, pieces=3)
 
 
+@pytest.mark.parametrize("shape", [(300, 401), (17, 5000), (5000, 17), (256, 256)], ids=str)
+@pytest.mark.parametrize("d", [float32, float64, bool_, bfloat16, int64], ids=str)
+def test_transposition_by_tiles(d: dtype, shape: tuple[int, int]) -> None:
+    m = Maker()
+    x = m.external(values(d, math.prod(shape)).reshape(shape), d)
+    turned = shape[::-1]
+    xt = View(x.slot, turned, (1, shape[1]), 0, d)
+    outs = [m.map(xt.element(turned), turned)]
+    if d.is_floating_point:
+        row = View(m.external(values(d, turned[0], 3), d).slot, (turned[0], 1), (1, 1), 0, d)
+        other = m.external(values(d, math.prod(shape), 4).reshape(turned), d)
+        outs.append(m.map((operand(xt) + operand(other) * row.element(turned).cast(compute_dtype(d))).cast(d), turned))
+    for v in outs:
+        m.buffers[v.slot].live = True
+    for pieces in (1, 3):
+        machine = check(m.program(), m.contents, m.dtypes, pieces=pieces)
+    assert all(k.tiled for k in machine.plan.kernels)
+
+
 @pytest.mark.parametrize("combine", ["sum", "prod", "max"])
 @pytest.mark.parametrize("shape", [(50,), (4, 9), (30, 40), (3, 5, 20)], ids=str)
 @pytest.mark.parametrize("d", [float32, int64], ids=str)

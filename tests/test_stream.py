@@ -539,7 +539,8 @@ def test_eager_executes_each_call():
 
 
 def test_eager_from_the_environment():
-    done = run_python("import flambeau as torch\nfrom flambeau.stream.record import KEY\nx = torch.ones(3) * 2\nprint(len(KEY), x.tolist())", FLAMBEAU_EAGER="1")
+    code = "import flambeau as torch\nfrom flambeau.stream.record import KEY\nx = torch.ones(3) * 2\nprint(len(KEY), x.tolist())"
+    done = run_python(code, FLAMBEAU_EAGER="1")
     assert done.stdout.split("\n")[0] == "0 [2.0, 2.0, 2.0]", done.stderr
 
 

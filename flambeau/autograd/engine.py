@@ -74,7 +74,9 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
                     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
                     "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if "
                     "you need to backward through the graph a second time or if you need to access saved tensors after calling backward.\n"
-                    f"{n.name()}: compute the loss again for another backward(), or call .backward(retain_graph=True) the first time.")
+                    f"{n.name()}: its saved values were freed by an earlier backward(). Run the forward pass again before each backward(); "
+                    "retain_graph=True only if you need both. If a tensor kept from the previous iteration (an RNN's state, a running loss) still "
+                    "holds that graph, cut it: h = h.detach() between steps.")
             grads = n.entry.run(n, g)
             if not retain_graph and n.saved:
                 n.saved = None
@@ -270,7 +272,8 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     if inputs is not None:
         chosen = as_tuple(inputs)
         if not chosen:
-            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.\nbackward: leave inputs= out to reach every leaf, or name at least one tensor.")
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.\n"
+                               "backward: leave inputs= out to reach every leaf, or name at least one tensor.")
         captures = {}
         for i, t in enumerate(chosen):
             if t._node is None:

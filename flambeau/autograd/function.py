@@ -191,7 +191,13 @@ class Function:
                 made.append(o)
         ctx._node = node
         hooked = node is not None and definition.SAVED_HOOKS
-        ctx._saved = tuple([None if t is None else (t._meta, definition.Packed(t.detach(), definition.SAVED_HOOKS[-1]) if hooked else t._buffer, t._node, id(t) in own and id(t) not in given, t if id(t) in given else None) for t in saved])
+        ctx._saved = tuple([
+            None if t is None else (
+                t._meta, definition.Packed(t.detach(), definition.SAVED_HOOKS[-1]) if hooked else t._buffer, t._node,
+                id(t) in own and id(t) not in given, t if id(t) in given else None,
+            )
+            for t in saved
+        ])
         return (type(result)(made) if type(result) in (tuple, list) else tuple(made)) if many else made[0]
 
 

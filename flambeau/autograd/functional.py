@@ -66,7 +66,10 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
                 grads = engine.grad(y.reshape(-1)[k], xs, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True)
                 for r, g in zip(rows, grads, strict=True):
                     r.append(_settle(g, create_graph))
-            blocks = tuple(OPS["stack"](r).reshape((*y.shape, *x.shape)) if r else OPS["zeros"]((*y.shape, *x.shape), dtype=x.dtype) for r, x in zip(rows, xs, strict=True))
+            blocks = tuple(
+                OPS["stack"](r).reshape((*y.shape, *x.shape)) if r else OPS["zeros"]((*y.shape, *x.shape), dtype=x.dtype)
+                for r, x in zip(rows, xs, strict=True)
+            )
             result.append(_maybe(blocks, many))
     return _maybe(tuple(result), several)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from .graph import MODE
 
-
 _GENERATOR = 0x20     # the flag of a generator function's code
 
 

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 threads = int(os.environ["OMP_NUM_THREADS"]) if os.environ.get("OMP_NUM_THREADS", "").isdigit() else 1
-_setter: Any = None             # the library's function, once found
+_setter: Any = None  # the library's function, once found
 
 
 def set_threads(n: int) -> None:
@@ -38,9 +38,14 @@ def _find() -> Any:
     root = os.path.dirname(numpy.__file__)
     for path in sorted(glob.glob(os.path.join(root + ".libs", "*openblas*")) + glob.glob(os.path.join(root, ".dylibs", "*openblas*"))):
         library = ctypes.CDLL(path)
-        for name in ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_", "openblas_set_num_threads"):
+        for name in (
+            "scipy_openblas_set_num_threads64_",
+            "scipy_openblas_set_num_threads",
+            "openblas_set_num_threads64_",
+            "openblas_set_num_threads",
+        ):
             found = getattr(library, name, None)
             if found is not None:
                 found.restype, found.argtypes = None, [ctypes.c_int]
                 return found
-    return lambda n: None       # another BLAS, which looks at the environment itself
+    return lambda n: None  # another BLAS, which looks at the environment itself

@@ -10,6 +10,10 @@ class TraceError(RuntimeError):
     """The body of a composite looked at values, which do not exist while it is traced."""
 
 
+class LinAlgError(RuntimeError):
+    """A matrix does not admit the computation: it is singular, not positive-definite, or an iteration did not converge."""
+
+
 class MissingName(AttributeError):
     """A name of PyTorch's that Flambeau does not have."""
 

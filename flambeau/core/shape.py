@@ -239,7 +239,8 @@ def infer_size(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
         return shape
     if known == 0:
         if numel == 0:
-            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified dimension size -1 can be any value and is ambiguous")
+            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {list(shape)} "
+                               "because the unspecified dimension size -1 can be any value and is ambiguous")
         raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel}")
     if numel % known:
         raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel}")

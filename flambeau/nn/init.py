@@ -193,7 +193,7 @@ def orthogonal_(tensor: Any, gain: float = 1, generator: Any = None) -> Any:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     if tensor.numel() == 0:
         return tensor
-    import numpy        # the factorisation is LAPACK's
+    import numpy  # the factorisation is LAPACK's
 
     rows = tensor.shape[0]
     cols = tensor.numel() // rows

@@ -42,7 +42,7 @@ class Parameter(fl.Tensor):
     def __init__(self, data: Any = None, requires_grad: bool = True) -> None:
         pass
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return "Parameter containing:\n" + super().__repr__()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
@@ -87,6 +87,69 @@ class Buffer(metaclass=_BufferClass):
         return t
 
 
+_NO_SHAPE = (
+    "Can't access the shape of an uninitialized parameter or buffer. This error usually happens in `load_state_dict` when trying to "
+    "load an uninitialized parameter into an initialized one. Call `forward` to initialize the parameters before accessing their attributes."
+)
+
+
+class _Uninitialized:
+    """What a tensor without a shape yet can do: be moved, and be given a shape."""
+
+    __slots__ = ()
+    cls_to_become: type
+
+    def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
+        """Give it a shape; its values are arbitrary, and its class becomes the ordinary one."""
+        old: Any = self
+        old.data = fl.empty(shape, device=old.device if device is None else device, dtype=old.dtype if dtype is None else dtype)
+        self.__class__ = self.cls_to_become  # type: ignore[assignment]
+
+    @property
+    def shape(self) -> Any:
+        """There is none yet."""
+        raise RuntimeError(_NO_SHAPE)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        old: Any = self
+        return type(self), (old.requires_grad,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        old: Any = self
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(old.requires_grad, old.device, old.dtype)  # type: ignore[call-arg]
+        return memo[id(self)]
+
+
+class UninitializedParameter(_Uninitialized, Parameter):  # type: ignore[misc]
+    """A parameter whose shape is not known yet; a lazy module gives it one when it is first called."""
+
+    __slots__ = ()
+    cls_to_become = Parameter
+
+    def __new__(cls, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> UninitializedParameter:
+        return fl.Tensor._make_subclass(cls, fl.empty(0, device=device, dtype=dtype), requires_grad)  # type: ignore[no-any-return]
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
+        pass
+
+
+class UninitializedBuffer(_Uninitialized, fl.Tensor):  # type: ignore[misc]
+    """A buffer whose shape is not known yet; a lazy module gives it one when it is first called."""
+
+    __slots__ = ()
+    cls_to_become = fl.Tensor
+
+    def __new__(cls, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True) -> UninitializedBuffer:
+        return fl.Tensor._make_subclass(cls, fl.empty(0, device=device, dtype=dtype), requires_grad)  # type: ignore[no-any-return]
+
+    def __init__(self, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True) -> None:
+        pass
+
+
 def is_lazy(param: Any) -> bool:
-    """Whether ``param`` has no shape yet (there is no such parameter here)."""
-    return False
+    """Whether ``param`` has no shape yet."""
+    return isinstance(param, _Uninitialized)

@@ -143,7 +143,7 @@ class Composite:
                 key.append(v.__class__)
                 key.append(v)
         mask: Any = 0
-        if any([t._node is not None for t in tensors]) and MODE.grad:
+        if MODE.grad and any(t._node is not None for t in tensors):
             mask = tuple([t._node is not None for t in tensors])
         whole = ("general", mask, *key)
         try:
@@ -381,7 +381,9 @@ def _symbol(m: Meta) -> Any:
     return make_tensor(m, b)
 
 
-def _calls(key: list[Any], first_scalar: int, next_slot: int, skip: set[int]) -> tuple[list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], dict[int, Meta]]:
+def _calls(
+    key: list[Any], first_scalar: int, next_slot: int, skip: set[int]
+) -> tuple[list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], dict[int, Meta]]:
     """The calls of a recorded key and the metadata of what they make; ``skip``: slots that are symbolic inputs."""
     calls = []
     metas: dict[int, Meta] = {}

@@ -21,8 +21,18 @@ from .library import matmul_by_blas
 
 Tensor = Any
 
-_C_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long int", "int32": "int",
-            "int16": "short", "int8": "signed char", "uint8": "unsigned char", "bool": "bool"}
+_C_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+    "int64": "long int",
+    "int32": "int",
+    "int16": "short",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "bool": "bool",
+}
 
 
 # ------------------------------------------------------------------ checks
@@ -58,15 +68,19 @@ def _advice(a: Sequence[int], b: Sequence[int]) -> str:
 def _check_product(name: str, a: Meta, b: Meta) -> None:
     """Refuse operands of :func:`matmul` that do not go together, each combination of dimensions in PyTorch's words."""
     if a.ndim == 0 or b.ndim == 0:
-        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {a.ndim}D and {b.ndim}D\n"
-                           f"{name}: got shapes {list(a.shape)} and {list(b.shape)}. To scale by a number use *.")
+        raise RuntimeError(
+            f"both arguments to matmul need to be at least 1D, but they are {a.ndim}D and {b.ndim}D\n"
+            f"{name}: got shapes {list(a.shape)} and {list(b.shape)}. To scale by a number use *."
+        )
     batched = b.ndim > 2
     if a.dtype is not b.dtype:
         detail = f"\n{name}: the operands are {a.dtype.name} and {b.dtype.name}. {_convert(a.dtype, b.dtype)}"
         if a.ndim == b.ndim == 1:
             raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {title(a.dtype)} and {title(b.dtype)}{detail}")
         if b.ndim == 1:
-            raise RuntimeError(f"addmv input tensors must have the same dtype, but got {title(b.dtype)}, {title(a.dtype)}, and {title(b.dtype)}{detail}")
+            raise RuntimeError(
+                f"addmv input tensors must have the same dtype, but got {title(b.dtype)}, {title(a.dtype)}, and {title(b.dtype)}{detail}"
+            )
         if batched:
             raise RuntimeError(f"expected scalar type {title(a.dtype)} but found {title(b.dtype)}{detail}")
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {_c_name(a.dtype)} != {_c_name(b.dtype)}{detail}")
@@ -74,18 +88,31 @@ def _check_product(name: str, a: Meta, b: Meta) -> None:
     if a.shape[-1] != inner:
         k = a.shape[-1]
         if a.ndim == b.ndim == 1:
-            raise _shape_error(f"inconsistent tensor size, expected tensor [{k}] and src [{inner}] to have the same number of elements, but got {k} and {inner} "
-                               "elements respectively", name, a.shape, b.shape)
+            raise _shape_error(
+                f"inconsistent tensor size, expected tensor [{k}] and src [{inner}] to have the same number of elements, but got "
+                f"{k} and {inner} "
+                "elements respectively",
+                name,
+                a.shape,
+                b.shape,
+            )
         rows = count(a.shape[:-1])
         if b.ndim == 1:
             raise _shape_error(f"size mismatch, got input ({rows}), mat ({rows}x{k}), vec ({inner})", name, a.shape, b.shape)
         if batched:
             batch = count(broadcast_shapes(a.shape[:-2], b.shape[:-2]))
-            raise _shape_error(f"Expected size for first two dimensions of batch2 tensor to be: [{batch}, {k}] but got: [{batch}, {inner}].", name, a.shape, b.shape)
+            raise _shape_error(
+                f"Expected size for first two dimensions of batch2 tensor to be: [{batch}, {k}] but got: [{batch}, {inner}].",
+                name,
+                a.shape,
+                b.shape,
+            )
         raise _shape_error(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{k} and {inner}x{b.shape[-1]})", name, a.shape, b.shape)
     if a.dtype is bool_:
         kernel = "dot" if a.ndim == b.ndim == 1 else "addmv_impl_cpu" if b.ndim == 1 else "bmm" if batched else "addmm_impl_cpu_"
-        raise NotImplementedError(f'"{kernel}" not implemented for \'Bool\'\n{name}: bool tensors have no products; convert them with .float() or .long().')
+        raise NotImplementedError(
+            f"\"{kernel}\" not implemented for 'Bool'\n{name}: bool tensors have no products; convert them with .float() or .long()."
+        )
 
 
 def _node(a: Meta, b: Meta) -> str:
@@ -104,14 +131,14 @@ def _product(a: Operand, b: Operand) -> Reduced:
     """The formula of every product of matrices."""
     batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     n = out(*batch)
-    i = out(*a.shape[-2:-1])                            # nothing for a vector
+    i = out(*a.shape[-2:-1])  # nothing for a vector
     j = out(b.shape[-1]) if b.ndim > 1 else ()
     k = over(a.shape[-1])
 
     def places(shape: Sequence[int]) -> list[Any]:
         """The batch indices of one operand: 0 where it is stretched."""
         sizes = shape[:-2]
-        return [0 if size == 1 else x for size, x in zip(sizes, n[len(n) - len(sizes):], strict=True)]
+        return [0 if size == 1 else x for size, x in zip(sizes, n[len(n) - len(sizes) :], strict=True)]
 
     return Sum(a[(*places(a.shape), *i, k)] * b[(*places(b.shape), k, *j)], k)
 
@@ -142,11 +169,11 @@ def _gradients(g: Any, a: Any, b: Any, needs: tuple[bool, ...]) -> tuple[Any, An
     first, second = needs
     if a.ndim == 1 and b.ndim == 1:
         return g * b if first else None, g * a if second else None
-    if a.ndim == 1:                     # a row: (K) @ (*B, K, J)
+    if a.ndim == 1:  # a row: (K) @ (*B, K, J)
         return matmul(b, g.unsqueeze(-1)).squeeze(-1) if first else None, a.unsqueeze(-1) * g.unsqueeze(-2) if second else None
-    if b.ndim == 1:                     # a column: (*B, I, K) @ (K)
+    if b.ndim == 1:  # a column: (*B, I, K) @ (K)
         return g.unsqueeze(-1) * b if first else None, matmul(_rows(a).t(), g.reshape(-1)) if second else None
-    if b.ndim == 2:                     # one matrix for the whole batch: its gradient sums over the batch inside the product
+    if b.ndim == 2:  # one matrix for the whole batch: its gradient sums over the batch inside the product
         return matmul(g, b.t()) if first else None, matmul(_rows(a).t(), _rows(g)) if second else None
     return matmul(g, b.mT) if first else None, matmul(a.mT, g) if second else None
 
@@ -164,7 +191,10 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of two matrices, ``(I, K) @ (K, J)``; no broadcasting."""
     for which, x in (("self", input), ("mat2", mat2)):
         if x.ndim != 2:
-            raise RuntimeError(f"{which} must be a matrix\nmm: got {list(input.shape)} and {list(mat2.shape)}; matmul (a @ b) takes any number of dimensions.")
+            raise RuntimeError(
+                f"{which} must be a matrix\nmm: got {list(input.shape)} and {list(mat2.shape)}; matmul (a @ b) takes any number of "
+                "dimensions."
+            )
     return matmul(input, mat2) if out is None else matmul(input, mat2, out=out)
 
 
@@ -185,17 +215,27 @@ def _check_batches(name: str, a: Meta, b: Meta) -> None:
     """Refuse operands that are not batches of matrices which can be multiplied."""
     for i, m in ((1, a), (2, b)):
         if m.ndim != 3:
-            raise RuntimeError(f"batch{i} must be a 3D tensor\n{name}: got {list(a.shape)} and {list(b.shape)}, expected (B, I, K) and (B, K, J).")
+            raise RuntimeError(
+                f"batch{i} must be a 3D tensor\n{name}: got {list(a.shape)} and {list(b.shape)}, expected (B, I, K) and (B, K, J)."
+            )
     if a.shape[0] != b.shape[0] or a.shape[2] != b.shape[1]:
-        raise _shape_error(f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, {a.shape[2]}] but got: [{b.shape[0]}, {b.shape[1]}].",
-                           name, a.shape, b.shape)
+        raise _shape_error(
+            f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, {a.shape[2]}] but got: [{b.shape[0]}, "
+            f"{b.shape[1]}].",
+            name,
+            a.shape,
+            b.shape,
+        )
 
 
 @public
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of a matrix and a vector, ``(I, K) @ (K)``."""
     if input.ndim != 2 or vec.ndim != 1:
-        raise RuntimeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}\nmv: expected (I, K) and (K), got {list(input.shape)} and {list(vec.shape)}.")
+        raise RuntimeError(
+            f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}\nmv: expected (I, K) and (K), got "
+            f"{list(input.shape)} and {list(vec.shape)}."
+        )
     return matmul(input, vec) if out is None else matmul(input, vec, out=out)
 
 
@@ -203,8 +243,11 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
 def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The inner product of two vectors of one size, 0-d."""
     if input.ndim != 1 or tensor.ndim != 1:
-        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors\ndot: got {list(input.shape)} and {list(tensor.shape)}; "
-                           "for matrices use matmul (a @ b), for all elements (a * b).sum().")
+        raise RuntimeError(
+            f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors\ndot: got {list(input.shape)} and "
+            f"{list(tensor.shape)}; "
+            "for matrices use matmul (a @ b), for all elements (a * b).sum()."
+        )
     return matmul(input, tensor) if out is None else matmul(input, tensor, out=out)
 
 
@@ -219,7 +262,10 @@ def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """All products of two vectors' elements, ``(I), (J) -> (I, J)``."""
     for which, x in (("self", input), ("vec2", vec2)):
         if x.ndim != 1:
-            raise RuntimeError(f"outer: Expected 1-D argument {which}, but got {x.ndim}-D\nouter: got {list(input.shape)} and {list(vec2.shape)}; use flatten() first.")
+            raise RuntimeError(
+                f"outer: Expected 1-D argument {which}, but got {x.ndim}-D\nouter: got {list(input.shape)} and {list(vec2.shape)}; "
+                "use flatten() first."
+            )
     return store("outer", input.unsqueeze(1) * vec2, out)
 
 
@@ -239,7 +285,7 @@ def _scaled_sum(input: Tensor, product: Tensor, beta: float, alpha: float) -> Te
     input = input.expand(product.shape)
     if alpha != 1:
         product = product * alpha
-    if beta == 0:       # a NaN of ``input`` must not come through, but its gradient is 0 and not absent
+    if beta == 0:  # a NaN of ``input`` must not come through, but its gradient is 0 and not absent
         return OPS["where"](OPS["ones"]((), dtype=bool_, device=input.device), product, input)
     return product + (input if beta == 1 else input * beta)
 
@@ -247,8 +293,11 @@ def _scaled_sum(input: Tensor, product: Tensor, beta: float, alpha: float) -> Te
 def _check_same_dtype(name: str, input: Tensor, a: Tensor, b: Tensor, phrase: str) -> None:
     if not input.dtype is a.dtype is b.dtype:
         other = a if input.dtype is b.dtype else b
-        raise RuntimeError(f"{phrase.format(title(input.dtype), title(a.dtype), title(b.dtype))}\n{name}: the operands are {input.dtype.name}, {a.dtype.name} and "
-                           f"{b.dtype.name}. {_convert(input.dtype, other.dtype)}")
+        raise RuntimeError(
+            f"{phrase.format(title(input.dtype), title(a.dtype), title(b.dtype))}\n{name}: the operands are {input.dtype.name}, "
+            f"{a.dtype.name} and "
+            f"{b.dtype.name}. {_convert(input.dtype, other.dtype)}"
+        )
 
 
 @composite(register=True, inplace=True)
@@ -265,12 +314,17 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """``beta * input + alpha * (mat @ vec)`` for ``(I, K)`` and ``(K)``; ``input`` is broadcast to ``(I)``."""
     if mat.ndim != 2 or vec.ndim != 1 or input.ndim > 1:
-        raise RuntimeError(f"vector + matrix @ vector expected, got {input.ndim}, {mat.ndim}, {vec.ndim}\naddmv: got {list(input.shape)}, {list(mat.shape)} and "
-                           f"{list(vec.shape)}.")
+        raise RuntimeError(
+            f"vector + matrix @ vector expected, got {input.ndim}, {mat.ndim}, {vec.ndim}\naddmv: got {list(input.shape)}, "
+            f"{list(mat.shape)} and "
+            f"{list(vec.shape)}."
+        )
     rows, columns = mat.shape
     if columns != vec.shape[0] or (input.numel() != 1 and input.shape[0] != rows):
-        raise RuntimeError(f"size mismatch, got input ({input.shape[0] if input.ndim else 1}), mat ({rows}x{columns}), vec ({vec.shape[0]})\n"
-                           f"addmv: input needs {rows} elements and vec {columns}.")
+        raise RuntimeError(
+            f"size mismatch, got input ({input.shape[0] if input.ndim else 1}), mat ({rows}x{columns}), vec ({vec.shape[0]})\n"
+            f"addmv: input needs {rows} elements and vec {columns}."
+        )
     _check_same_dtype("addmv", input, mat, vec, "addmv input tensors must have the same dtype, but got {0}, {1}, and {2}")
     return _scaled_sum(input, matmul(mat, vec), beta, alpha)
 
@@ -280,13 +334,17 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: f
     """``beta * input + alpha * outer(vec1, vec2)``; ``input`` is broadcast to ``(I, J)``, dtypes are promoted."""
     for which, x in (("vec1", vec1), ("vec2", vec2)):
         if x.ndim != 1:
-            raise RuntimeError(f"addr: Expected 1-D argument {which}, but got {x.ndim}-D\naddr: got {list(vec1.shape)} and {list(vec2.shape)}.")
+            raise RuntimeError(
+                f"addr: Expected 1-D argument {which}, but got {x.ndim}-D\naddr: got {list(vec1.shape)} and {list(vec2.shape)}."
+            )
     product = outer(vec1, vec2)
     dtype = promote_types(product.dtype, input.dtype)
     for what, number in (("beta", beta), ("alpha", alpha)):
         if isinstance(number, float) and not dtype.is_floating_point:
-            raise RuntimeError(f"For {'boolean' if dtype is bool_ else 'integral'} input tensors, argument {what} must not be a floating point number.\n"
-                               f"addr: got {what}={number}.")
+            raise RuntimeError(
+                f"For {'boolean' if dtype is bool_ else 'integral'} input tensors, argument {what} must not be a floating point number.\n"
+                f"addr: got {what}={number}."
+            )
     product, input = product.to(dtype), input.expand(product.shape).to(dtype)
     if dtype is bool_:
         return (product & bool(alpha)) | (input & bool(beta))
@@ -301,7 +359,9 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, al
         if len(s) != 3:
             raise RuntimeError(f"batch{i} must be a 3D tensor\naddbmm: got {list(a)} and {list(b)}.")
     if a[0] != b[0]:
-        raise RuntimeError(f"batch1 and batch2 must have same number of batches, got {a[0]} and {b[0]}\naddbmm: got {list(a)} and {list(b)}.")
+        raise RuntimeError(
+            f"batch1 and batch2 must have same number of batches, got {a[0]} and {b[0]}\naddbmm: got {list(a)} and {list(b)}."
+        )
     if a[2] != b[1]:
         raise _shape_error(f"Incompatible matrix sizes for bmm ({a[1]}x{a[2]} and {b[1]}x{b[2]})", "addbmm", a, b)
     _check_same_dtype("addbmm", input, batch1, batch2, "Input dtypes must be the same, got: input {0}, batch1: {1}, batch2: {2}")
@@ -352,9 +412,9 @@ def _sum_of_products(operands: list[Tensor], labels: tuple[tuple[int, ...], ...]
         for v, s in zip(names, x.shape, strict=True):
             size[v] = s if size.get(v, 1) == 1 else size[v]
     terms: list[tuple[Tensor, list[int]]] = []
-    for x, names in zip(operands, labels, strict=True):
-        current = list(names)
-        for v in dict.fromkeys(names):
+    for x, own in zip(operands, labels, strict=True):
+        current = list(own)
+        for v in dict.fromkeys(own):
             while current.count(v) > 1:
                 first = current.index(v)
                 second = current.index(v, first + 1)
@@ -365,24 +425,16 @@ def _sum_of_products(operands: list[Tensor], labels: tuple[tuple[int, ...], ...]
             x = x.select(current.index(v), 0)
             current.remove(v)
         terms.append((x, current))
-    for n, (x, current) in enumerate(terms):
+    for n, (x, current) in list(enumerate(terms)):
         # what only this operand has need not be multiplied
         alone = [v for v in current if v not in result and not any(v in other for m, (_, other) in enumerate(terms) if m != n)]
         if alone:
             terms[n] = x.sum([current.index(v) for v in alone]), [v for v in current if v not in alone]
     x, current = terms[0]
-    for n, (y, names) in enumerate(terms[1:], 1):
-        kept = {*result, *(v for _, later in terms[n + 1:] for v in later)}
-        x, current = _contract(x, current, y, names, kept)
-        x, current = _sum_out(x, current, kept)
-    x = x.permute([current.index(v) for v in result if v in current])
-    # a label whose dimensions all had size 1 and were dropped
-    return x if len(current) == len(result) else x.reshape([size[v] for v in result])
-
-
-def _sum_out(x: Tensor, labels: list[int], kept: Any) -> tuple[Tensor, list[int]]:
-    gone = [v for v in labels if v not in kept]
-    return (x.sum([labels.index(v) for v in gone]), [v for v in labels if v in kept]) if gone else (x, labels)
+    for n, (y, others) in enumerate(terms[1:], 1):
+        kept = {*result, *(v for _, later in terms[n + 1 :] for v in later)}
+        x, current = _contract(x, current, y, others, kept)
+    return x.permute([current.index(v) for v in result])
 
 
 @public
@@ -391,7 +443,9 @@ def inner(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     if input.ndim == 0 or other.ndim == 0:
         return store("inner", input * other, out)
     if input.shape[-1] != other.shape[-1]:
-        raise RuntimeError(f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}")
+        raise RuntimeError(
+            f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}"
+        )
     return tensordot(input, other, ([-1], [-1]), out=out)
 
 
@@ -417,20 +471,29 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
         if dims < 0:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
         if dims > min(a.ndim, b.ndim):
-            raise RuntimeError(f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}\ntensordot: got {list(a.shape)} and {list(b.shape)}.")
+            raise RuntimeError(
+                f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}\ntensordot: got {list(a.shape)} and {list(b.shape)}."
+            )
         first, second = list(range(-dims, 0)), list(range(dims))
     if len(first) != len(second):
-        raise RuntimeError("both dimension lists should have same length\n"
-                           f"tensordot: the lists pair dimensions of a with dimensions of b, got {len(first)} and {len(second)} of them.")
+        raise RuntimeError(
+            "both dimension lists should have same length\n"
+            f"tensordot: the lists pair dimensions of a with dimensions of b, got {len(first)} and {len(second)} of them."
+        )
     if a.dtype is not b.dtype:
-        raise RuntimeError(f"both inputs should have same dtype\ntensordot: got {a.dtype.name} and {b.dtype.name}. {_convert(a.dtype, b.dtype)}")
+        raise RuntimeError(
+            f"both inputs should have same dtype\ntensordot: got {a.dtype.name} and {b.dtype.name}. {_convert(a.dtype, b.dtype)}"
+        )
     x, y = list(range(a.ndim)), list(range(a.ndim, a.ndim + b.ndim))
     paired: tuple[list[int], list[int]] = ([], [])
     for i, j in zip(first, second, strict=True):
         p, q = wrap_dim(i, a.ndim), wrap_dim(j, b.ndim)
         if a.shape[p] != b.shape[q] and a.shape[p] != 1 and b.shape[q] != 1:
-            raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[p]} in dim {i} and second has size {b.shape[q]} in dim {j}\n"
-                               f"tensordot: got shapes {list(a.shape)} and {list(b.shape)}.")
+            raise RuntimeError(
+                f"contracted dimensions need to match, but first has size {a.shape[p]} in dim {i} and second has size {b.shape[q]} "
+                f"in dim {j}\n"
+                f"tensordot: got shapes {list(a.shape)} and {list(b.shape)}."
+            )
         paired[0].append(p)
         paired[1].append(q)
         y[q] = x[p]
@@ -443,8 +506,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
 
 _LETTERS = {c: i for i, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")}
 _NAMES = {i: c for c, i in _LETTERS.items()}
-_DOTS = -1                 # stands for an ellipsis while an equation is read
-_FIRST_UNNAMED = 52        # labels of the dimensions that an ellipsis stands for
+_DOTS = -1  # stands for an ellipsis while an equation is read
+_FIRST_UNNAMED = 52  # labels of the dimensions that an ellipsis stands for
 
 
 def _subscripts(text: str, start: int, where: str) -> list[int]:
@@ -454,7 +517,7 @@ def _subscripts(text: str, start: int, where: str) -> list[int]:
     while i < len(text):
         c = text[i]
         if c == ".":
-            if text[i:i + 3] != "..." or _DOTS in labels:
+            if text[i : i + 3] != "..." or _DOTS in labels:
                 kind = "for which an ellipsis was already found" if _DOTS in labels else "that is not part of any ellipsis"
                 raise RuntimeError(f"einsum(): found '.' for {where} {kind}")
             labels.append(_DOTS)
@@ -462,7 +525,9 @@ def _subscripts(text: str, start: int, where: str) -> list[int]:
             continue
         if c != " ":
             if c not in _LETTERS:
-                raise RuntimeError(f"einsum(): invalid subscript given at index {start + i} in the equation string, subscripts must be in [a-zA-Z]")
+                raise RuntimeError(
+                    f"einsum(): invalid subscript given at index {start + i} in the equation string, subscripts must be in [a-zA-Z]"
+                )
             labels.append(_LETTERS[c])
         i += 1
     return labels
@@ -485,6 +550,7 @@ def _read_equation(equation: str) -> tuple[list[list[int]], list[int] | None]:
 
 def _read_sublists(args: Sequence[Any]) -> tuple[list[Any], list[list[int]], list[int] | None]:
     """Operands and labels from ``operand, [labels], operand, [labels], ..., [output labels]``."""
+
     def labels(given: Any) -> list[int]:
         made = []
         for v in given:
@@ -493,7 +559,7 @@ def _read_sublists(args: Sequence[Any]) -> tuple[list[Any], list[list[int]], lis
             made.append(_DOTS if v is Ellipsis else v)
         return made
 
-    operands = list(args[0:len(args) - len(args) % 2:2])
+    operands = list(args[0 : len(args) - len(args) % 2 : 2])
     return operands, [labels(s) for s in args[1::2]], labels(args[-1]) if len(args) % 2 else None
 
 
@@ -517,22 +583,31 @@ def einsum(*args: Any) -> Tensor:
         If the equation cannot be read or does not fit the operands.
     """
     if len(args) < 2:
-        raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list")
+        raise ValueError(
+            "einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list"
+        )
     if isinstance(args[0], str):
         inputs, output = _read_equation(args[0])
         operands = list(args[1]) if len(args) == 2 and isinstance(args[1], (tuple, list)) else list(args[1:])
         if len(operands) != len(inputs):
-            raise RuntimeError(f"einsum(): {'fewer' if len(operands) < len(inputs) else 'more'} operands were provided than specified in the equation\n"
-                               f"einsum: {args[0]!r} names {len(inputs)}, got {len(operands)}.")
+            raise RuntimeError(
+                f"einsum(): {'fewer' if len(operands) < len(inputs) else 'more'} operands were provided than specified in the equation\n"
+                f"einsum: {args[0]!r} names {len(inputs)}, got {len(operands)}."
+            )
     else:
         operands, inputs, output = _read_sublists(args)
     for n, (x, labels) in enumerate(zip(operands, inputs, strict=True)):
         named = len(labels) - (_DOTS in labels)
         if named > x.ndim or (named < x.ndim and _DOTS not in labels):
-            detail = ("is more than the number of dimensions" if named > x.ndim else "does not match the number of dimensions") if _DOTS in labels else \
-                "does not match the number of dimensions"
-            raise RuntimeError(f"einsum(): the number of subscripts in the equation ({named}) {detail} ({x.ndim}) for operand {n}"
-                               f"{'' if _DOTS in labels else ' and no ellipsis was given'}\neinsum: operand {n} has shape {list(x.shape)}.")
+            detail = (
+                ("is more than the number of dimensions" if named > x.ndim else "does not match the number of dimensions")
+                if _DOTS in labels
+                else "does not match the number of dimensions"
+            )
+            raise RuntimeError(
+                f"einsum(): the number of subscripts in the equation ({named}) {detail} ({x.ndim}) for operand {n}"
+                f"{'' if _DOTS in labels else ' and no ellipsis was given'}\neinsum: operand {n} has shape {list(x.shape)}."
+            )
     hidden = max((x.ndim - len(labels) + 1 for x, labels in zip(operands, inputs, strict=True) if _DOTS in labels), default=0)
     unnamed = range(_FIRST_UNNAMED, _FIRST_UNNAMED + hidden)
     full: list[tuple[int, ...]] = []
@@ -540,7 +615,7 @@ def einsum(*args: Any) -> Tensor:
     for n, (x, labels) in enumerate(zip(operands, inputs, strict=True)):
         if _DOTS in labels:
             at = labels.index(_DOTS)
-            labels = [*labels[:at], *unnamed[hidden - (x.ndim - len(labels) + 1):], *labels[at + 1:]]
+            labels = [*labels[:at], *unnamed[hidden - (x.ndim - len(labels) + 1) :], *labels[at + 1 :]]
         full.append(tuple(labels))
         own: dict[int, int] = {}
         for v, s in zip(labels, x.shape, strict=True):
@@ -550,8 +625,11 @@ def einsum(*args: Any) -> Tensor:
             if sizes.get(v, 1) == 1:
                 sizes[v] = s
             elif s not in (1, sizes[v]):
-                raise RuntimeError(f"einsum(): subscript {_name(v)} has size {s} for operand {n} which does not broadcast with previously seen size {sizes[v]}\n"
-                                   f"einsum: the operands have shapes {', '.join(str(list(o.shape)) for o in operands)}.")
+                raise RuntimeError(
+                    f"einsum(): subscript {_name(v)} has size {s} for operand {n} which does not broadcast with previously seen "
+                    f"size {sizes[v]}\n"
+                    f"einsum: the operands have shapes {', '.join(str(list(o.shape)) for o in operands)}."
+                )
     if output is None:
         everything = [v for labels in full for v in labels]
         result = (*unnamed, *sorted(v for v in set(everything) if everything.count(v) == 1 and v < _FIRST_UNNAMED))
@@ -564,8 +642,10 @@ def einsum(*args: Any) -> Tensor:
         result = tuple(w for v in output for w in (unnamed if v == _DOTS else (v,)))
     for x in operands[1:]:
         if x.dtype is not operands[0].dtype:
-            raise RuntimeError(f"expected scalar type {title(operands[0].dtype)} but found {title(x.dtype)}\neinsum: the operands must have one dtype. "
-                               f"{_convert(operands[0].dtype, x.dtype)}")
+            raise RuntimeError(
+                f"expected scalar type {title(operands[0].dtype)} but found {title(x.dtype)}\neinsum: the operands must have one dtype. "
+                f"{_convert(operands[0].dtype, x.dtype)}"
+            )
     return _sum_of_products(operands, tuple(full), result)
 
 
@@ -587,7 +667,10 @@ def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
     """The product of several matrices, multiplied in the cheapest order (dynamic programming over the sizes; Cormen et al., 15.2)."""
     for x in matrices:
         if x.ndim != 2:
-            raise RuntimeError(f"Tensor dimension is {x.ndim}, expected 2 instead.\nchain_matmul: got shapes {', '.join(str(list(m.shape)) for m in matrices)}.")
+            raise RuntimeError(
+                f"Tensor dimension is {x.ndim}, expected 2 instead.\nchain_matmul: got shapes "
+                f"{', '.join(str(list(m.shape)) for m in matrices)}."
+            )
     if not matrices:
         raise RuntimeError("chain_matmul(): Expected one or more matrices")
     for i, (a, b) in enumerate(pairwise(matrices)):
@@ -612,7 +695,9 @@ def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
 def matrix_power(input: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
     """A square matrix (or a batch of them) to an integer power by repeated squaring; a negative power inverts first."""
     if input.ndim < 2:
-        raise RuntimeError(f"linalg.matrix_power: The input tensor A must have at least 2 dimensions.\nmatrix_power: got {list(input.shape)}.")
+        raise RuntimeError(
+            f"linalg.matrix_power: The input tensor A must have at least 2 dimensions.\nmatrix_power: got {list(input.shape)}."
+        )
     rows, columns = input.shape[-2:]
     if rows != columns:
         raise RuntimeError(f"linalg.matrix_power: A must be batches of square matrices, but they are {rows} by {columns} matrices")
@@ -621,7 +706,7 @@ def matrix_power(input: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
         return store("matrix_power", identity.expand(input.shape).clone(), out)
     square = input if n > 0 else OPS["inverse"](input)
     n = abs(n)
-    power = None
+    power: Tensor = None
     while True:
         if n & 1:
             power = square if power is None else matmul(power, square)
@@ -629,15 +714,49 @@ def matrix_power(input: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
         if not n:
             break
         square = matmul(square, square)
-    return store("matrix_power", power if power is not input else input.clone(), out)
+    return store("matrix_power", input.clone() if power is input else power, out)
+
+
+@composite(node="CdistBackward0")
+def _distances(x1: Tensor, x2: Tensor, p: float) -> Tensor:
+    return (x1.unsqueeze(-2) - x2.unsqueeze(-3)).norm(p, -1)
+
+
+@public(method=False)
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
+    """The distances, by the ``p``-norm, between all pairs of rows: ``(*B, P, M), (*B, R, M) -> (*B, P, R)``.
+
+    ``compute_mode`` is accepted for compatibility: distances are always computed from differences, which is the exact way.
+    """
+    if compute_mode not in (
+        None,
+        "use_mm_for_euclid_dist_if_necessary",
+        "use_mm_for_euclid_dist",
+        "donot_use_mm_for_euclid_dist",
+    ):
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode")
+    for which, x in (("X1", x1), ("X2", x2)):
+        if x.ndim < 2:
+            raise RuntimeError(
+                f"cdist only supports at least 2D tensors, {which} got: {x.ndim}D\ncdist: one point is a row: use x.unsqueeze(0)."
+            )
+        if not x.is_floating_point():
+            raise RuntimeError(f"cdist only supports floating-point dtypes, {which} got: {title(x.dtype)}")
+    if x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    return _distances(x1, x2, float(p))
 
 
 @composite(register=True)
 def trace(input: Tensor) -> Tensor:
     """The sum of a matrix's diagonal, 0-d; integers give int64."""
     if input.ndim != 2:
-        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}\ntrace: got shape {list(input.shape)}; for a batch use "
-                           "x.diagonal(dim1=-2, dim2=-1).sum(-1).")
+        raise RuntimeError(
+            f"trace: expected a matrix, but got tensor with dim {input.ndim}\ntrace: got shape {list(input.shape)}; for a batch use "
+            "x.diagonal(dim1=-2, dim2=-1).sum(-1)."
+        )
     return input.diagonal().sum()
 
 
@@ -664,18 +783,27 @@ def _(g, input, other, dim):
 def cross(input: Tensor, other: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
     """The cross product of vectors of 3 elements along ``dim`` (default: the first dimension of size 3)."""
     if input.ndim != other.ndim:
-        raise RuntimeError(f"linalg.cross: inputs must have the same number of dimensions.\ncross: got {list(input.shape)} and {list(other.shape)}.")
+        raise RuntimeError(
+            f"linalg.cross: inputs must have the same number of dimensions.\ncross: got {list(input.shape)} and {list(other.shape)}."
+        )
     if dim is None:
         dim = next((i for i, s in enumerate(input.shape) if s == 3), None)
         if dim is None:
             raise RuntimeError(f"no dimension of size 3 in input\ncross: got shape {list(input.shape)}.")
-        warnings.warn("Using torch.cross without specifying the dim arg is deprecated.\nPlease either pass the dim explicitly or simply use torch.linalg.cross.\n"
-                      "The default value of dim will change to agree with that of linalg.cross in a future release.", UserWarning, stacklevel=2)
+        warnings.warn(
+            "Using torch.cross without specifying the dim arg is deprecated.\nPlease either pass the dim explicitly or simply use "
+            "torch.linalg.cross.\n"
+            "The default value of dim will change to agree with that of linalg.cross in a future release.",
+            UserWarning,
+            stacklevel=2,
+        )
     dim = wrap_dim(dim, input.ndim)
     if input.shape[dim] != 3 or other.shape[dim] != 3:
         raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[dim]} and {other.shape[dim]}")
     if input.dtype is not other.dtype:
-        raise RuntimeError(f"expected scalar type {title(input.dtype)} but found {title(other.dtype)}\ncross: {_convert(input.dtype, other.dtype)}")
+        raise RuntimeError(
+            f"expected scalar type {title(input.dtype)} but found {title(other.dtype)}\ncross: {_convert(input.dtype, other.dtype)}"
+        )
     if input.dtype is bool_:
-        raise NotImplementedError('"cross" not implemented for \'Bool\'')
+        raise NotImplementedError("\"cross\" not implemented for 'Bool'")
     return store("cross", OPS["_cross"](input, other, dim), out)

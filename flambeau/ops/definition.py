@@ -24,7 +24,7 @@ from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import Host, Nest
 from ..stream import record as stream
-from ..stream.record import BUFFERS, KEY, LIMIT, SCALARS, STATE, Buffer, Signature, acquire, bind, new_buffer, other_threads, release, signature, tick
+from ..stream.record import BUFFERS, KEY, LIMIT, SCALARS, STATE, Buffer, Signature, acquire, bind, new_buffer, other_threads, release, signature
 from .formula import RESULT, Operand, Template, build, instantiate
 
 OPS: dict[str, Any] = {}            # name -> the function users call
@@ -783,11 +783,13 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.\n"
                                f"{op_name}: use with torch.no_grad():, or clone() the tensor first.")
         if t._node is None and m.dtype.is_floating_point:
-            raise RuntimeError("A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is ambiguous and "
-                               f"error-prone, it is forbidden.\n{op_name}: take the view and write to it both inside torch.no_grad(), or both outside.")
+            raise RuntimeError("A view was created in no_grad mode and is being modified inplace with grad mode enabled. "
+                               "Given that this use case is ambiguous and error-prone, it is forbidden.\n"
+                               f"{op_name}: take the view and write to it both inside torch.no_grad(), or both outside.")
         if isinstance(t._node, graph.Output) and t._node.entry.__class__ is PartsEntry:
-            raise RuntimeError(f"Output {t._node.index} of {t._node.entry.name.removesuffix('Backward0')} is a view and is being modified inplace. This view is the "
-                               "output of a function that returns multiple views. Such functions do not allow the output views to be modified inplace. "
+            raise RuntimeError(f"Output {t._node.index} of {t._node.entry.name.removesuffix('Backward0')} is a view and is being modified inplace. "
+                               "This view is the output of a function that returns multiple views. "
+                               "Such functions do not allow the output views to be modified inplace. "
                                f"You should replace the inplace operation by an out-of-place one.\n{op_name}: or take the part with narrow() or x[i] instead.")
     if m.shape != result_shape:
         raise RuntimeError(f"output with shape {list(m.shape)} doesn't match the broadcast shape {list(result_shape)}\n"
@@ -799,7 +801,8 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
             f"Use the out-of-place form (x = x / 2), an integer one (x //= 2), or x.{'float' if result.name == 'float32' else 'to(...)'}() first.")
     if overlaps_itself(m):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-                           f"Please clone() the tensor before performing the operation.\n{op_name}: the tensor was made by expand(); its elements share memory.")
+                           f"Please clone() the tensor before performing the operation.\n"
+                           f"{op_name}: the tensor was made by expand(); its elements share memory.")
 
 
 def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -27,7 +27,8 @@ LN2 = math.log(2)
 # ------------------------------------------------------------------ helpers
 
 
-def derived(fn: Callable[..., Any] | None = None, *, name: str | None = None, method: bool = True, function: bool = True, inplace: bool = False) -> Any:
+def derived(fn: Callable[..., Any] | None = None, *, name: str | None = None, method: bool = True, function: bool = True,
+            inplace: bool = False) -> Any:
     """Publish a composition of operations with an ``out=`` form and, when ``inplace``, the method ``name_``."""
     if fn is None:
         return lambda f: derived(f, name=name, method=method, function=function, inplace=inplace)
@@ -64,7 +65,8 @@ def store(name: str, target: Any, result: Any) -> Any:
     if not isinstance(target, definition.Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(target).__name__}")
     if definition.MODE.grad and (target._node is not None or result._node is not None):
-        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, "
+                           "but one of the arguments requires grad.")
     definition.prepare_out(name, target, result._meta)
     definition.copy_into(target, result)
     return target
@@ -79,13 +81,21 @@ def alias(name: str, of: str) -> None:
 
 def unsupported(kernel: str, d: DType) -> NotImplementedError:
     """PyTorch's error for a dtype that an operation does not take."""
-    return NotImplementedError(f"\"{kernel}\" not implemented for '{title(d)}'\n{kernel.split('_')[0]}: got a tensor of dtype {d.name}; convert it first, "
-                               f"for example with .to(torch.{'float32' if d.category < 2 else 'int64'}).")
+    to = "float32" if d.category < 2 else "int64"
+    return NotImplementedError(f"\"{kernel}\" not implemented for '{title(d)}'\n"
+                               f"{kernel.split('_')[0]}: got a tensor of dtype {d.name}; convert it first, for example with .to(torch.{to}).")
 
 
 def number_or_tensor(name: str) -> Callable[..., str]:
     """The node's name where PyTorch counts a number as second operand as overload 0 and a tensor as overload 1."""
     return lambda *kinds, **_: f"{name}Backward{int(kinds[1].__class__ is Meta)}"
+
+
+def _by_tensors(name: str, both: int, first: int, second: int) -> Callable[..., str]:
+    """The node's name where PyTorch has an overload for two tensors, one for a tensor first, and one for a tensor second."""
+    def node(a: Any, b: Any) -> str:
+        return f"{name}Backward{second if a.__class__ is not Meta else both if b.__class__ is Meta else first}"
+    return node
 
 
 def _takes_no_bool(kernel: str) -> Callable[..., tuple[DType, DType]]:
@@ -176,7 +186,8 @@ def _with_alpha(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -
 def _difference(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -> tuple[DType, DType]:
     bools = [k is bool or (k.__class__ is Meta and k.dtype is bool_) for k in kinds]
     if all(bools):
-        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead.")
+        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
+                           "Use the `^` or `logical_xor()` operator instead.")
     if any(bools):
         raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. "
                            "If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.")
@@ -245,7 +256,8 @@ def _divisor(x: Expr) -> Expr:
     if x.op == "scalar":
         return x
     zero = ir.where(x.eq(0), ir.const(-1, int64), ir.const(0, int64))
-    message = "ZeroDivisionError|ZeroDivisionError\nan integer tensor was divided by a tensor that contains 0; mask the zeros, or divide floats."
+    message = ("ZeroDivisionError|ZeroDivisionError\n"
+               "an integer tensor was divided by a tensor that contains 0; mask the zeros, or divide floats.")
     return x + ir.checked(zero, 1, message).cast(x.dtype)
 
 
@@ -271,7 +283,8 @@ def _quotient(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -> 
     return promoted, promoted
 
 
-@pointwise(dtype=_quotient, nonzero=True, node=lambda *kinds, rounding_mode: f"DivBackward{0 if rounding_mode is None else 2}", numbers=True)
+@pointwise(dtype=_quotient, nonzero=True, numbers=True,
+           node=lambda *kinds, rounding_mode: f"DivBackward{0 if rounding_mode is None else 2}")
 def div(input, other, *, rounding_mode: Any = None):
     """``input / other``; ``rounding_mode``: None (true division, integers give floats), ``"trunc"`` or ``"floor"``."""
     if rounding_mode is None:
@@ -436,8 +449,8 @@ def _integer_power(base: Expr, exponent: Expr) -> Expr:
     return ir.where(exponent < 0, reciprocal, result)
 
 
-@pointwise(name="pow", dtype=_takes_no_bool("pow"),
-           node=lambda *kinds, **_: "PowBackward" + ("2" if kinds[0].__class__ is not Meta else "1" if kinds[1].__class__ is Meta else "0"), numbers=True)
+@pointwise(name="pow", dtype=_takes_no_bool("pow"), inplace=False,
+           numbers=True, node=_by_tensors("Pow", both=1, first=0, second=2))
 def _pow(input, exponent):
     """``input`` to the power ``exponent``; either may be a number."""
     return E.pow(input, exponent) if input.dtype.is_floating_point else _integer_power(input, exponent)
@@ -516,6 +529,19 @@ def _(g, y):
 _CHEAP = {2: _power_2, 3: _power_3, 0.5: _power_half, -1: _power_minus_1}
 
 
+def _cheap_power(input: Any, exponent: Any) -> Any:
+    """The operation for this exponent when there is a cheap one; refuses what whole numbers cannot do."""
+    c = exponent.__class__
+    if (c is int or c is float) and isinstance(input, definition.Tensor):
+        d = input._meta.dtype
+        if exponent < 0 and c is int and not d.is_floating_point:
+            raise RuntimeError("Integers to negative integer powers are not allowed.\n"
+                               f"pow: {d.name} tensor to the power {exponent}; convert with .float() first, or write {float(exponent)}.")
+        if d.is_floating_point or (c is int and d is not bool_):
+            return _CHEAP.get(exponent)
+    return None
+
+
 def pow(input: Any, exponent: Any, *, out: Any = None) -> Any:
     """``input`` to the power ``exponent``; either may be a number.
 
@@ -524,18 +550,19 @@ def pow(input: Any, exponent: Any, *, out: Any = None) -> Any:
     RuntimeError
         An integer tensor to a negative whole power.
     """
+    cheap = _cheap_power(input, exponent)
     if out is not None:
-        return _pow(input, exponent, out=out)
-    c = exponent.__class__
-    if (c is int or c is float) and isinstance(input, definition.Tensor):
-        d = input._meta.dtype
-        if exponent < 0 and c is int and not d.is_floating_point:
-            raise RuntimeError("Integers to negative integer powers are not allowed.\n"
-                               f"pow: {d.name} tensor to the power {exponent}; convert with .float() first, or write {float(exponent)}.")
-        cheap = _CHEAP.get(exponent)
-        if cheap is not None and (d.is_floating_point or (c is int and d is not bool_)):
-            return cheap(input)
-    return _pow(input, exponent)
+        return _pow(input, exponent, out=out) if cheap is None else cheap(input, out=out)
+    return _pow(input, exponent) if cheap is None else cheap(input)
+
+
+@public(name="pow_", function=False)
+def pow_(input: Any, exponent: Any) -> Any:
+    """The in-place form of :func:`pow`."""
+    cheap = _cheap_power(input, exponent)
+    if cheap is None:
+        return definition.inplace_call(_pow.operation, (input, exponent), {})
+    return definition.inplace_call(cheap.operation, (input,), {})
 
 
 pow.operation = _pow.operation  # type: ignore[attr-defined]
@@ -704,7 +731,7 @@ def _(g, input, other, needs):
     return g / (1 + exp2(other - input)) if needs[0] else None, g / (1 + exp2(input - other)) if needs[1] else None
 
 
-@pointwise(dtype="float", node=lambda *kinds, **_: "XlogyBackward" + ("1" if kinds[0].__class__ is not Meta else "0" if kinds[1].__class__ is Meta else "2"), numbers=True)
+@pointwise(dtype="float", numbers=True, node=_by_tensors("Xlogy", both=0, first=2, second=1))
 def xlogy(input, other):
     """``input * log(other)``, 0 where ``input`` is 0 (unless ``other`` is NaN)."""
     return ir.where(isnan_(other), other, ir.where(input.eq(0), ir.lift(0.0, input), input * E.log(other)))
@@ -1306,7 +1333,8 @@ def _masked_fill_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, 
     return kinds[0].dtype, kinds[0].dtype
 
 
-@pointwise(dtype=_masked_fill_dtype, numbers=("value",), raw=("mask",), truncate=True, node=lambda *kinds, **_: f"MaskedFillBackward{int(kinds[2].__class__ is Meta)}")
+@pointwise(dtype=_masked_fill_dtype, numbers=("value",), raw=("mask",), truncate=True,
+           node=lambda *kinds: f"MaskedFillBackward{int(kinds[2].__class__ is Meta)}")
 def masked_fill(input, mask, value):
     """``input`` with ``value`` (a number or 0-d tensor) where ``mask`` is true."""
     return ir.where(mask, value, input)
@@ -1328,7 +1356,8 @@ def _lerp_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -
 
 
 def _c_name(d: DType) -> str:
-    return {"float32": "float", "float64": "double", "int64": "long int", "int32": "int", "float16": "c10::Half", "bfloat16": "c10::BFloat16"}.get(d.name, d.name)
+    names = {"float32": "float", "float64": "double", "int64": "long int", "int32": "int", "float16": "c10::Half", "bfloat16": "c10::BFloat16"}
+    return names.get(d.name, d.name)
 
 
 @pointwise(dtype=_lerp_dtype, numbers=("weight",), node=lambda *kinds, **_: f"LerpBackward{int(kinds[2].__class__ is Meta)}")
@@ -1359,8 +1388,9 @@ def _(g, tensor1, tensor2, needs, value):
 
 def _addcdiv_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -> tuple[DType, DType]:
     if not any(k.dtype.is_floating_point for k in kinds[1:]):
-        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of tensor1 "
-                           "and tensor2.\naddcdiv: tensor1 and tensor2 are integers; use input + value * torch.trunc(tensor1 / tensor2), or floats.")
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of "
+                           "tensor1 and tensor2.\naddcdiv: tensor1 and tensor2 are integers; use input + value * torch.trunc(tensor1 / tensor2), "
+                           "or floats.")
     return promoted, promoted
 
 
@@ -1535,7 +1565,8 @@ for _long, _short in (("not_equal", "ne"), ("less", "lt"), ("less_equal", "le"),
 def _isclose_dtype(promoted: DType, kinds: Sequence[Any], params: dict[str, Any]) -> tuple[DType, DType]:
     a, b = kinds
     if a.dtype is not b.dtype:
-        raise RuntimeError(f"{title(a.dtype)} did not match {title(b.dtype)}\nisclose: both tensors must have one dtype; convert one of them.")
+        raise RuntimeError(f"{title(a.dtype)} did not match {title(b.dtype)}\n"
+                           "isclose: both tensors must have one dtype; convert one of them.")
     for name in ("rtol", "atol"):
         if params[name] < 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {params[name]}")

@@ -136,7 +136,7 @@ class Operand:
                     g = e < size
                     guard = g if guard is None else guard & g
             elif (low is None or high is None) and e.op != "checked":
-                e = check(e, size, error or f"index {{index}} is out of bounds for dimension {d} with size {{size}}")
+                e = check(e, size, error or f"IndexError|index {{index}} is out of bounds for dimension {d} with size {{size}}")
             places.append(e)
         access = (self.number, None if guard is None else outside)
         args = tuple(places) if guard is None else (*places, guard)

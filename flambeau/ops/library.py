@@ -19,7 +19,7 @@ Routine = Callable[..., None]
 # multiply-adds from which a library call is faster than the formula's loops (measured; the loops can be fused, and need no NumPy)
 PRODUCT = 1 << 20
 CONVOLUTION = 1 << 16
-STRIDED_TO_INPUT = 1 << 13      # its loops divide by the stride to find what they read
+STRIDED_TO_INPUT = 1 << 13  # its loops divide by the stride to find what they read
 
 
 def matmul_by_blas(a: Meta, b: Meta) -> Routine | None:
@@ -29,7 +29,7 @@ def matmul_by_blas(a: Meta, b: Meta) -> Routine | None:
     inner = a.shape[-1]
     rows = a.shape[-2] if a.ndim > 1 else 1
     columns = b.shape[-1] if b.ndim > 1 else 1
-    if min(rows, columns, inner) <= 2:      # as much memory as arithmetic
+    if min(rows, columns, inner) <= 2:  # as much memory as arithmetic
         return None
     return product if count(broadcast_shapes(a.shape[:-2], b.shape[:-2])) * rows * inner * columns > PRODUCT else None
 
@@ -42,7 +42,7 @@ def product(ins: list[Any], outs: list[Any], scalars: list[Any]) -> None:
     (a, b), (y,) = ins, outs
     if a.ndim > 2 and b.ndim <= 2 and a.strides[:-1] == _row_strides(a):
         # one matrix for the whole batch: one product of many rows
-        a, y = a.reshape(-1, a.shape[-1]), y.reshape(-1, *y.shape[a.ndim - 1:])
+        a, y = a.reshape(-1, a.shape[-1]), y.reshape(-1, *y.shape[a.ndim - 1 :])
     np.matmul(a, b, out=y)
 
 
@@ -59,7 +59,7 @@ def _row_strides(a: Any) -> tuple[int, ...]:
 # ------------------------------------------------------------------ convolution: products with the windows of the input as columns
 
 
-def _worthwhile(x: Meta, kernel: Sequence[int], size: Sequence[int], outputs: int, groups: int, limit: int = CONVOLUTION) -> bool:
+def _worthwhile(x: Meta, kernel: Sequence[int], size: Sequence[int], outputs: int, groups: int, limit: int) -> bool:
     """Whether a convolution of ``x`` is large, and its groups are products worth the name."""
     if not x.dtype.is_floating_point or 0 in (*x.shape, *kernel, *size, outputs):
         return False
@@ -69,10 +69,12 @@ def _worthwhile(x: Meta, kernel: Sequence[int], size: Sequence[int], outputs: in
 
 def convolution_by_blas(x: Meta, w: Meta, size: tuple[int, ...], groups: int, **how: Any) -> Routine | None:
     """The routine for a convolution, or None."""
-    return convolve if _worthwhile(x, w.shape[2:], size, w.shape[0], groups) else None
+    return convolve if _worthwhile(x, w.shape[2:], size, w.shape[0], groups, CONVOLUTION) else None
 
 
-def convolution_to_input_by_blas(g: Meta, w: Meta, size: tuple[int, ...], stride: tuple[int, ...], groups: int, **how: Any) -> Routine | None:
+def convolution_to_input_by_blas(
+    g: Meta, w: Meta, size: tuple[int, ...], stride: tuple[int, ...], groups: int, **how: Any
+) -> Routine | None:
     """The routine for the gradient with respect to the input (a transposed convolution), or None."""
     x = meta((g.shape[0], w.shape[1] * groups, *size), None, 0, g.dtype)
     limit = STRIDED_TO_INPUT if max(stride) > 1 else CONVOLUTION
@@ -81,11 +83,20 @@ def convolution_to_input_by_blas(g: Meta, w: Meta, size: tuple[int, ...], stride
 
 def convolution_to_weight_by_blas(x: Meta, g: Meta, size: tuple[int, ...], groups: int, **how: Any) -> Routine | None:
     """The routine for the gradient with respect to the weight, or None."""
-    return convolve_to_weight if _worthwhile(x, size, g.shape[2:], g.shape[1], groups) else None
+    return convolve_to_weight if _worthwhile(x, size, g.shape[2:], g.shape[1], groups, CONVOLUTION) else None
 
 
-def convolve(ins: list[Any], outs: list[Any], scalars: list[Any], *, size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
-             dilation: tuple[int, ...], groups: int) -> None:
+def convolve(
+    ins: list[Any],
+    outs: list[Any],
+    scalars: list[Any],
+    *,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> None:
     """``outs[0]`` = convolution of ``ins[0]`` by ``ins[1]``, one image after the other."""
     import numpy as np
 
@@ -97,8 +108,17 @@ def convolve(ins: list[Any], outs: list[Any], scalars: list[Any], *, size: tuple
         np.matmul(matrices, windows.reshape(groups, matrices.shape[2], -1), out=image)
 
 
-def convolve_to_weight(ins: list[Any], outs: list[Any], scalars: list[Any], *, size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
-                       dilation: tuple[int, ...], groups: int) -> None:
+def convolve_to_weight(
+    ins: list[Any],
+    outs: list[Any],
+    scalars: list[Any],
+    *,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> None:
     """``outs[0]`` = gradient of the weight for input ``ins[0]`` and output gradient ``ins[1]``, summed over the images in order."""
     import numpy as np
 
@@ -110,16 +130,27 @@ def convolve_to_weight(ins: list[Any], outs: list[Any], scalars: list[Any], *, s
         rows += np.matmul(image.reshape(groups, rows.shape[1], -1), windows.reshape(groups, rows.shape[2], -1).swapaxes(1, 2))
 
 
-def convolve_to_input(ins: list[Any], outs: list[Any], scalars: list[Any], *, size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
-                      dilation: tuple[int, ...], groups: int) -> None:
-    """``outs[0]`` = gradient of the input for output gradient ``ins[0]`` and weight ``ins[1]``: columns added back to where they came from."""
+def convolve_to_input(
+    ins: list[Any],
+    outs: list[Any],
+    scalars: list[Any],
+    *,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> None:
+    """``outs[0]`` = gradient of the input for output gradient ``ins[0]`` and weight ``ins[1]``: columns are added where they came from."""
     import numpy as np
 
     blas.prepare()
     (g, w), (y,) = ins, outs
     kernel, counts = w.shape[2:], g.shape[2:]
     matrices = w.reshape(groups, w.shape[0] // groups, -1).swapaxes(1, 2)
-    reach = [max((n - 1) * s + (k - 1) * d + 1, p + z) for n, s, k, d, p, z in zip(counts, stride, kernel, dilation, padding, size, strict=True)]
+    reach = [
+        max((n - 1) * s + (k - 1) * d + 1, p + z) for n, s, k, d, p, z in zip(counts, stride, kernel, dilation, padding, size, strict=True)
+    ]
     padded = np.empty((y.shape[1], *reach), y.dtype)
     inner = (slice(None), *(slice(p, p + z) for p, z in zip(padding, size, strict=True)))
     for image, result in zip(g, y, strict=True):
@@ -131,14 +162,17 @@ def convolve_to_input(ins: list[Any], outs: list[Any], scalars: list[Any], *, si
         result[...] = padded[inner]
 
 
-def _windows(x: Any, kernel: Sequence[int], counts: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> Any:
+def _windows(
+    x: Any, kernel: Sequence[int], counts: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Any:
     """The zero-padded windows of a batch as a view: ``(N, C, *kernel, *counts)``."""
     import numpy as np
 
     reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(counts, stride, kernel, dilation, strict=True)]
     if any(padding) or any(r > z for r, z in zip(reach, x.shape[2:], strict=True)):
         padded = np.zeros((*x.shape[:2], *(max(r, p + z) for r, p, z in zip(reach, padding, x.shape[2:], strict=True))), x.dtype)
-        padded[(..., *(slice(p, p + z) for p, z in zip(padding, x.shape[2:], strict=True)))] = x
+        inner: Any = (..., *(slice(p, p + z) for p, z in zip(padding, x.shape[2:], strict=True)))
+        padded[inner] = x
         x = padded
     steps = x.strides[2:]
     strides = (*x.strides[:2], *(t * d for t, d in zip(steps, dilation, strict=True)), *(t * s for t, s in zip(steps, stride, strict=True)))

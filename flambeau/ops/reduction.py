@@ -98,7 +98,8 @@ def require_elements(m: Meta, dim: Any, name: str, error: type[Exception] = Inde
     if dim is None or dim == ():
         if m.ndim == 0:
             return
-        raise error(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+        raise error(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. "
+                    "Specify the reduction dim with the 'dim' argument.")
     for d in wrap_dims(dim, m.ndim, name):
         if m.shape[d] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
@@ -153,8 +154,8 @@ def mean(input, dim: Any = None, keepdim: bool = False, *, dtype: Any = None):
     d = dtype or input.dtype
     if not d.is_floating_point:
         asked = "Input" if dtype is None else "Optional"
-        raise RuntimeError(f"mean(): could not infer output dtype. {asked} dtype must be either a floating point or complex dtype. Got: {title(d)}\n"
-                           "mean: convert first with .float(), or pass dtype=torch.float32.")
+        raise RuntimeError(f"mean(): could not infer output dtype. {asked} dtype must be either a floating point or complex dtype. "
+                           f"Got: {title(d)}\nmean: convert first with .float(), or pass dtype=torch.float32.")
     index, n = axes_of(input.shape, wrap_dims(dim, input.ndim, "mean"), keepdim)
     return Combine("sum", _element(d)(input[tuple(index)])).then(lambda a: a / ir.value(n, a.dtype))
 
@@ -399,8 +400,8 @@ def _choose(name: str, all_of: Any, along: Any, pairwise: str) -> Callable[..., 
         return result(*out)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = (f"The {name}imum: of everything, along ``dim`` (a named tuple of values and indices; the first of ties), or of each pair "
-                    f"of elements with a second tensor.")
+    call.__doc__ = (f"The {name}imum: of everything, along ``dim`` (a named tuple of values and indices; the first of ties), "
+                    "or of each pair of elements with a second tensor.")
     return public(call)  # type: ignore[no-any-return]
 
 
@@ -427,7 +428,8 @@ def _arg(name: str, largest: bool) -> Callable[..., Any]:
         return _argextreme(x, d, bool(keepdim), largest) if x.ndim else OPS["zeros"]((), dtype=int64)
 
     call.__name__ = name
-    call.__doc__ = f"The position of the {name[3:]}imum along ``dim``, or in the flattened tensor; the first of ties, NaN counts as {name[3:]}imum."
+    call.__doc__ = (f"The position of the {name[3:]}imum along ``dim``, or in the flattened tensor; the first of ties, "
+                    f"NaN counts as {name[3:]}imum.")
     return derived(call)  # type: ignore[no-any-return]
 
 
@@ -926,7 +928,8 @@ def vector_norm(x: Any, p: float, dim: Any, keepdim: bool, dtype: Any, name: str
                            f"{name}: convert first with .float().")
     dims = wrap_dims(listed(dim), x.ndim, name)
     if p in (math.inf, -math.inf) and x.numel() == 0 and any_empty(x.shape, dims):
-        raise RuntimeError(f"linalg.vector_norm cannot compute the {p} norm on an empty tensor because the operation does not have an identity")
+        raise RuntimeError(f"linalg.vector_norm cannot compute the {p} norm on an empty tensor "
+                           "because the operation does not have an identity")
     return _vector_norm(x, float(p), dims, bool(keepdim))
 
 
@@ -1076,7 +1079,8 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
         if v is not None and v.ndim > 1:
             raise RuntimeError(f"cov(): expected {what} to have one or fewer dimensions but got {what} with {v.ndim} dimensions")
         if v is not None and v.numel() != n:
-            raise RuntimeError(f"cov(): expected {what} to have the same numel as there are observations in the input but got {v.numel()} != {n}")
+            raise RuntimeError(f"cov(): expected {what} to have the same numel as there are observations in the input "
+                               f"but got {v.numel()} != {n}")
         if v is not None and bool((v < 0).any()):
             raise RuntimeError(f"cov(): {what} cannot be negative")
     if w is None:
@@ -1086,7 +1090,8 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
         w = w.to(x.dtype)
         total = w.sum()
         centre = (x * w).sum(1, True) / total
-        divisor = total - correction if aweights is None or correction == 0 else total - correction * (w * aweights.to(x.dtype)).sum() / total
+        plain = aweights is None or correction == 0
+        divisor = total - (correction if plain else correction * (w * aweights.to(x.dtype)).sum() / total)
         divisor = OPS["clamp"](divisor, min=0.0)
     x = x - centre
     c = OPS["matmul"](x if w is None else x * w, x.t()) / divisor

@@ -10,8 +10,21 @@ from typing import Any
 
 from ..core.dtype import dtype as DType
 from ..core.shape import (
-    Meta, as_shape, contiguous_strides, expand_meta, infer_size, layout, meta, permute_meta, select_meta, slice_meta, squeeze_meta, unsqueeze_meta,
-    view_strides, wrap_dim, wrap_dims,
+    Meta,
+    as_shape,
+    contiguous_strides,
+    expand_meta,
+    infer_size,
+    layout,
+    meta,
+    permute_meta,
+    select_meta,
+    slice_meta,
+    squeeze_meta,
+    unsqueeze_meta,
+    view_strides,
+    wrap_dim,
+    wrap_dims,
 )
 from ..ir import expression as ir
 from ..ir.loops import Nest
@@ -20,7 +33,6 @@ from . import definition
 from .composite import public
 from .definition import OPS, compute, view
 from .formula import Operand, out
-
 
 # ------------------------------------------------------------------ views
 
@@ -343,7 +355,13 @@ def broadcast_to(input: Any, size: Any) -> Any:
 def squeeze(input: Any, dim: Any = None) -> Any:
     """Dimensions of size 1 removed: all, or those named; a view."""
     n = input._meta.ndim
-    dims = tuple(range(n)) if dim is None else tuple(wrap_dim(d, n) for d in dim) if isinstance(dim, (tuple, list)) else (wrap_dim(dim, n, "squeeze", input.shape),)
+    dims: tuple[int, ...]
+    if dim is None:
+        dims = tuple(range(n))
+    elif isinstance(dim, (tuple, list)):
+        dims = tuple(wrap_dim(d, n) for d in dim)
+    else:
+        dims = (wrap_dim(dim, n, "squeeze", input.shape),)
     return OPS["_squeeze"](input, dims)
 
 
@@ -413,7 +431,8 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
     src = wrap_dims(source if isinstance(source, (tuple, list)) else (source,), n)
     dst = wrap_dims(destination if isinstance(destination, (tuple, list)) else (destination,), n)
     if len(src) != len(dst):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same number of dims as destination ({list(dst)} dims)")
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims) "
+                           f"should contain the same number of dims as destination ({list(dst)} dims)")
     order = [-1] * n
     for s, d in zip(src, dst, strict=True):
         order[d] = s
@@ -482,7 +501,8 @@ def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
     else:
         sizes = list(split_size_or_sections)
         if sum(sizes) != n or any(s < 0 for s in sizes):
-            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but got split_sizes={sizes}")
+            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
+                               f"but got split_sizes={sizes}")
     metas = []
     at = 0
     for s in sizes:
@@ -537,7 +557,8 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> Any:
 def _split_along(name: str, dim_of: Any, least: int) -> None:
     def call(input: Any, indices_or_sections: Any) -> Any:
         if input._meta.ndim < least:
-            raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension{'s' if least > 1 else ''}, but got a tensor with {input._meta.ndim} dimensions!")
+            raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension{'s' if least > 1 else ''}, "
+                               f"but got a tensor with {input._meta.ndim} dimensions!")
         d = dim_of(input._meta.ndim)
         if isinstance(indices_or_sections, int) and input._meta.shape[d] % max(1, indices_or_sections):
             raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input._meta.shape[d]} is not "
@@ -579,7 +600,15 @@ def atleast_2d(*tensors: Any) -> Any:
 @public
 def atleast_3d(*tensors: Any) -> Any:
     """Tensors with at least three dimensions, placed as NumPy places them."""
-    return _at_least(tensors, lambda x: x if x.ndim >= 3 else x.reshape(1, 1, 1) if x.ndim == 0 else x.unsqueeze(0).unsqueeze(-1) if x.ndim == 1 else x.unsqueeze(-1))
+
+    def widened(x: Any) -> Any:
+        if x.ndim >= 3:
+            return x
+        if x.ndim == 0:
+            return x.reshape(1, 1, 1)
+        return (x.unsqueeze(0) if x.ndim == 1 else x).unsqueeze(-1)
+
+    return _at_least(tensors, widened)
 
 
 def _at_least(tensors: Sequence[Any], f: Any) -> Any:

@@ -38,8 +38,10 @@ def _conv(input, weight, size: tuple, stride: tuple, padding: tuple, dilation: t
 @_conv.backward
 def _(g, input, weight, needs, stride, padding, dilation, groups):
     how = (stride, padding, dilation, groups)
-    return (OPS["_conv_to_input"](g, weight, tuple(input.shape[2:]), *how) if needs[0] else None,
-            OPS["_conv_to_weight"](input, g, tuple(weight.shape[2:]), *how) if needs[1] else None)
+    return (
+        OPS["_conv_to_input"](g, weight, tuple(input.shape[2:]), *how) if needs[0] else None,
+        OPS["_conv_to_weight"](input, g, tuple(weight.shape[2:]), *how) if needs[1] else None,
+    )
 
 
 @compute(node="ConvolutionBackwardBackward0", library=convolution_to_input_by_blas)
@@ -59,8 +61,10 @@ def _conv_to_input(gradient, weight, size: tuple, stride: tuple, padding: tuple,
 @_conv_to_input.backward
 def _(g, gradient, weight, needs, stride, padding, dilation, groups):
     how = (stride, padding, dilation, groups)
-    return (OPS["_conv"](g, weight, tuple(gradient.shape[2:]), *how) if needs[0] else None,
-            OPS["_conv_to_weight"](g, gradient, tuple(weight.shape[2:]), *how) if needs[1] else None)
+    return (
+        OPS["_conv"](g, weight, tuple(gradient.shape[2:]), *how) if needs[0] else None,
+        OPS["_conv_to_weight"](g, gradient, tuple(weight.shape[2:]), *how) if needs[1] else None,
+    )
 
 
 @compute(node="ConvolutionBackwardBackward0", library=convolution_to_weight_by_blas)
@@ -77,8 +81,10 @@ def _conv_to_weight(input, gradient, size: tuple, stride: tuple, padding: tuple,
 @_conv_to_weight.backward
 def _(g, input, gradient, needs, stride, padding, dilation, groups):
     how = (stride, padding, dilation, groups)
-    return (OPS["_conv_to_input"](gradient, g, tuple(input.shape[2:]), *how) if needs[0] else None,
-            OPS["_conv"](input, g, tuple(gradient.shape[2:]), *how) if needs[1] else None)
+    return (
+        OPS["_conv_to_input"](gradient, g, tuple(input.shape[2:]), *how) if needs[0] else None,
+        OPS["_conv"](input, g, tuple(gradient.shape[2:]), *how) if needs[1] else None,
+    )
 
 
 def _where_divisible(numbers: Sequence[Expr], by: Sequence[int], value: Expr) -> Expr:
@@ -99,61 +105,96 @@ def _ints(value: Any, n: int, name: str) -> tuple[int, ...]:
             return made
         if len(made) == 1:
             return made * n
-        raise RuntimeError(f"expected {name} to be a single integer value or a list of {n} values to match the convolution dimensions, but got {name}={list(made)}")
+        raise RuntimeError(
+            f"expected {name} to be a single integer value or a list of {n} values to match the convolution dimensions, but got "
+            f"{name}={list(made)}"
+        )
     return (value.__index__(),) * n
 
 
-def _check_convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool, groups: int) -> None:
+def _check_convolution(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool, groups: int
+) -> None:
     """Refuse operands that do not go together, in PyTorch's words."""
     x, w = list(input.shape), list(weight.shape)
     n = len(w) - 2
-    for what, values, least in (("negative padding is not supported", padding, 0), ("non-positive stride is not supported", stride, 1),
-                                ("dilation should be greater than zero", dilation, 1)):
+    for what, values, least in (
+        ("negative padding is not supported", padding, 0),
+        ("non-positive stride is not supported", stride, 1),
+        ("dilation should be greater than zero", dilation, 1),
+    ):
         if min(values, default=least) < least:
             raise RuntimeError(f"{what}\nconvolution: got {list(values)}.")
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
     if len(x) != len(w):
-        raise RuntimeError(f"Expected {n + 2}-dimensional input for {n + 2}-dimensional weight {w}, but got {len(x)}-dimensional input of size {x} instead")
+        raise RuntimeError(
+            f"Expected {n + 2}-dimensional input for {n + 2}-dimensional weight {w}, but got {len(x)}-dimensional input of size {x} instead"
+        )
     if input.dtype is not weight.dtype:
-        raise RuntimeError(f"Input type ({title(input.dtype)}) and weight type ({title(weight.dtype)}) should be the same\n"
-                           f"convolution: convert the input with x.to({weight.dtype!r}).")
+        raise RuntimeError(
+            f"Input type ({title(input.dtype)}) and weight type ({title(weight.dtype)}) should be the same\n"
+            f"convolution: convert the input with x.to({weight.dtype!r})."
+        )
     if bias is not None and bias.dtype is not input.dtype:
         raise RuntimeError(f"Input type ({title(input.dtype)}) and bias type ({title(bias.dtype)}) should be the same")
     if input.dtype is bool_:
-        raise NotImplementedError('"slow_conv2d_cpu" not implemented for \'Bool\'')
+        raise NotImplementedError("\"slow_conv2d_cpu\" not implemented for 'Bool'")
     if w[0] < groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size {w} instead")
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size {w} instead"
+        )
     if w[0] % groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size [{w}] instead")
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size [{w}] instead"
+        )
     wanted = w[0] if transposed else w[1] * groups
     if x[1] != wanted:
-        raise RuntimeError(f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {w}, expected input{x} to have {wanted} channels, but got "
-                           f"{x[1]} channels instead")
+        raise RuntimeError(
+            f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {w}, expected input{x} to have {wanted} "
+            "channels, but got "
+            f"{x[1]} channels instead"
+        )
     features = w[1] * groups if transposed else w[0]
     if bias is not None and list(bias.shape) != [features]:
-        raise RuntimeError(f"Given {'transposed=1, ' if transposed else ''}weight of size {w}, expected bias to be 1-dimensional with {features} "
-                           f"elements, but got bias of size {list(bias.shape)} instead")
+        raise RuntimeError(
+            f"Given {'transposed=1, ' if transposed else ''}weight of size {w}, expected bias to be 1-dimensional with {features} "
+            f"elements, but got bias of size {list(bias.shape)} instead"
+        )
     if not transposed:
         padded = [s + 2 * p for s, p in zip(x[2:], padding, strict=True)]
         reach = [d * (k - 1) + 1 for d, k in zip(dilation, w[2:], strict=True)]
         if any(a < b for a, b in zip(padded, reach, strict=True)):
             a, b = (" x ".join(map(str, v)) for v in (padded, reach))
-            raise RuntimeError(f"Calculated padded input size per channel: ({a}). Kernel size: ({b}). Kernel size can't be greater than actual input size\n"
-                               f"convolution: the input is {x}, the weight {w}. Use a smaller kernel or more padding.")
+            raise RuntimeError(
+                f"Calculated padded input size per channel: ({a}). Kernel size: ({b}). Kernel size can't be greater than actual "
+                "input size\n"
+                f"convolution: the input is {x}, the weight {w}. Use a smaller kernel or more padding."
+            )
 
 
 @composite(node="Convolution", name="convolution")
-def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
-                 transposed: bool, output_padding: tuple[int, ...], groups: int) -> Tensor:
+def _convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    transposed: bool,
+    output_padding: tuple[int, ...],
+    groups: int,
+) -> Tensor:
     """A convolution, or a transposed one, of a batch."""
     _check_convolution(input, weight, bias, stride, padding, dilation, transposed, groups)
     spans = zip(input.shape[2:], weight.shape[2:], stride, padding, dilation, output_padding, strict=True)
     if transposed:
         size = tuple([(i - 1) * s - 2 * p + d * (k - 1) + e + 1 for i, k, s, p, d, e in spans])
         if min(size, default=1) <= 0:
-            raise RuntimeError(f"Given input size per channel: ({' x '.join(map(str, input.shape[2:]))}). Calculated output size per channel: "
-                               f"({' x '.join(map(str, size))}). Output size is too small")
+            raise RuntimeError(
+                f"Given input size per channel: ({' x '.join(map(str, input.shape[2:]))}). Calculated output size per channel: "
+                f"({' x '.join(map(str, size))}). Output size is too small"
+            )
     else:
         size = tuple([(i + 2 * p - d * (k - 1) - 1) // s + 1 for i, k, s, p, d, _ in spans])
     y = OPS["_conv_to_input" if transposed else "_conv"](input, weight, size, stride, padding, dilation, groups)
@@ -161,8 +202,17 @@ def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: tup
 
 
 @public(method=False)
-def convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool, output_padding: Any,
-                groups: int) -> Tensor:
+def convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Tensor:
     """Convolution (cross-correlation) over as many dimensions as ``weight`` has after its first two.
 
     Parameters
@@ -184,7 +234,10 @@ def convolution(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any,
         If shapes, dtypes or parameters do not go together.
     """
     n = weight.ndim - 2
-    how = [_ints(v, n, name) for v, name in ((stride, "stride"), (padding, "padding"), (dilation, "dilation"), (output_padding, "output_padding"))]
+    how = [
+        _ints(v, n, name)
+        for v, name in ((stride, "stride"), (padding, "padding"), (dilation, "dilation"), (output_padding, "output_padding"))
+    ]
     return _convolution(input, weight, bias, how[0], how[1], how[2], transposed, how[3], groups)
 
 
@@ -193,14 +246,19 @@ def _batched(n: int, name: str, input: Tensor) -> Tensor:
     if input.ndim == n + 1:
         return input.unsqueeze(0)
     if input.ndim != n + 2:
-        raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {list(input.shape)}")
+        raise RuntimeError(
+            f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {list(input.shape)}"
+        )
     return input
 
 
 def _conv_nd(n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
     if weight.ndim != n + 2:
-        raise RuntimeError(f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight {list(weight.shape)}, but got {input.ndim}-dimensional input of "
-                           f"size {list(input.shape)} instead\nconv{n}d: the weight must be {n + 2}-D (out, in / groups, *kernel).")
+        raise RuntimeError(
+            f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight {list(weight.shape)}, but got "
+            f"{input.ndim}-dimensional input of "
+            f"size {list(input.shape)} instead\nconv{n}d: the weight must be {n + 2}-D (out, in / groups, *kernel)."
+        )
     x = _batched(n, f"conv{n}d", input)
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
@@ -211,7 +269,7 @@ def _conv_nd(n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padd
                 raise RuntimeError("padding='same' is not supported for strided convolutions")
             totals = [d * (k - 1) for d, k in zip(_ints(dilation, n, "dilation"), weight.shape[2:], strict=True)]
             pads = [t // 2 for t in totals]
-            if any(t % 2 for t in totals):          # an odd total is padded once more at the end
+            if any(t % 2 for t in totals):  # an odd total is padded once more at the end
                 x = OPS["constant_pad_nd"](x, [v for t in reversed(totals) for v in (0, t % 2)])
         padding = pads
     y = convolution(x, weight, bias, stride, padding, dilation, False, 0, groups)
@@ -219,46 +277,78 @@ def _conv_nd(n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padd
 
 
 @public(method=False)
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def conv1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
     """Convolution of ``(N, C, L)`` or ``(C, L)``; ``padding`` may be ``"same"`` or ``"valid"``; see :func:`convolution`."""
     return _conv_nd(1, input, weight, bias, stride, padding, dilation, groups)
 
 
 @public(method=False)
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
     """Convolution of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`conv1d`."""
     return _conv_nd(2, input, weight, bias, stride, padding, dilation, groups)
 
 
 @public(method=False)
-def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def conv3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
     """Convolution of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`conv1d`."""
     return _conv_nd(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-def _conv_transpose_nd(n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any) -> Tensor:
+def _conv_transpose_nd(
+    n: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+) -> Tensor:
     x = _batched(n, f"conv_transpose{n}d", input)
     y = convolution(x, weight, bias, stride, padding, dilation, True, output_padding, groups)
     return y if x.ndim == input.ndim else y.squeeze(0)
 
 
 @public(method=False)
-def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
-                     dilation: Any = 1) -> Tensor:
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
     """The transpose of :func:`conv1d`; see :func:`convolution`."""
     return _conv_transpose_nd(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @public(method=False)
-def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
-                     dilation: Any = 1) -> Tensor:
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
     """The transpose of :func:`conv2d`; see :func:`convolution`."""
     return _conv_transpose_nd(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @public(method=False)
-def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
-                     dilation: Any = 1) -> Tensor:
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
     """The transpose of :func:`conv3d`; see :func:`convolution`."""
     return _conv_transpose_nd(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
@@ -274,13 +364,17 @@ def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tenso
 
 def _node(name: str) -> Any:
     """PyTorch's name of a pooling's graph node, by its number of dimensions (it squeezes 1-D ones out of 2-D ones)."""
+
     def choose(*kinds: Any, kernel: Any = None, size: Any = None, **_: Any) -> str:
         n = len(kernel or size)
         return "SqueezeBackward1" if n == 1 else name.format(n)
+
     return choose
 
 
-def _window_counts(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool) -> list[int]:
+def _window_counts(
+    shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool
+) -> list[int]:
     """How many windows fit in each spatial dimension; the last one of ``ceil_mode`` must start inside the input or its left padding."""
     counts = []
     for size, k, s, p, d in zip(shape, kernel, stride, padding, dilation, strict=True):
@@ -326,7 +420,9 @@ def _max_pool_index(input, maxima, kernel: tuple, stride: tuple, padding: tuple,
     return _first_equal(value, largest, source, input.shape[-n:], [(0, size) for size in input.shape[-n:]])
 
 
-def _first_equal(value: Expr, largest: Expr, source: Sequence[Expr], sizes: Sequence[int], windows: Sequence[tuple[Expr | int, Expr | int]]) -> Reduced:
+def _first_equal(
+    value: Expr, largest: Expr, source: Sequence[Expr], sizes: Sequence[int], windows: Sequence[tuple[Expr | int, Expr | int]]
+) -> Reduced:
     """The number in row-major order of the first place ``source`` inside its window (start, stop) where ``value`` is ``largest`` or NaN."""
     found = value.eq(largest) | value.ne(value)
     position = ir.const(0, ir.int64)
@@ -346,36 +442,51 @@ def _windows(n: int, name: str, input: Tensor, kernel: Any, stride: Any, padding
     """Kernel, stride (default: the kernel), padding and dilation, checked."""
     if stride is None or (isinstance(stride, (tuple, list)) and not stride):
         stride = kernel
-    k, s, p, d = (_ints(v, n, what) for v, what in ((kernel, "kernel_size"), (stride, "stride"), (padding, "padding"), (dilation, "dilation")))
-    if input.ndim not in (n + 1, n + 2) or 0 in input.shape[-n - 1:]:
-        raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size for input, but got:{list(input.shape)}\n"
-                           "Expected input's non-batch dimensions to have positive length.")
+    k, s, p, d = (
+        _ints(v, n, what) for v, what in ((kernel, "kernel_size"), (stride, "stride"), (padding, "padding"), (dilation, "dilation"))
+    )
+    if input.ndim not in (n + 1, n + 2) or 0 in input.shape[-n - 1 :]:
+        raise RuntimeError(
+            f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size for input, but "
+            f"got:{list(input.shape)}\n"
+            "Expected input's non-batch dimensions to have positive length."
+        )
     if min(k) <= 0:
-        raise RuntimeError(f"kernel size should be greater than zero, but got {list(k)}\n{name}: the windows need at least one element in each dimension.")
+        raise RuntimeError(
+            f"kernel size should be greater than zero, but got {list(k)}\n{name}: the windows need at least one element in each dimension."
+        )
     if min(s) <= 0:
         raise RuntimeError(f"stride should be greater than zero, but got {list(s)}")
     if min(d) <= 0:
         raise RuntimeError(f"dilation should be greater than zero, but got {list(d)}")
     for size, pad, step in zip(k, p, d, strict=True):
         if pad < 0 or pad > ((size - 1) * step + 1) // 2:
-            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={step}")
+            raise RuntimeError(
+                f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={step}"
+            )
     return k, s, p, d
 
 
 def _check_counts(name: str, input: Tensor, counts: Sequence[int]) -> None:
     if min(counts) <= 0:
-        image = input.shape[-len(counts) - 1:]
-        raise RuntimeError(f"Given input size: ({'x'.join(map(str, image))}). Calculated output size: ({'x'.join(map(str, (image[0], *counts)))}). Output size is too small\n"
-                           f"{name}: the window is larger than the padded input {list(input.shape)}. Use a smaller kernel, or fewer pooling layers before it.")
+        image = input.shape[-len(counts) - 1 :]
+        raise RuntimeError(
+            f"Given input size: ({'x'.join(map(str, image))}). Calculated output size: ({'x'.join(map(str, (image[0], *counts)))}). "
+            "Output size is too small\n"
+            f"{name}: the window is larger than the padded input {list(input.shape)}. Use a smaller kernel, or fewer pooling layers "
+            "before it."
+        )
 
 
 def _max_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
-    how = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
-    _check_counts(f"max_pool{n}d", input, _window_counts(input.shape[-n:], *how, ceil_mode))
-    return OPS["_max_pool"](input, *how, ceil_mode)
+    k, s, p, d = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
+    _check_counts(f"max_pool{n}d", input, _window_counts(input.shape[-n:], k, s, p, d, ceil_mode))
+    return OPS["_max_pool"](input, k, s, p, d, ceil_mode)
 
 
-def _max_pool_with_indices_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple[Tensor, Tensor]:
+def _max_pool_with_indices_nd(
+    n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Tensor, Tensor]:
     how = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
     y = _max_pool_nd(n, input, kernel_size, stride, padding, dilation, ceil_mode)
     return y, OPS["_max_pool_index"](input.detach(), y.detach(), *how)
@@ -408,25 +519,38 @@ def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 
 @public(method=False)
-def max_pool1d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+def max_pool1d_with_indices(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> tuple[Tensor, Tensor]:
     """:func:`max_pool1d`, and where in the last dimension the maxima are (int64)."""
     return _max_pool_with_indices_nd(1, input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 @public(method=False)
-def max_pool2d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+def max_pool2d_with_indices(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> tuple[Tensor, Tensor]:
     """:func:`max_pool2d`, and where in the flattened last 2 dimensions the maxima are (int64)."""
     return _max_pool_with_indices_nd(2, input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 @public(method=False)
-def max_pool3d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+def max_pool3d_with_indices(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> tuple[Tensor, Tensor]:
     """:func:`max_pool3d`, and where in the flattened last 3 dimensions the maxima are (int64)."""
     return _max_pool_with_indices_nd(3, input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-def _elements(place: Sequence[Expr], sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], count_include_pad: bool,
-              divisor: int | None) -> Expr | int:
+def _elements(
+    place: Sequence[Expr],
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Expr | int:
     """How many elements the window at ``place`` is averaged over: those inside the input, or also those in the padding."""
     if divisor is not None:
         return divisor
@@ -462,11 +586,15 @@ def _avg_pool(input, kernel: tuple, stride: tuple, padding: tuple, ceil_mode: bo
 
 @_avg_pool.backward
 def _(g, input_meta, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
-    return OPS["_avg_pool_to_input"](g, tuple(input_meta.shape[-len(kernel):]), kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+    return OPS["_avg_pool_to_input"](
+        g, tuple(input_meta.shape[-len(kernel) :]), kernel, stride, padding, ceil_mode, count_include_pad, divisor
+    )
 
 
 @compute(node=_node("AvgPool{}DBackwardBackward0"))
-def _avg_pool_to_input(gradient, size: tuple, kernel: tuple, stride: tuple, padding: tuple, ceil_mode: bool, count_include_pad: bool, divisor: int | None):
+def _avg_pool_to_input(
+    gradient, size: tuple, kernel: tuple, stride: tuple, padding: tuple, ceil_mode: bool, count_include_pad: bool, divisor: int | None
+):
     """The gradient of :func:`_avg_pool`: every element collects from the windows that it lies in."""
     n = len(kernel)
     lead = out(*gradient.shape[:-n])
@@ -476,7 +604,9 @@ def _avg_pool_to_input(gradient, size: tuple, kernel: tuple, stride: tuple, padd
     value = gradient.at(*lead, *window, outside=0)
     # outside the windows the value is 0, whatever it is divided by; the count must only not be 0
     inside = [ir.minimum(ir.maximum(w, 0), max(m - 1, 0)) for w, m in zip(window, gradient.shape[-n:], strict=True)]
-    return Sum(_where_divisible(reach, stride, _divided(value, _elements(inside, size, kernel, stride, padding, count_include_pad, divisor))))
+    return Sum(
+        _where_divisible(reach, stride, _divided(value, _elements(inside, size, kernel, stride, padding, count_include_pad, divisor)))
+    )
 
 
 @_avg_pool_to_input.backward
@@ -484,7 +614,16 @@ def _(g, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
     return OPS["_avg_pool"](g, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
 
 
-def _avg_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None) -> Tensor:
+def _avg_pool_nd(
+    n: int,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
     k, s, p, d = _windows(n, f"avg_pool{n}d", input, kernel_size, stride, padding, 1)
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
@@ -493,21 +632,37 @@ def _avg_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: 
 
 
 @public(method=False)
-def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Tensor:
+def avg_pool1d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+) -> Tensor:
     """The mean of each window of ``(N, C, L)`` or ``(C, L)``; ``count_include_pad``: padding counts among the elements."""
     return _avg_pool_nd(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
 @public(method=False)
-def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-               divisor_override: int | None = None) -> Tensor:
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
     """The mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``, or its sum divided by ``divisor_override``; see :func:`avg_pool1d`."""
     return _avg_pool_nd(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 @public(method=False)
-def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-               divisor_override: int | None = None) -> Tensor:
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
     """The mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`avg_pool2d`."""
     return _avg_pool_nd(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
@@ -516,7 +671,7 @@ def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 
 def _bin(i: Any, size: int, count: int) -> tuple[Any, Any]:
-    """Start and stop of window ``i`` of ``count`` nearly equal, possibly overlapping ones that cover ``size``; ``i``: an int or an expression."""
+    """Start and stop of window ``i`` (int or expression) of ``count`` nearly equal, possibly overlapping ones that cover ``size``."""
     if count and size % count == 0:
         return i * (size // count), i * (size // count) + size // count
     return i * size // count, ((i + 1) * size + (count - 1)) // count
@@ -532,11 +687,16 @@ def _covering(p: Any, size: int, count: int) -> tuple[Any, Any]:
 def _adaptive_window(place: Sequence[Expr], sizes: Sequence[int], counts: Sequence[int]) -> tuple[list[Expr], list[tuple[Expr, Expr]]]:
     """The places that the reduced axes run over, and start and stop of the windows, which may be shorter."""
     windows = [_bin(i, size, count) for i, size, count in zip(place, sizes, counts, strict=True)]
-    widest = [max([stop - start for start, stop in (_bin(i, size, count) for i in range(count))], default=0) for size, count in zip(sizes, counts, strict=True)]
+    widest = [
+        max([stop - start for start, stop in (_bin(i, size, count) for i in range(count))], default=0)
+        for size, count in zip(sizes, counts, strict=True)
+    ]
     return [start + k for (start, _), k in zip(windows, _axes(widest), strict=True)], windows
 
 
-def _where_inside(source: Sequence[Expr], windows: Sequence[tuple[Expr, Expr]], sizes: Sequence[int], counts: Sequence[int], value: Expr, otherwise: float) -> Expr:
+def _where_inside(
+    source: Sequence[Expr], windows: Sequence[tuple[Expr, Expr]], sizes: Sequence[int], counts: Sequence[int], value: Expr, otherwise: float
+) -> Expr:
     """``value`` where every place lies before the end of its window, else ``otherwise``; windows of one size need no test."""
     for p, (_, stop), size, count in zip(source, windows, sizes, counts, strict=True):
         if count and size % count:
@@ -560,7 +720,7 @@ def _adaptive_avg_pool(input, size: tuple):
 
 @_adaptive_avg_pool.backward
 def _(g, input_meta, size):
-    return OPS["_adaptive_avg_pool_to_input"](g, tuple(input_meta.shape[-len(size):]))
+    return OPS["_adaptive_avg_pool_to_input"](g, tuple(input_meta.shape[-len(size) :]))
 
 
 @compute(node=_node("AdaptiveAvgPool{}DBackwardBackward0"))
@@ -569,7 +729,10 @@ def _adaptive_avg_pool_to_input(gradient, size: tuple):
     n = len(size)
     lead, place = out(*gradient.shape[:-n]), out(*size)
     counts = gradient.shape[-n:]
-    most = [max([last - first + 1 for first, last in (_covering(p, s, c) for p in range(s))], default=0) for s, c in zip(size, counts, strict=True)]
+    most = [
+        max([last - first + 1 for first, last in (_covering(p, s, c) for p in range(s))], default=0)
+        for s, c in zip(size, counts, strict=True)
+    ]
     windows: list[Expr] = []
     elements: Any = 1
     inside = ir.const(True, bool_)
@@ -586,7 +749,7 @@ def _adaptive_avg_pool_to_input(gradient, size: tuple):
 
 @_adaptive_avg_pool_to_input.backward
 def _(g, gradient_meta, size):
-    return OPS["_adaptive_avg_pool"](g, tuple(gradient_meta.shape[-len(size):]))
+    return OPS["_adaptive_avg_pool"](g, tuple(gradient_meta.shape[-len(size) :]))
 
 
 @compute(node=_node("AdaptiveMaxPool{}D"))
@@ -616,9 +779,11 @@ def _adaptive_max_pool_index(input, maxima, size: tuple):
 
 def _adaptive(n: int, name: str, input: Tensor, output_size: Any) -> tuple[int, ...]:
     """The number of windows in each dimension; None keeps a size."""
-    if input.ndim not in (n + 1, n + 2) or 0 in input.shape[-n - 1:]:
-        raise RuntimeError(f"{name}(): Expected {n + 1}D or {n + 2}D tensor, but got {list(input.shape)}\n"
-                           "Expected input to have non-zero size for non-batch dimensions.")
+    if input.ndim not in (n + 1, n + 2) or 0 in input.shape[-n - 1 :]:
+        raise RuntimeError(
+            f"{name}(): Expected {n + 1}D or {n + 2}D tensor, but got {list(input.shape)}\n"
+            "Expected input to have non-zero size for non-batch dimensions."
+        )
     if not isinstance(output_size, (tuple, list)):
         output_size = (output_size,) * n
     if len(output_size) != n:
@@ -698,15 +863,21 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
         raise RuntimeError(f"Length of pad must be even but instead it equals {len(pad)}")
     n, given = input.ndim, len(pad) // 2
     if given > n:
-        raise RuntimeError(f"Length of pad should be no more than twice the number of dimensions of the input. Pad length is {len(pad)}while the input has {n}dimensions.")
+        raise RuntimeError(
+            f"Length of pad should be no more than twice the number of dimensions of the input. Pad length is {len(pad)}while the "
+            f"input has {n}dimensions."
+        )
     before, size = [0] * n, list(input.shape)
     for i in range(given):
         d = n - 1 - i
         before[d] = pad[2 * i]
         size[d] += pad[2 * i] + pad[2 * i + 1]
         if size[d] < 0:
-            raise RuntimeError(f"The input size {input.shape[d]}, plus negative padding {pad[2 * i]} and {pad[2 * i + 1]} resulted in a negative output size, which is "
-                               f"invalid. Check dimension {d} of your input.")
+            raise RuntimeError(
+                f"The input size {input.shape[d]}, plus negative padding {pad[2 * i]} and {pad[2 * i + 1]} resulted in a negative "
+                "output size, which is "
+                f"invalid. Check dimension {d} of your input."
+            )
     if isinstance(value, type(input)):
         value = value.item()
     kind = input.dtype

@@ -606,8 +606,8 @@ class _Function:
         if offset is not None:
             at = self.value(offset)[0]
             level = max(level, self.fact(offset)[0])
-            k = self.copy if in_flight else 0, self.key(offset)
-            pointer = self.cached(level, ("displaced", number, k), lambda: self.op(level, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {at}"))
+            k = "displaced", number, self.copy if in_flight else 0, self.key(offset)
+            pointer = self.cached(level, k, lambda: self.op(level, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {at}"))
         return pointer
 
     def address(self, depth: int, number: int, offset: Expr | None) -> tuple[str, str]:

@@ -396,15 +396,15 @@ class _Assembly:
             c = 0.5
             for x in accesses:
                 stride = abs(x.strides[a]) if a < len(x.strides) else 0
-                c += 0.2 if stride == 0 else 1.0 if stride == 1 else (0.9 if x in stored else 0.6) * lanes
+                c += 0.2 if stride == 0 else 1.0 if stride == 1 else (2.0 if x in stored else 1.6) * lanes
             c /= efficiency
             if loop_reductions and a >= split and split > 0:
-                c += 8.0 * loop_reductions * lanes / columns / efficiency
+                c += 3.0 * loop_reductions * lanes / columns / efficiency
             if a < split and not pure_map and columns > 4096:
                 c *= 2      # a strip of many columns leaves the cache
             if c < best_cost - 1e-9 or (c <= best_cost + 1e-9 and a == n - 1):
                 best, best_cost = a, c
-        if kind == "scan" and best >= 0 and (best_cost > 0.7 * lanes or self.sizes[best] < 4):
+        if kind == "scan" and best >= 0 and (best_cost > 1.7 * lanes or self.sizes[best] < 4):
             best = -1
         if best < 0:
             return -1
@@ -420,7 +420,7 @@ class _Assembly:
         return order.index(best)
 
     def choose_tiles(self, accesses: list[Access], lane: int, lanes: int) -> bool:
-        """Whether loads that are contiguous along another axis than the lanes come as transposed tiles; moves that axis beside the lanes."""
+        """Whether loads that are contiguous away from the lanes come as transposed tiles; moves their axis beside the lanes."""
         n = len(self.sizes)
         if n < 2 or lane != n - 1 or len(self.stages) != 1 or self.stages[0][0] != "loop":
             return False

@@ -22,7 +22,7 @@ from ..ir.loops import BufferInfo, Host, Program
 from ..runtime import images, memory
 from ..version import __version__
 from . import record
-from .record import Buffer, Owned, Signature
+from .record import Buffer, Signature
 
 STATS = {"flushes": 0, "misses": 0, "plans": 0, "disk_plans": 0, "superset": 0}
 PLAN_LIMIT = 4096
@@ -121,7 +121,10 @@ class LaunchPlan:
     ``outs`` get memory and ``keep`` goes on after the flush: both are those of all parts, kept by the first.
     """
 
-    __slots__ = ("arena", "calls", "checks", "external", "hold", "keep", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars", "segments", "then")
+    __slots__ = (
+        "arena", "calls", "checks", "external", "hold", "keep", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars",
+        "segments", "then",
+    )
 
     def __init__(self) -> None:
         self.checks: Any = ()
@@ -408,7 +411,10 @@ def _host_segment(step: Any, hosts: list[Any]) -> Callable[[Any, list[Any]], Non
 
     def run(picked: Any, scalars: list[Any]) -> None:
         def arrays(where: Any) -> list[Any]:
-            return [array_at(picked[at].ptr if in_table else Arena.address + at, offset, shape, strides, d) for in_table, at, offset, shape, strides, d in where]
+            return [
+                array_at(picked[at].ptr if in_table else Arena.address + at, offset, shape, strides, d)
+                for in_table, at, offset, shape, strides, d in where
+            ]
 
         host.run(arrays(ins), arrays(outs), [scalars[i] for i in chosen], **attr)
 

@@ -13,7 +13,7 @@ from ..core import config
 from ..core.errors import TraceError
 from . import cache, record
 from .cache import STATS, LaunchPlan
-from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Buffer, Signature
+from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE
 
 PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
 BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
@@ -174,6 +174,8 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
         text = text.replace("{index}", str(index)).replace("{size}", str(size)).replace("{last}", str(size - 1))
     text = text.replace(" {index}", "").replace(" with size {size}", "").replace("{size}", "?").replace("{last}", "?")
     where = next((f for p, f in ORIGINS if p == call.position), None)
+    if call.sig.name == "_valid":       # indices are checked apart: the user called what reads them
+        call = next((c for c in part.calls if call.outs[0] in c.ins), call)
     if where is not None:
         text += f"\n{call.sig.name.strip('_')} recorded at {where[0]}, line {where[1]}, in {where[2]}"
     return _ERRORS[kind](text)

@@ -8,10 +8,10 @@ from typing import Any
 from ..core import dtype as dtypes
 from ..ops import composite, definition  # noqa: F401
 from ..ops.definition import OPS
-from .tensor import Tensor, install
 from . import creation, sampling
+from .tensor import Tensor, install
 
-_MODULES = ("elementwise", "reduction", "shape", "indexing", "contraction", "spatial", "host")
+_MODULES = ("elementwise", "reduction", "shape", "indexing", "contraction", "spatial", "host", "factorization")
 for _m in _MODULES:
     try:
         importlib.import_module("..ops." + _m, __package__)

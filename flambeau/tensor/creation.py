@@ -304,8 +304,11 @@ def arange(*args: Any, **kwargs: Any) -> Any:
     d = m.dtype
     if d.is_floating_point:
         # PyTorch computes in the accumulation type, which is double on the CPU
-        made = record_fill(m, "arange", lambda: (ir.scalar(0, float64) + ir.axis(0).cast(float64) * ir.scalar(1, float64)).cast(dtypes.compute_dtype(d)).cast(d),
-                           (float(start), float(step)), "dd")
+        def element() -> ir.Expr:
+            value = ir.scalar(0, float64) + ir.axis(0).cast(float64) * ir.scalar(1, float64)
+            return value.cast(dtypes.compute_dtype(d)).cast(d)
+
+        made = record_fill(m, "arange", element, (float(start), float(step)), "dd")
     else:
         made = record_fill(m, "arange", lambda: (ir.scalar(0, int64) + ir.axis(0) * ir.scalar(1, int64)).cast(d), (int(start), int(step)), "qq")
     return _give(made, grad, out)
@@ -369,12 +372,13 @@ def _shape_of(data: Any) -> tuple[tuple[int, ...], list[Any]]:
     while level and isinstance(level[0], (list, tuple, range)) or (level and _is_sequence(level[0])):
         n = len(level[0])
         below: list[Any] = []
-        for item in level:
+        for k, item in enumerate(level):
             if not _is_sequence(item):
                 raise TypeError(f"not a sequence: expected a sequence of length {n} at dim {len(shape)}, got {type(item).__name__}")
             if len(item) != n:
                 raise ValueError(f"expected sequence of length {n} at dim {len(shape)} (got {len(item)})\n"
-                                 "tensor: all rows must have one length. Pad them (nn.utils.rnn.pad_sequence), or keep a list of tensors.")
+                                 f"tensor: rows differ in length: item 0 has length {n}, item {k} has length {len(item)}. "
+                                 "Pad them, e.g. with nn.utils.rnn.pad_sequence, or keep a list of tensors.")
             below.extend(item)
         shape.append(n)
         level = below
@@ -382,8 +386,10 @@ def _shape_of(data: Any) -> tuple[tuple[int, ...], list[Any]]:
 
 
 def _is_sequence(x: Any) -> bool:
-    return isinstance(x, (list, tuple, range)) or (hasattr(x, "__len__") and hasattr(x, "__getitem__") and not isinstance(x, (str, bytes, dict, definition.Tensor))
-                                                   and not hasattr(x, "__array_interface__"))
+    return isinstance(x, (list, tuple, range)) or (
+        hasattr(x, "__len__") and hasattr(x, "__getitem__") and not isinstance(x, (str, bytes, dict, definition.Tensor))
+        and not hasattr(x, "__array_interface__")
+    )
 
 
 def _infer(values: list[Any]) -> dtype:
@@ -585,7 +591,9 @@ def from_numpy(ndarray: Any) -> Any:
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
     """``data`` as a tensor, sharing memory with a tensor or NumPy array where dtype and device allow."""
     if isinstance(data, definition.Tensor):
-        return data if dtype is None and device is None else data.to(dtype=dtype or data.dtype, device=data.device if device is None else resolve_device(device))
+        if dtype is None and device is None:
+            return data
+        return data.to(dtype=dtype or data.dtype, device=data.device if device is None else resolve_device(device))
     if hasattr(data, "__array_interface__") and getattr(data, "flags", None) is not None:
         t = over_array(data) if data.flags.writeable else from_array(_numpy_copy(data))
         return t if dtype is None and device is None else t.to(dtype=dtype or t.dtype, device=t.device if device is None else resolve_device(device))

@@ -93,6 +93,9 @@ def setitem(t: Any, index: Any, value: Any) -> None:
         name = next(n for n, d in LEGACY.items() if d == t.dtype.name)
         raise TypeError(f"can't assign a {'numpy.' * (type(value).__module__ == 'numpy')}{type_name(value)} to a torch.{name}\n"
                         "An assigned value is a number or a tensor: wrap it, x[i] = torch.tensor(value).")
+    if value.__class__ is float and t.dtype.category == 1 and value % 1.0 and abs(value) < 1e18:
+        warnings.warn(f"{value} stored in an {t.dtype.name} tensor is truncated to {int(value)}. A tensor made of ints is int64: make it with 0.0 "
+                      "or dtype=torch.float32.", UserWarning, stacklevel=3)
     if index is False:
         return
     view, places = _split(t, index)

@@ -19,11 +19,12 @@ from ..ir.expression import Access, Expr
 from ..ir.loops import Nest
 from ..ops import definition
 from ..ops.composite import public
-from ..ops.definition import OPS, Tensor, make_tensor
+from ..ops.definition import OPS, make_tensor
 from ..ops.formula import instantiate
 from ..stream import record as stream
 from ..stream.record import Signature, new_buffer, signature
 from . import creation
+from .tensor import Tensor
 
 FEW = 64            # up to so many values plain Python is quicker than a kernel
 _signatures: dict[Any, Signature] = {}
@@ -190,7 +191,8 @@ def randint(*args: Any, **kwargs: Any) -> Any:
         if k in kwargs:
             given[k] = kwargs.pop(k)
     if "high" not in given or "size" not in given:
-        raise TypeError("randint() received an invalid combination of arguments: expected (int high, tuple of ints size) or (int low, int high, tuple of ints size)")
+        raise TypeError("randint() received an invalid combination of arguments: "
+                        "expected (int high, tuple of ints size) or (int low, int high, tuple of ints size)")
     m, grad, out, g = _make((given["size"],), int64, kwargs)
     return creation._give(integer_values(m, g, int(given.get("low", 0)), int(given["high"])), grad, out)
 
@@ -270,8 +272,9 @@ def _bernoulli_of(p: Any, m: Meta, g: Any) -> Any:
     column = p.to(c).reshape(-1)
     values = column._flat()
     if not all(0 <= v <= 1 for v in values):
-        raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error message be improved?  If so, please report an enhancement "
-                           "request to PyTorch.)\nbernoulli: every probability must lie in [0, 1]; apply sigmoid or clamp(0, 1) first.")
+        raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error message be improved?  "
+                           "If so, please report an enhancement request to PyTorch.)\n"
+                           "bernoulli: every probability must lie in [0, 1]; apply sigmoid or clamp(0, 1) first.")
     return from_values([float(v) for v in streams.bernoulli(generator_of(g), m.numel, values, c)], m.shape, m.dtype)
 
 

@@ -10,7 +10,7 @@ import ctypes
 import struct
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..autograd import engine, graph, inplace
 from ..autograd.graph import MODE
@@ -18,7 +18,8 @@ from ..core import dtype as dtypes
 from ..core.device import CPU, META, device
 from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int8, int16, int32, int64, uint8
 from ..core.shape import Meta, Size, as_shape, derived, layout, meta, permute_meta
-from ..ops import composite, definition, shape  # noqa: F401
+from ..ops import composite, definition  # noqa: F401
+from ..ops import shape as _shape_operations  # noqa: F401
 from ..ops.definition import OPS, make_tensor
 from ..stream.flush import flush
 from ..stream.record import LOCK, Buffer, failed, new_buffer
@@ -68,6 +69,32 @@ class Tensor:
     __array_priority__ = 1000
     __hash__ = object.__hash__
     __module__ = "torch"
+
+    if TYPE_CHECKING:
+        # What install() puts on the class, for type checkers: operators, and every operation as a method.
+
+        def _operator(self, other: Any, /) -> Tensor: ...
+
+        __add__ = __radd__ = __iadd__ = __sub__ = __rsub__ = __isub__ = __mul__ = __rmul__ = __imul__ = _operator
+        __truediv__ = __rtruediv__ = __itruediv__ = __floordiv__ = __rfloordiv__ = __ifloordiv__ = _operator
+        __mod__ = __rmod__ = __imod__ = __pow__ = __rpow__ = __ipow__ = __matmul__ = __rmatmul__ = _operator
+        __and__ = __rand__ = __iand__ = __or__ = __ror__ = __ior__ = __xor__ = __rxor__ = __ixor__ = _operator
+        __lshift__ = __rlshift__ = __ilshift__ = __rshift__ = __rrshift__ = __irshift__ = _operator
+        __lt__ = __le__ = __gt__ = __ge__ = _operator
+
+        def __eq__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
+
+        def __ne__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
+
+        def __neg__(self) -> Tensor: ...
+
+        def __pos__(self) -> Tensor: ...
+
+        def __abs__(self) -> Tensor: ...
+
+        def __invert__(self) -> Tensor: ...
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is not Tensor and cls.__new__ is Tensor.__new__ and args and isinstance(args[0], Tensor):
@@ -266,7 +293,8 @@ class Tensor:
         b = self._buffer
         if b.slot is not None or not b.ptr:
             if self._meta.device is META:
-                raise NotImplementedError("Cannot copy out of meta tensor; no data!\nThis tensor has only a shape (device='meta'). Create it on the CPU, or use to_empty().")
+                raise NotImplementedError("Cannot copy out of meta tensor; no data!\n"
+                                          "This tensor has only a shape (device='meta'). Create it on the CPU, or use to_empty().")
             if b.error is not None:
                 raise failed(b.error)
             flush()
@@ -281,7 +309,8 @@ class Tensor:
         m = self._meta
         if m.numel != 1:
             raise RuntimeError(f"a Tensor with {m.numel} elements cannot be converted to Scalar\n"
-                               f"item() needs exactly one element, this tensor has shape {list(m.shape)}. Reduce it (mean(), sum()), index it, or use tolist().")
+                               f"item() needs exactly one element, this tensor has shape {list(m.shape)}. "
+                               "Reduce it (mean(), sum()), index it, or use tolist().")
         b = self._buffer
         if b.slot is not None or not b.ptr or b.error is not None:
             self._ready()
@@ -362,7 +391,8 @@ class Tensor:
             if m.numel == 0:
                 raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous\n"
-                               f"bool() of a tensor of shape {list(m.shape)} is ambiguous. Use .any() or .all(); to choose per element use torch.where; combine masks with & and |.")
+                               f"bool() of a tensor of shape {list(m.shape)} is ambiguous. Use .any() or .all(); "
+                               "to choose per element use torch.where; combine masks with & and |.")
         return bool(self.item())
 
     def __float__(self) -> float:
@@ -435,7 +465,8 @@ class Tensor:
             if self._node is None:
                 if not self._meta.dtype.is_floating_point:
                     raise RuntimeError("only Tensors of floating point dtype can require gradients\n"
-                                       f"Only Tensors of floating point and complex dtype can require gradients: this one is {self._meta.dtype.name}. Use x.float() first.")
+                                       f"Only Tensors of floating point and complex dtype can require gradients: "
+                                       f"this one is {self._meta.dtype.name}. Use x.float() first.")
                 if self._buffer.inference and not MODE.inference:
                     raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
                 self._node = graph.leaf(self)
@@ -469,7 +500,8 @@ class Tensor:
         if g is None and self._node is not None and not isinstance(self._node, graph.Leaf) and not self._retains:
             warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated during "
                           "autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use .retain_grad() on the "
-                          "non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor instead.", UserWarning, stacklevel=2)
+                          "non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor instead.",
+                          UserWarning, stacklevel=2)
         return g
 
     @grad.setter
@@ -772,8 +804,8 @@ class Tensor:
         if id(self) in memo:
             return memo[id(self)]  # type: ignore[no-any-return]
         if not self.is_leaf:
-            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting "
-                               "to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
+            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  "
+                               "If you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
                                "https://github.com/pytorch/pytorch/pull/103001")
         import copy
 
@@ -808,7 +840,7 @@ class Tensor:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not self.is_leaf:
-            self = self.detach()  # noqa: PLW0642
+            self = self.detach()
         m = self._meta
         data = None if m.device is META else OPS["clone"](self.detach())._bytes()
         extra = {k: v for k, v in self.__dict__.items() if k not in ("_post_hooks", "_hooks", "_retains", "_grad")}
@@ -883,7 +915,7 @@ def _restore(cls: type | None, shape: tuple[int, ...], d: dtype, dev: device, da
 
 
 class _WriteEntry:
-    """The gradient of ``copy_``: nothing for the overwritten value, everything for the source."""
+    """The gradient of ``copy_``: zero for the overwritten value, everything for the source."""
 
     name = "CopyBackwards"
 
@@ -891,7 +923,8 @@ class _WriteEntry:
         self.source = source
 
     def run(self, node: Any, g: Any) -> list[Any]:
-        return [None, definition.fit(g, self.source)]
+        own, other = node.edges
+        return [None if own is None else OPS["zeros_like"](g), None if other is None else definition.fit(g, self.source)]
 
 
 def write(t: Tensor, src: Tensor) -> Tensor:
@@ -905,7 +938,8 @@ def write(t: Tensor, src: Tensor) -> Tensor:
         except RuntimeError:
             wide = None
         if wide is None or tuple(wide) != tuple(m.shape):
-            raise RuntimeError(f"The expanded size of the tensor ({m.shape[-1] if m.ndim else 1}) must match the existing size ({s.shape[-1] if s.ndim else 1}) "
+            raise RuntimeError(f"The expanded size of the tensor ({m.shape[-1] if m.ndim else 1}) "
+                               f"must match the existing size ({s.shape[-1] if s.ndim else 1}) "
                                f"at non-singleton dimension {max(0, m.ndim - 1)}.  Target sizes: {list(m.shape)}.  Tensor sizes: {list(s.shape)}")
         definition.check_inplace("copy", t, m.shape, m.dtype)
     if m.device is META:
@@ -955,6 +989,9 @@ def _operator(f: Any, name: str, reverse: bool = False) -> Any:
             except TypeError:
                 if isinstance(other, _OPERANDS) or hasattr(other, "__array__"):
                     raise
+                if name in ("__eq__", "__ne__") and isinstance(other, (list, tuple)):
+                    warnings.warn(f"tensor {'==' if name == '__eq__' else '!='} {type(other).__name__} is always {name == '__ne__'}: a list is not converted. "
+                                  "Use x == torch.tensor([...]), or torch.equal for one answer.", UserWarning, stacklevel=2)
                 return NotImplemented
 
     dunder.__name__ = dunder.__qualname__ = name

@@ -9,8 +9,20 @@ import flambeau as fl
 from flambeau.ops.composite import composite
 
 
+def _check(x: Any, states: tuple[Any, ...], w_ih: Any, w_hh: Any) -> None:
+    """Refuse a step whose sizes do not fit the weights.  Called inside composites: once per signature."""
+    if x.shape[1] != w_ih.shape[1]:
+        raise RuntimeError(f"input has inconsistent input_size: got {x.shape[1]} expected {w_ih.shape[1]}")
+    for i, h in enumerate(states):
+        if h.shape[1] != w_hh.shape[1]:
+            raise RuntimeError(f"hidden{i} has inconsistent hidden_size: got {h.shape[1]}, expected {w_hh.shape[1]}")
+        if h.shape[0] != x.shape[0]:
+            raise RuntimeError(f"Input batch size {x.shape[0]} doesn't match hidden{i} batch size {h.shape[0]}")
+
+
 def _gates(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[Any, Any]:
     """What the input and what the hidden state contribute to the gates."""
+    _check(x, (h,), w_ih, w_hh)
     gx, gh = fl.matmul(x, w_ih.t()), fl.matmul(h, w_hh.t())
     return gx if b_ih is None else gx + b_ih, gh if b_hh is None else gh + b_hh
 
@@ -45,6 +57,7 @@ def _gru(gx: Any, gh: Any, h: Any) -> Any:
 @composite(node="Mul")
 def lstm_cell(x: Any, h: Any, c: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
     """Long short-term memory (Hochreiter and Schmidhuber, 1997): the new ``h`` and ``c``."""
+    _check(x, (h, c), w_ih, w_hh)
     gx, gh = _gates(x, h, w_ih, w_hh, b_ih, b_hh)
     return _lstm(gx + gh, c)
 

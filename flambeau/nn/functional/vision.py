@@ -450,8 +450,8 @@ def _grid_sample(x: Any, grid: Any, mode: str, padding_mode: str, align_corners:
         at = [_wrapped(a, s, padding_mode, align_corners) for a, s in zip(at, spatial, strict=True)]
 
     def value(places: Any) -> Any:
-        inside = None
-        number = None
+        inside: Any = None
+        number: Any = None
         for p, s in zip(places, spatial, strict=True):
             if mode == "bicubic":
                 p = _wrapped(p, s, padding_mode, align_corners)

@@ -95,7 +95,8 @@ class Sequential(_Numbered):
                 self.add_module(str(i), m)
 
     def forward(self, input: Any) -> Any:
-        for m in self._modules.values():
+        modules: Any = self._modules
+        for m in modules.values():
             input = m(input)
         return input
 

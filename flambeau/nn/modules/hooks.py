@@ -49,6 +49,14 @@ class RemovableHandle:
             weakref.ref(d) for d in (hooks, *(extra_dict if isinstance(extra_dict, (list, tuple)) else (extra_dict,))) if d is not None
         ]
 
+    def __getstate__(self) -> Any:
+        # a copy of a module comes with handles of its own hooks
+        return [ref() for ref in self._dictionaries], self.id
+
+    def __setstate__(self, state: Any) -> None:
+        dictionaries, self.id = state
+        self._dictionaries = [weakref.ref(d) for d in dictionaries if d is not None]
+
     def remove(self) -> None:
         """Take the hook out; harmless when done twice."""
         for ref in self._dictionaries:

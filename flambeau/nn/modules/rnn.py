@@ -349,7 +349,7 @@ class GRU(RNNBase):
 
 
 class RNNCellBase(Module):
-    """Weights and checks of a single step."""
+    """Weights and arguments of a single step."""
 
     __constants__ = ["input_size", "hidden_size", "bias"]
 
@@ -374,28 +374,24 @@ class RNNCellBase(Module):
         for p in self.parameters():
             init.uniform_(p, -bound, bound)
 
-    def _check(self, input: Any, hx: Any) -> None:
-        name = type(self).__name__
-        if input.dim() not in (1, 2):
-            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        for h in hx or ():
-            if h.dim() not in (1, 2):
-                which = "hx[0]" if name == "LSTMCell" else "hidden"
-                raise ValueError(f"{name}: Expected {which} to be 1D or 2D, got {h.dim()}D instead")
-        if input.size(-1) != self.input_size:
-            raise RuntimeError(f"input has inconsistent input_size: got {input.size(-1)} expected {self.input_size}")
-        for i, h in enumerate(hx or ()):
-            if h.size(-1) != self.hidden_size:
-                raise RuntimeError(f"hidden{i} has inconsistent hidden_size: got {h.size(-1)}, expected {self.hidden_size}")
-            if input.dim() == 2 and h.dim() == 2 and h.size(0) != input.size(0):
-                raise RuntimeError(f"Input batch size {input.size(0)} doesn't match hidden{i} batch size {h.size(0)}")
-
-    def _state(self, input: Any, given: Any, parts: int) -> tuple[Any, ...]:
-        """The states as ``(N, hidden)``, zeros if none are given."""
+    def _step(self, step: Any, input: Any, given: tuple[Any, ...] | None, parts: int) -> Any:
+        """``step`` on ``(N, *)`` input and states, whatever they come as; the sizes are checked by the step."""
+        single = input.ndim == 1
+        if input.ndim not in (1, 2):
+            raise ValueError(f"{type(self).__name__}: Expected input to be 1D or 2D, got {input.ndim}D instead")
+        x = input.unsqueeze(0) if single else input
         if given is None:
-            zeros = fl.zeros(input.size(0) if input.dim() == 2 else 1, self.hidden_size, dtype=input.dtype, device=input.device)
-            return (zeros,) * parts
-        return tuple(h if h.dim() == 2 else h.unsqueeze(0) for h in given)
+            states = (fl.zeros(x.shape[0], self.hidden_size, dtype=input.dtype, device=input.device),) * parts
+        else:
+            for i, h in enumerate(given):
+                if h.ndim not in (1, 2):
+                    which = f"hx[{i}]" if parts == 2 else "hidden"
+                    raise ValueError(f"{type(self).__name__}: Expected {which} to be 1D or 2D, got {h.ndim}D instead")
+            states = tuple(h if h.ndim == 2 else h.unsqueeze(0) for h in given)
+        made = step(x, *states, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        if not single:
+            return made
+        return tuple(h.squeeze(0) for h in made) if parts == 2 else made.squeeze(0)
 
     def extra_repr(self) -> str:
         s = f"{self.input_size}, {self.hidden_size}"
@@ -418,15 +414,10 @@ class RNNCell(RNNCellBase):
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        given = None if hx is None else (hx,)
-        self._check(input, given)
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
         step = recurrent.rnn_tanh_cell if self.nonlinearity == "tanh" else recurrent.rnn_relu_cell
-        (h,) = self._state(input, given, 1)
-        x = input if input.dim() == 2 else input.unsqueeze(0)
-        h = step(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        return h if input.dim() == 2 else h.squeeze(0)
+        return self._step(step, input, None if hx is None else (hx,), 1)
 
 
 class LSTMCell(RNNCellBase):
@@ -436,11 +427,7 @@ class LSTMCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        self._check(input, hx)
-        h, c = self._state(input, hx, 2)
-        x = input if input.dim() == 2 else input.unsqueeze(0)
-        h, c = recurrent.lstm_cell(x, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        return (h, c) if input.dim() == 2 else (h.squeeze(0), c.squeeze(0))
+        return self._step(recurrent.lstm_cell, input, hx, 2)  # type: ignore[no-any-return]
 
 
 class GRUCell(RNNCellBase):
@@ -450,9 +437,6 @@ class GRUCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        given = None if hx is None else (hx,)
-        self._check(input, given)
-        (h,) = self._state(input, given, 1)
-        x = input if input.dim() == 2 else input.unsqueeze(0)
-        h = recurrent.gru_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        return h if input.dim() == 2 else h.squeeze(0)
+        if hx is not None and input.ndim == 2 == hx.ndim:
+            return recurrent.gru_cell(input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return self._step(recurrent.gru_cell, input, None if hx is None else (hx,), 1)

@@ -1,0 +1,220 @@
+"""Products and convolutions: names of graph nodes, sentences of errors, and the two ways that a product is computed.
+
+Values, gradients, dtypes and layouts are tried through ``samples_contraction.py`` and ``samples_spatial.py`` by ``test_ops.py``.
+"""
+
+import numpy as np
+import pytest
+
+import flambeau as torch
+from flambeau.ops import library
+
+
+def random(*shape, seed=0, dtype=None):
+    values = torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).clone()
+    return values.to(dtype or torch.float32)
+
+
+NODES = [
+    ((3,), (3,), "DotBackward0"),
+    ((2, 3), (3,), "MvBackward0"),
+    ((3,), (3, 4), "SqueezeBackward4"),
+    ((2, 3), (3, 4), "MmBackward0"),
+    ((5, 2, 3), (3, 4), "UnsafeViewBackward0"),
+    ((5, 2, 3), (5, 3, 4), "UnsafeViewBackward0"),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "name"), NODES)
+def test_graph_nodes_of_matmul(a, b, name):
+    assert (random(*a).requires_grad_() @ random(*b)).grad_fn.name() == name
+
+
+def test_graph_nodes_of_other_products():
+    x, y = random(2, 3).requires_grad_(), random(3, 4)
+    batch = random(5, 2, 3).requires_grad_()
+    assert torch.addmm(random(4), x, y).grad_fn.name() == "AddmmBackward0"
+    assert torch.bmm(batch, random(5, 3, 2)).grad_fn.name() == "BmmBackward0"
+    assert torch.baddbmm(random(2, 2), batch, random(5, 3, 2)).grad_fn.name() == "BaddbmmBackward0"
+    assert torch.trace(x).grad_fn.name() == "TraceBackward0"
+    image = random(1, 2, 6, 6).requires_grad_()
+    assert torch.conv2d(image, random(3, 2, 3, 3), random(3)).grad_fn.name() == "ConvolutionBackward0"
+    assert torch.max_pool2d(image, 2).grad_fn.name() == "MaxPool2DWithIndicesBackward0"
+    assert torch.constant_pad_nd(image, (1, 1)).grad_fn.name() == "ConstantPadNdBackward0"
+
+
+# PyTorch 2.13's own first lines
+MISTAKES = [
+    (lambda: random(2, 3) @ random(4, 5), "mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
+    (lambda: random(5, 2, 3) @ random(4, 4), "mat1 and mat2 shapes cannot be multiplied (10x3 and 4x4)"),
+    (lambda: random(2, 4) @ random(3), "size mismatch, got input (2), mat (2x4), vec (3)"),
+    (
+        lambda: torch.dot(random(3), random(4)),
+        "inconsistent tensor size, expected tensor [3] and src [4] to have the same number of elements, but got 3 and 4 elements respectively",
+    ),
+    (
+        lambda: random(5, 2, 3) @ random(5, 4, 4),
+        "Expected size for first two dimensions of batch2 tensor to be: [5, 3] but got: [5, 4].",
+    ),
+    (
+        lambda: random(2, 3) @ random(3, 5, dtype=torch.float64),
+        "expected m1 and m2 to have the same dtype, but got: float != double",
+    ),
+    (
+        lambda: torch.addmm(random(5), random(2, 3), random(3, 5, dtype=torch.float64)),
+        "self and mat2 must have the same dtype, but got Float and Double",
+    ),
+    (
+        lambda: torch.einsum("ij,jk->ik", random(2, 3), random(4, 4)),
+        "einsum(): subscript j has size 4 for operand 1 which does not broadcast with previously seen size 3",
+    ),
+    (
+        lambda: torch.conv2d(random(4, 32, 32, 3), random(8, 3, 3, 3)),
+        "Given groups=1, weight of size [8, 3, 3, 3], expected input[4, 32, 32, 3] to have 3 channels, but got 32 channels instead",
+    ),
+    (
+        lambda: torch.conv2d(random(1, 1, 2, 2), random(8, 1, 3, 3)),
+        "Calculated padded input size per channel: (2 x 2). Kernel size: (3 x 3). Kernel size can't be greater than actual input size",
+    ),
+    (
+        lambda: torch.max_pool2d(random(2, 3, 9, 8), 20),
+        "Given input size: (3x9x8). Calculated output size: (3x0x0). Output size is too small",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "first_line"), MISTAKES, ids=[m[1][:40] for m in MISTAKES])
+def test_errors_begin_as_pytorch_s(mistake, first_line):
+    with pytest.raises(RuntimeError) as error:
+        mistake()
+    assert str(error.value).splitlines()[0] == first_line
+
+
+def test_error_of_a_product_shows_both_shapes_and_the_remedy():
+    with pytest.raises(RuntimeError, match=r"cannot multiply \[2, 3\] by \[4, 3\].*Transpose the second: b.mT"):
+        random(2, 3) @ random(4, 3)
+
+
+# ------------------------------------------------------------------ loops or a library
+
+PRODUCTS = [((20, 30), (30, 40)), ((6, 20, 30), (30, 40)), ((6, 20, 30), (6, 30, 40)), ((2, 1, 20, 30), (3, 30, 40)), ((50, 60), (60,))]
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """Sets how large a product must be for the library; signatures and plans made before are forgotten."""
+    monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+
+    def use(product, convolution):
+        torch._flush()
+        for name, value in (("PRODUCT", product), ("CONVOLUTION", convolution), ("STRIDED_TO_INPUT", convolution)):
+            monkeypatch.setattr(library, name, value)
+        for name in ("matmul", "bmm", "_conv", "_conv_to_input", "_conv_to_weight"):
+            operation = OPS[name].operation
+            operation.cache.clear()
+            operation.fast.clear()
+
+    torch.Tensor  # noqa: B018  loads the operations
+    from flambeau.ops.definition import OPS
+
+    yield use
+    use(1 << 20, 1 << 16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("shapes", PRODUCTS)
+def test_loops_and_library_agree(shapes, dtype, limits):
+    a, b = (random(*s, seed=i, dtype=getattr(torch, dtype)) for i, s in enumerate(shapes))
+    tolerance = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 2e-2, "float16": 3e-3}[dtype]
+    results = []
+    for limit in (1 << 60, 0):
+        limits(limit, limit)
+        x, y = a.clone().requires_grad_(), b.clone().requires_grad_()
+        z = x @ y
+        (z * z).sum().backward()
+        results.append([t.detach().double().numpy() for t in (z, x.grad, y.grad)])
+    for loops, product in zip(*results, strict=True):
+        np.testing.assert_allclose(loops, product, rtol=tolerance, atol=tolerance * np.abs(product).max())
+
+
+CONVOLUTIONS = [
+    ((2, 4, 9), (6, 4, 3), {"stride": 2, "padding": 1}),
+    ((2, 4, 9, 8), (6, 4, 3, 2), {"padding": 1, "dilation": 2}),
+    ((2, 4, 9, 8), (4, 2, 3, 3), {"groups": 2, "stride": (2, 1)}),
+    ((2, 4, 5, 6, 4), (2, 4, 3, 2, 1), {"padding": (1, 0, 1)}),
+]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("x", "w", "how"), CONVOLUTIONS)
+def test_convolution_by_loops_and_by_library_agree(x, w, how, transposed, limits):
+    n = len(x) - 2
+    f = getattr(torch, f"conv_transpose{n}d" if transposed else f"conv{n}d")
+    if transposed:
+        w = (x[1], *w[1:])
+    a, b = random(*x, dtype=torch.float64), random(*w, seed=1, dtype=torch.float64)
+    results = []
+    for limit in (1 << 60, 0):
+        limits(limit, limit)
+        p, q = a.clone().requires_grad_(), b.clone().requires_grad_()
+        y = f(p, q, **how)
+        (y * y).sum().backward()
+        results.append([t.detach().numpy() for t in (y, p.grad, q.grad)])
+    for loops, products in zip(*results, strict=True):
+        np.testing.assert_allclose(loops, products, rtol=1e-10, atol=1e-10)
+
+
+def test_large_products_are_the_library_s_and_small_or_integer_ones_are_not():
+    m = random(128, 128)._meta
+    assert library.matmul_by_blas(m, m) is library.product
+    assert library.matmul_by_blas(random(8, 8)._meta, random(8, 8)._meta) is None
+    whole = torch.zeros(128, 128, dtype=torch.int64)._meta
+    assert library.matmul_by_blas(whole, whole) is None
+
+
+# ------------------------------------------------------------------ what samples cannot say
+
+
+def test_integers_wrap_around():
+    a = torch.tensor([[100, 100]], dtype=torch.int8)
+    assert (a @ a.t()).tolist() == [[20000 % 256 - 256 if 20000 % 256 > 127 else 20000 % 256]]
+
+
+def test_half_precision_sums_in_float32():
+    a = torch.full((1, 4096), 0.25, dtype=torch.float16)
+    b = torch.ones(4096, 1, dtype=torch.float16)
+    assert (a @ b).item() == 1024.0  # a float16 accumulator would stop at 512
+    assert (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).item() == 1024.0
+
+
+def test_in_place_and_out_forms():
+    a, b, c = random(2, 3), random(3, 4, seed=1), random(2, 4, seed=2)
+    expected = torch.addmm(c, a, b, beta=0.5)
+    assert torch.equal(c.clone().addmm_(a, b, beta=0.5), expected)
+    transposed = torch.empty(4, 2).t()
+    assert torch.addmm(c, a, b, beta=0.5, out=transposed) is transposed
+    assert torch.equal(transposed, expected)
+    empty = torch.empty(0)
+    assert torch.mm(a, b, out=empty).shape == (2, 4)
+    with pytest.raises(RuntimeError, match="don't support automatic differentiation"):
+        torch.mm(a.requires_grad_(), b, out=empty)
+
+
+def test_max_pool_gives_ties_to_the_first_element():
+    x = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    y, index = torch.max_pool2d_with_indices(x, 2)
+    y.sum().backward()
+    assert index.tolist() == [[[[0, 2], [8, 10]]]]
+    assert x.grad.tolist() == [[[[1.0, 0.0, 1.0, 0.0], [0.0] * 4, [1.0, 0.0, 1.0, 0.0], [0.0] * 4]]]
+
+
+def test_max_pool_lets_nan_through():
+    x = torch.tensor([[[1.0, float("nan"), 3.0, 2.0]]])
+    y = torch.max_pool1d(x, 2)
+    assert np.isnan(y[0, 0, 0].item()) and y[0, 0, 1].item() == 3.0
+
+
+def test_chain_is_multiplied_in_the_cheapest_order():
+    """A tall, thin chain: from the left it would build a 300 x 300 matrix."""
+    a, b, c = random(300, 2, dtype=torch.float64), random(2, 300, seed=1, dtype=torch.float64), random(300, 2, seed=2, dtype=torch.float64)
+    np.testing.assert_allclose(torch.chain_matmul(a, b, c).numpy(), a.numpy() @ (b.numpy() @ c.numpy()), rtol=1e-10)
