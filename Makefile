@@ -12,6 +12,9 @@ JOBS       ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
+# Compiled bytecode is half of the start-up time: keep it, whatever the caller's shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench lint types conformance record clean env
 

@@ -115,6 +115,13 @@ def _flush() -> None:
     flush()
 
 
+def _valid_index(index: Any, size: Any, message: str) -> Any:
+    """``index`` checked to be in ``0 .. size-1`` when it is executed; ``message``: exception class, ``|``, text."""
+    from .ops.indexing import valid
+
+    return valid(index, size, message)
+
+
 def _at_hand(x: Any) -> Any:
     """The elements of ``x`` as a flat list when they are in memory already, else None: looking executes nothing."""
     b = x._buffer

@@ -241,7 +241,7 @@ def errors() -> Iterator[Case]:
         "stale": "x.requires_grad_(); y = x.exp(); z = y.exp(); y.add_(1); z.sum().backward()",
         "numpy of grad": "x.requires_grad_().numpy()", "mean of int": "torch.ones(2, dtype=torch.int64).mean()",
         "cast result": "torch.ones(2, dtype=torch.int64).add_(0.5)", "expand size": "x.expand(3, 3)", "permute dims": "x.permute(0)",
-        "unknown device": "x.to('gpu')", "negative size": "torch.zeros(-1)", "ragged": "torch.tensor([[1, 2], [3]])", "string": "torch.tensor('a')",
+        "unknown device": "x.to('gpu')", "negative size": "torch.ones(-1)", "ragged": "torch.tensor([[1, 2], [3]])", "string": "torch.tensor('a')",
         "mixed": "torch.tensor([1, 'a'])", "embedding range": nn + "Embedding(3, 2)(torch.tensor([5])).tolist()",
         "linear input": nn + "Linear(4, 2)(x)", "linear dtype": nn + "Linear(3, 2)(x.double())",
         "label range": nn + "functional.cross_entropy(x, torch.tensor([0, 7])).item()", "label dtype": nn + "functional.cross_entropy(x, torch.tensor([0.5, 1.0]))",

@@ -225,7 +225,7 @@ def test_a_label_out_of_range():
     labels = torch.tensor([0, 2, 1]) * 2            # not at hand: found while executing
     loss = F.cross_entropy(logits, labels)
     text = refusal(IndexError, loss.item)
-    assert "4" in text and "recorded at" in text
+    assert text.startswith("Target 4 is out of bounds.") and "cross_entropy recorded at" in text
 
 
 def test_write_at_an_index_out_of_range_changes_nothing():
@@ -238,7 +238,7 @@ def test_write_at_an_index_out_of_range_changes_nothing():
     assert x.tolist() == [0, 1, 2, 3]
     y = torch.arange(4.0)
     y.tolist()
-    with pytest.raises(IndexError):
+    with pytest.raises((IndexError, RuntimeError), match="index_add"):
         y.index_add_(0, torch.tensor([7]), torch.ones(1))
         flush.flush()
     assert y.tolist() == [0, 1, 2, 3]

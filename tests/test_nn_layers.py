@@ -293,9 +293,7 @@ def test_loss(expression: str, values: tuple[Any, ...]) -> None:
     check(expression, values, all_gradients=False)
 
 
-@pytest.mark.parametrize(
-    "expression", ["nn.LSTM(3, 4, 2)", "nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))", "nn.ModuleDict({'a': nn.Linear(1, 2)})"]
-)
+@pytest.mark.parametrize("expression", ["nn.LSTM(3, 4, 2)", "nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))", "nn.ModuleDict({'a': nn.Linear(1, 2)})"])
 def test_copies_are_independent(expression: str) -> None:
     module = build(expression, fl)
     for made in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):

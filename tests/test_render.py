@@ -306,6 +306,17 @@ def test_guarded_loads(fill: float, n: int) -> None:
     check(m.program(), m.contents, m.dtypes)
 
 
+@pytest.mark.parametrize("op", ["floordiv", "mod", "truncdiv", "truncmod"])
+def test_division_of_index_variables(op: str) -> None:
+    n = 5000
+    m = Maker()
+    for k in (1, 3, 7, 49, 1 << 40, -3):
+        i = (ir.axis(0) - 700) * 7
+        m.buffers[m.map(ir.binary(op, i, ir.const(k, int64)), (n,)).slot].live = True
+        m.buffers[m.map(ir.binary(op, i * (1 << 30), ir.axis(0) + k if k > 0 else ir.axis(0) + 1), (n,)).slot].live = True
+    check(m.program(), m.contents, m.dtypes)
+
+
 def test_scalars_and_index_variables() -> None:
     m = Maker()
     x = m.external(np.arange(12, dtype="f").reshape(3, 4))

@@ -46,7 +46,7 @@ class FunctionCtx:
             raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
                                "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True "
                                "if you need to backward through the graph a second time or if you need to access saved tensors after calling backward.")
-        out = []
+        out: list[Any] = []
         for kept in self._saved:
             if kept is None:
                 out.append(None)
@@ -101,7 +101,7 @@ class _Entry:
             grads = grads[: self.inputs]
         if len(grads) != self.inputs:
             raise RuntimeError(f"function {self.name} returned an incorrect number of gradients (expected {self.inputs}, got {len(grads)})")
-        out = []
+        out: list[Any] = []
         for place, m, e in zip(self.places, self.metas, node.edges, strict=True):
             x = grads[place]
             if e is None or x is None:

@@ -42,7 +42,7 @@ class _Switch:
 
     def __call__(self, fn: Any) -> Any:
         if isinstance(fn, type):
-            fn.__init__ = self(fn.__init__)
+            fn.__init__ = self(fn.__init__)  # type: ignore[misc]  # a class given to the decorator
             return fn
         if getattr(getattr(fn, "__code__", None), "co_flags", 0) & _GENERATOR:
             @functools.wraps(fn)

@@ -23,6 +23,7 @@ class dtype:
     llvm: str              # the type of a value in registers
     code: str | None       # ``struct`` code of one element in memory; None for bfloat16
     ctype_name: str | None
+    order: int             # place in the table of types
 
     def __repr__(self) -> str:
         return "torch." + self.name

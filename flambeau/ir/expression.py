@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core.dtype import bool_, compute_dtype, dtype, float32, float64, int32, int64, promote_types, scalar_dtype
+from ..core.dtype import dtype as DType
 
 
 class Access(NamedTuple):
@@ -134,7 +135,7 @@ class Expr:
         """Element inequality; true for NaN."""
         return compare("ne", self, o)
 
-    def cast(self, to: dtype) -> Expr:
+    def cast(self, to: DType) -> Expr:
         """This value converted to ``to`` (C rules; to bool: ``!= 0``)."""
         return cast(self, to)
 

@@ -115,6 +115,8 @@ class Kernel:
         Argument word of a total, or -1.  With it the columns end early where axis 0 * columns reaches the total.
     large
         Worth longer code: unrolled loops with an unmasked main part.
+    jam
+        A row axis of which several positions are worked on together, because they share loads; or -1.
     tiled
         Some places have unit stride along axis ``rank - 2`` and another one along the lanes: they are read as square tiles that
         are transposed in registers.  Only in kernels whose one stage is a loop without reductions.
@@ -128,6 +130,7 @@ class Kernel:
     unit: int
     ragged: int
     large: bool
+    jam: int
     tiled: bool
     places: tuple[Place, ...]
     stages: tuple[Stage, ...]

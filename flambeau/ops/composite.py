@@ -42,6 +42,10 @@ class Trace:
 
     __slots__ = ("backward", "entry", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "simple", "structure")
 
+    owner: Composite
+    name: str                   # of the graph node
+    entry: _Entry               # of the graph node
+    simple: bool                # the usual case: one fresh tensor
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
     structure: Any              # rebuilds tuples and lists around the outputs
@@ -305,7 +309,7 @@ class Composite:
                         trace.kept.append(("hidden", hidden.index(s)))
 
             hidden: list[int] = []
-            grad_slots = [None if g is None else g._buffer.slot for g in grads]
+            grad_slots: list[Any] = [None if g is None else g._buffer.slot for g in grads]
             for _, ins, _outs, _ in bcalls:
                 for s in ins:
                     operand(s)
@@ -565,7 +569,7 @@ class _Entry:
                     raise definition.stale_error(node, trace.metas[i] if what == "operand" else flows[0])  # type: ignore[arg-type]
                 operands.append(b)
         fresh = stream.append(trace.backward, operands, node.params[: len(trace.backward.scalars)])
-        out = []
+        out: list[Any] = []
         for where in trace.grads:
             if where is None:
                 out.append(None)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..core.dtype import bool_, dtype as DType, promote_types
+from ..core.dtype import bool_, promote_types
+from ..core.dtype import dtype as DType
 from ..core.shape import Meta, broadcast_shapes, count, wrap_dim
 from .composite import composite, public
 from .definition import OPS, compute, store, title

@@ -30,7 +30,7 @@ from .formula import RESULT, Operand, Template, build, instantiate
 OPS: dict[str, Any] = {}            # name -> the function users call
 _new = object.__new__
 Tensor: Any = None                  # the tensor class, bound by the tensor package
-_TENSORS: set[type] = set()
+_TENSORS: set[Any] = set()
 NUMBERS = (bool, int, float)
 
 
@@ -50,7 +50,8 @@ class Operation:
         camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
         self.node: Any = how.get("node") or camel
         self.cache: dict[Any, Signature] = {}
-        self.fast: dict[Any, Signature] = {}
+        self.fast: dict[Any, Signature] = {}                                    # by kinds: calls with default parameters
+        self.known: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}           # by metadata and the other arguments, as written
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
         parameters = parameters_of(fn)
@@ -141,6 +142,7 @@ class Operation:
             if len(self.cache) > 20_000:
                 self.cache.clear()
                 self.fast.clear()
+                self.known.clear()
             sig = self.cache[key] = self.make(kinds, params, into, key)
         return sig
 
@@ -405,7 +407,7 @@ class GradEntry:
         self.op, self.kinds, self.result = op, kinds, result
         self.name = op.node_name(kinds, params)
         # operand index -> number among the tensor operands
-        self.positions = {}
+        self.positions: dict[int, int] = {}
         for i, k in enumerate(kinds):
             if k.__class__ is Meta:
                 self.positions[i] = len(self.positions)
@@ -505,8 +507,12 @@ class Packed:
 
     __slots__ = ("packed", "unpack_hook", "wrote")
 
+    packed: Any
+    unpack_hook: Any
+
     def __init__(self, x: Any, hooks: tuple[Any, Any] | None) -> None:
-        self.packed, self.unpack_hook, self.wrote = (x, None, 0) if hooks is None else (hooks[0](x), hooks[1], 0)
+        self.packed, self.unpack_hook = (x, None) if hooks is None else (hooks[0](x), hooks[1])
+        self.wrote = 0
 
     def unpack(self) -> Any:
         """The tensor again."""
@@ -647,7 +653,7 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if out is not None:
         return record_out(op, kinds, params, tensors, numbers, out)
     sig = op.signature(kinds, params)
-    if op.kind != "host" and params == op.default_params and sig.outs[0].device is not META and not sig.checks and len(kinds) == len(op.operands) <= 2:
+    if op.kind != "host" and params == op.default_params and sig.outs[0].device is not META and not sig.checks:
         if not any(n in op.runtime and isinstance(v, NUMBERS) for n, v in zip(op.params, params, strict=True)):
             op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
     result = record_fresh(sig, tensors, scalars_of(op, sig, params, numbers))
@@ -888,15 +894,20 @@ rebase: Callable[[Any, Node], None] = lambda t, n: None     # set by autograd.in
 
 
 def _unary_call(op: Operation) -> Callable[..., Any]:
-    fast = op.fast
+    fast, known = op.fast, op.known
 
     def call(input: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
-            return general(op, (input, *args), kwargs)
-        try:
-            sig = fast[input._meta]
-        except (KeyError, AttributeError):
-            return general(op, (input,), {})
+            try:
+                sig, params = known[input._meta, args, tuple(kwargs.items())]
+            except (KeyError, AttributeError, TypeError):
+                return _remember(op, input, args, kwargs)
+        else:
+            try:
+                sig = fast[input._meta]
+            except (KeyError, AttributeError):
+                return general(op, (input,), {})
+            params = op.default_params
         shared = other_threads()
         if shared:
             acquire()
@@ -922,7 +933,62 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
             if shared:
                 release()
         if input._node is not None and sig.grad is not None and MODE.grad:
-            t._node = attach(t, sig.grad, (input,), c, op.default_params, ())
+            t._node = attach(t, sig.grad, (input,), c, params, ())
+        return t
+
+    return call
+
+
+def _remember(op: Operation, input: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call with static parameters that was not seen before: made, and found at once the next time."""
+    plain = "out" not in kwargs and all(_by_value(v) for v in (*args, *kwargs.values()))
+    key = (getattr(input, "_meta", None), args, tuple(kwargs.items()))
+    result = general(op, (input, *args), kwargs)
+    if plain:
+        values, params = op.bind((input, *args), dict(key[2]))
+        sig = op.signature(op.classify(values)[0], params)
+        if sig.outs[0].device is not META and not sig.checks and not sig.scalars:
+            op.known[key] = sig, params
+    return result
+
+
+def _by_value(v: Any) -> bool:
+    """Whether an argument may be part of a key that is kept: it is immutable and holds on to no tensor."""
+    return all(_by_value(x) for x in v) if isinstance(v, tuple) else v.__class__ in _HASHABLE or v.__class__ is dtype
+
+
+def _operands_call(op: Operation) -> Callable[..., Any]:
+    fast, count = op.fast, len(op.operands)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            return general(op, args, kwargs)
+        kinds: list[Any] = []
+        tensors: list[Any] = []
+        numbers: list[Any] = []
+        for v in args:
+            c = v.__class__
+            if c in _TENSORS:
+                kinds.append(v._meta)
+                tensors.append(v)
+            elif c in NUMBERS:
+                kinds.append(c)
+                numbers.append(v)
+            elif v is None:
+                kinds.append(None)
+            else:
+                return general(op, args, kwargs)
+        kinds += [None] * (count - len(kinds))      # operands left out, which the table knows only where that is allowed
+        sig = fast.get(tuple(kinds))
+        if sig is None:
+            return general(op, args, kwargs)
+        params = op.default_params
+        t = make_tensor(sig.out, stream.append(sig, [x._buffer for x in tensors], scalars_of(op, sig, params, numbers) if numbers else ())[0])
+        if sig.grad is not None and MODE.grad:
+            for x in tensors:
+                if x._node is not None and x._meta.dtype.is_floating_point:
+                    t._node = attach(t, sig.grad, tensors, t._buffer, params, numbers)
+                    break
         return t
 
     return call
@@ -1005,6 +1071,8 @@ def _publish(op: Operation) -> Callable[..., Any]:
         call = _unary_call(op)
     elif op.kind in ("pointwise", "compute") and len(op.operands) == 2:
         call = _binary_call(op)
+    elif op.kind in ("pointwise", "compute") and op.positional[:len(op.operands)] == op.operands:
+        call = _operands_call(op)
     else:
         def call(*args: Any, **kwargs: Any) -> Any:
             return general(op, args, kwargs)

@@ -770,6 +770,21 @@ def _(g, grad, output, needs):
     return _sigmoid_backward(g, output) if needs[0] else None, g * grad * (1 - 2 * output) if needs[1] else None
 
 
+@pointwise(name="_check_unit_interval", node="Identity", inplace=False)
+def _check_unit_interval(input):
+    """``input`` itself; an execution error when an element is not in 0 .. 1."""
+    inside = (ir.lift(0, input) <= input) & (input <= 1)
+    wrong = ir.where(inside, ir.const(0, ir.int64), ir.const(1, ir.int64))
+    found = ir.checked(wrong, 1, "RuntimeError|all elements of input should be between 0 and 1\nBCELoss needs probabilities in 0..1. "
+                       "Apply sigmoid first, or better use BCEWithLogitsLoss on the raw outputs.")
+    return input + found.cast(input.dtype)
+
+
+@_check_unit_interval.backward
+def _(g):
+    return g
+
+
 @pointwise(dtype="float")
 def logit(input, eps: float | None = None):
     """``log(p / (1 - p))`` of ``p = input``, clamped to ``[eps, 1 - eps]`` when ``eps`` is given."""
@@ -1212,7 +1227,7 @@ def _(g, input, min, max, needs):
 
 @pointwise(name="_clamp_backward", inplace=False)
 def _clamp_backward(grad, x, low=None, high=None):
-    inside = None if low is None else low <= x
+    inside: Any = None if low is None else low <= x
     if high is not None:
         inside = x <= high if inside is None else inside & (x <= high)
     return ir.where(inside, grad, ir.lift(0.0, grad))

@@ -61,7 +61,8 @@ def _matrix(name: str, A: Any, what: str = "A") -> None:
     if A.ndim < 2:
         raise RuntimeError(f"{name}: The input tensor {what} must have at least 2 dimensions.\nIt has shape {list(A.shape)}.")
     if not A.dtype.is_floating_point:
-        raise RuntimeError(f"{name}: Expected a floating point or complex tensor as input. Got {title(A.dtype)}\nConvert it with .double() or .float().")
+        raise RuntimeError(f"{name}: Expected a floating point or complex tensor as input. Got {title(A.dtype)}\nConvert it with .double() "
+                           "or .float().")
     if A.dtype.itemsize == 2:
         raise RuntimeError(f"{name}: Low precision dtypes not supported. Got {title(A.dtype)}\nConvert it with .float().")
 
@@ -89,7 +90,8 @@ def _first_bad(info: Any) -> int:
 
 def _same(name: str, A: Any, B: Any) -> None:
     if A.dtype is not B.dtype:
-        raise RuntimeError(f"{name}: Expected A and B to have the same dtype, but found A of type {title(A.dtype)} and B of type {title(B.dtype)} instead")
+        raise RuntimeError(f"{name}: Expected A and B to have the same dtype, but found A of type {title(A.dtype)} and B of type "
+                           f"{title(B.dtype)} instead")
 
 
 def _eye(like: Any, n: int | None = None) -> Any:
@@ -107,7 +109,7 @@ def _lu(a: Any, pivot: bool = True) -> tuple[Any, Any, Any]:
     m, n = lu.shape[-2:]
     k = min(m, n)
     batch = lu.shape[:-2]
-    lu = lu.reshape(-1, m, n)
+    lu = lu.reshape(math.prod(batch), m, n)
     rows = np.arange(len(lu))
     pivots = np.tile(np.arange(1, k + 1, dtype=np.int32), (len(lu), 1))
     info = np.zeros(len(lu), np.int32)
@@ -128,7 +130,7 @@ def _permutation(pivots: Any, m: int) -> Any:
     """Row orders (old row of each new row) that a batch of pivots stands for."""
     import numpy as np
 
-    flat = pivots.reshape(-1, pivots.shape[-1]) - 1
+    flat = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1]) - 1
     order = np.tile(np.arange(m), (len(flat), 1))
     rows = np.arange(len(flat))
     for j in range(flat.shape[1]):
@@ -174,8 +176,10 @@ def linalg_lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = Fals
     _matrix("torch.lu_factor_ex", A)
     lu, pivots, info = _lu(host_array(A), pivot)
     if check_errors and info.any():
-        raise LinAlgError("torch.linalg.lu_factor_ex: " + _batch(info, f"U[{_first_bad(info)},{_first_bad(info)}] is zero and using it on lu_solve would "
-                          "result in a division by zero. If you still want to perform the factorization, consider calling linalg.lu(A, pivot) or "
+        raise LinAlgError("torch.linalg.lu_factor_ex: " + _batch(info, f"U[{_first_bad(info)},{_first_bad(info)}] is zero and using it on "
+                                                                       "lu_solve would "
+                          "result in a division by zero. If you still want to perform the factorization, consider calling "
+                          "linalg.lu(A, pivot) or "
                           "linalg.lu_factor_ex(A, pivot)"))
     inverse = from_host(_permuting(_permutation(pivots, A.shape[-2]), lu.dtype))
 
@@ -201,8 +205,10 @@ def linalg_lu_factor(A: Any, *, pivot: bool = True, out: Any = None) -> Any:
     LU, pivots, info = linalg_lu_factor_ex(A, pivot=pivot)
     if host_array(info).any():
         bad = _first_bad(host_array(info))
-        raise RuntimeError("torch.linalg.lu_factor: " + _batch(host_array(info), f"U[{bad},{bad}] is zero and using it on lu_solve would result in a division "
-                           "by zero. If you still want to perform the factorization, consider calling linalg.lu(A, pivot) or linalg.lu_factor_ex(A, pivot)"))
+        raise RuntimeError("torch.linalg.lu_factor: " + _batch(host_array(info), f"U[{bad},{bad}] is zero and using it on lu_solve would "
+                                                                                 "result in a division "
+                           "by zero. If you still want to perform the factorization, consider calling linalg.lu(A, pivot) or "
+                           "linalg.lu_factor_ex(A, pivot)"))
     return _give_all(out, named("linalg_lu_factor", "LU", "pivots"), (LU, pivots))
 
 
@@ -331,7 +337,8 @@ def linalg_inv_ex(A: Any, *, check_errors: bool = False, out: Any = None) -> Any
         good = info == 0
         y[good] = np.linalg.inv(a[good])
         if check_errors:
-            raise LinAlgError("linalg.inv: " + _batch(info, f"The diagonal element {_first_bad(info)} is zero, the inversion could not be completed because "
+            raise LinAlgError("linalg.inv: " + _batch(info, f"The diagonal element {_first_bad(info)} is zero, the inversion could not be "
+                                                            "completed because "
                               "the input matrix is singular.")) from None
     made = differentiable("LinalgInvEx", lambda g, x, y, needs: (-(y[0].mT @ g[0] @ y[0].mT),), [A], [from_host(y)])
     return _give_all(out, named("linalg_inv_ex", "inverse", "info"), (made, from_host(info)))
@@ -362,7 +369,8 @@ def linalg_solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = F
     _same("linalg.solve", A, B)
     vector = _is_vector(A, B)
     if vector and not left:
-        raise RuntimeError("linalg.solve: Vector broadcasting of the left hand side is not supported for left=False. In this case linalg.solve is equivalent "
+        raise RuntimeError("linalg.solve: Vector broadcasting of the left hand side is not supported for left=False. In this case "
+                           "linalg.solve is equivalent "
                            "to B / A.squeeze(-1)")
     b = B.unsqueeze(-1) if vector else B
     if b.shape[-2 if left else -1] != A.shape[-1]:
@@ -466,7 +474,8 @@ def linalg_cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = Fals
         for i in np.ndindex(*a.shape[:-2]):
             y[i], info[i] = _cholesky(a[i])
         if check_errors:
-            raise LinAlgError("linalg.cholesky: " + _batch(info, "The factorization could not be completed because the input is not positive-definite "
+            raise LinAlgError("linalg.cholesky: " + _batch(info, "The factorization could not be completed because the input is not "
+                                                                 "positive-definite "
                               f"(the leading minor of order {_first_bad(info)} is not positive-definite).")) from None
 
     def rule(g: Any, x: Any, y: Any, needs: Any) -> Any:
@@ -519,7 +528,13 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False, *, out: Any = None) 
 def cholesky_inverse(L: Any, upper: bool = False, *, out: Any = None) -> Any:
     """The inverse of A from its Cholesky factor."""
     _square("cholesky_inverse", L)
-    return cholesky_solve(_eye(L).expand(L.shape), L, upper, out=out)
+    made = cholesky_solve(_eye(L).expand(L.shape), L.detach(), upper)
+
+    def rule(g: Any, x: Any, y: Any, needs: Any) -> Any:
+        inner = y[0] @ (g[0] + g[0].mT) @ y[0]
+        return (-(x[0] @ inner) if upper else -(inner @ x[0]),)
+
+    return _given(out, differentiable("CholeskyInverse", rule, [L], [made]))
 
 
 # ------------------------------------------------------------------ QR, SVD, eigenvalues
@@ -542,10 +557,11 @@ def _qr(result: str, A: Any, mode: str, out: Any) -> Any:
     made = named(result, "Q", "R")
     if mode == "r":
         if MODE.grad and A._node is not None:
-            raise RuntimeError("The derivative of linalg.qr depends on Q, which is not computed when mode='r'. Please use linalg.qr(A, mode='reduced') "
+            raise RuntimeError("The derivative of linalg.qr depends on Q, which is not computed when mode='r'. Please use linalg.qr(A, "
+                               "mode='reduced') "
                                "if you are going to differentiate through linalg.qr.")
         return _give_all(out, made, (OPS["empty"](0, dtype=A.dtype), from_host(np.linalg.qr(a, "r"))))
-    q, r = np.linalg.qr(a, mode)
+    q, r = np.linalg.qr(a, mode)  # type: ignore[call-overload]  # one of the known modes
 
     def rule(g: Any, x: Any, y: Any, needs: Any) -> Any:
         if mode == "complete" and m > n:
@@ -641,7 +657,7 @@ def linalg_eigh(A: Any, UPLO: str = "L", *, out: Any = None) -> Any:
     _square("linalg.eigh", A)
     if UPLO.upper() not in ("L", "U"):
         raise RuntimeError(f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
-    w, v = np.linalg.eigh(host_array(A), UPLO.upper())
+    w, v = np.linalg.eigh(host_array(A), UPLO.upper())  # type: ignore[call-overload]  # L or U
     parts = differentiable("LinalgEigh", lambda g, x, y, needs: (_eigh_gradient(y[0], y[1], g[0], g[1]),), [A], [from_host(w), from_host(v)])
     return _give_all(out, named("linalg_eigh", "eigenvalues", "eigenvectors"), parts)
 
@@ -650,8 +666,7 @@ def _eigh_gradient(L: Any, V: Any, gL: Any, gV: Any) -> Any:
     if gV is None:
         return None if gL is None else (V * gL.unsqueeze(-2)) @ V.mT
     inner = V.mT @ gV
-    gaps = L.unsqueeze(-2) - L.unsqueeze(-1) + _eye(L)
-    inner = inner * (1 - _eye(L)) / gaps
+    inner = 0.5 * (inner - inner.mT) / (L.unsqueeze(-2) - L.unsqueeze(-1) + _eye(L))        # 1 on the diagonal, where the numerator is 0
     return V @ (inner if gL is None else inner + OPS["diag_embed"](gL)) @ V.mT
 
 
@@ -764,7 +779,8 @@ def linalg_matrix_power(A: Any, n: int, *, out: Any = None) -> Any:
     if A.ndim < 2:
         raise RuntimeError("linalg.matrix_power: The input tensor A must have at least 2 dimensions.")
     if A.shape[-1] != A.shape[-2]:
-        raise RuntimeError(f"linalg.matrix_power: A must be batches of square matrices, but they are {A.shape[-2]} by {A.shape[-1]} matrices")
+        raise RuntimeError(f"linalg.matrix_power: A must be batches of square matrices, but they are {A.shape[-2]} by "
+                           f"{A.shape[-1]} matrices")
     if n < 0:
         A, n = linalg_inv(A), -n
     if n == 0:
@@ -832,7 +848,8 @@ def linalg_multi_dot(tensors: Any, *, out: Any = None) -> Any:
             raise RuntimeError(f"multi_dot(): tensor {i} must be 2D but got {x.ndim}D")
     for i in range(len(parts) - 1):
         if parts[i].shape[1] != parts[i + 1].shape[0]:
-            raise RuntimeError(f"multi_dot(): tensors {i} and {i + 1} with shapes {list(parts[i].shape)} and {list(parts[i + 1].shape)} cannot be multiplied")
+            raise RuntimeError(f"multi_dot(): tensors {i} and {i + 1} with shapes {list(parts[i].shape)} and {list(parts[i + 1].shape)} "
+                               "cannot be multiplied")
     sizes = [parts[0].shape[0], *(x.shape[1] for x in parts)]
     split = _cheapest(sizes)
 
@@ -879,6 +896,50 @@ def orgqr(input: Any, input2: Any, *, out: Any = None) -> Any:
     return linalg_householder_product(input, input2, out=out)
 
 
+@public
+def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool = False, *, out: Any = None) -> Any:
+    """``Q @ other`` (``other @ Q`` with ``left=False``, ``Q.mT`` with ``transpose``) for the square Q of Householder reflections."""
+    if input.ndim < 2:
+        raise RuntimeError("torch.ormqr: input must have at least 2 dimensions.")
+    if tau.shape[-1] > input.shape[-1]:
+        raise RuntimeError("torch.ormqr: tau.shape[-1] must be less than or equal to input.shape[-1]")
+    m = other.shape[-2 if left else -1]
+    if input.shape[-2] != m:
+        raise RuntimeError(f"torch.ormqr: other.shape[{-2 if left else -1}] must be equal to input.shape[-2]")
+    k = tau.shape[-1]
+    wide = OPS["cat"]([input[..., :k], OPS["zeros"]((*input.shape[:-1], m - k), dtype=input.dtype, device=input.device)], -1)
+    Q = linalg_householder_product(wide, tau)
+    Q = Q.mT if transpose else Q
+    return _given(out, Q @ other if left else other @ Q)
+
+
+@public
+def geqrf(input: Any, *, out: Any = None) -> Any:
+    """``(a, tau)``: the Householder vectors below the diagonal, R on and above it, and the factors of the reflections."""
+    import numpy as np
+
+    _matrix("torch.geqrf", input)
+    h, tau = np.linalg.qr(host_array(input), "raw")
+    return _give_all(out, named("geqrf", "a", "tau"), (from_host(np.swapaxes(h, -1, -2)), from_host(tau)))
+
+
+@public(method=False)
+def svd_lowrank(A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None) -> Any:
+    """An approximate ``(U, S, V)`` of rank ``q``: the SVD within the range of A, found by powers of A on random vectors.
+
+    N. Halko, P. G. Martinsson, J. A. Tropp, "Finding structure with randomness", SIAM Review 53 (2011), algorithms 4.4 and 5.1.
+    """
+    A = A if M is None else A - M
+    tall = A.shape[-2] >= A.shape[-1]
+    x = A if tall else A.mT
+    Q = linalg_qr(x @ OPS["randn"](x.shape[-1], 6 if q is None else q, dtype=A.dtype))[0]
+    for _ in range(2 if niter is None else niter):
+        Q = linalg_qr(x @ linalg_qr(x.mT @ Q)[0])[0]
+    U, S, Vh = linalg_svd(Q.mT @ x, False)
+    U, V = Q @ U, Vh.mT
+    return (U, S, V) if tall else (V, S, U)
+
+
 @public(function=False, method=False)
 def linalg_tensorinv(A: Any, ind: int = 2, *, out: Any = None) -> Any:
     """The inverse of ``tensordot`` with ``A`` over ``ind`` dimensions."""
@@ -886,7 +947,8 @@ def linalg_tensorinv(A: Any, ind: int = 2, *, out: Any = None) -> Any:
         raise RuntimeError("Expected a strictly positive integer for 'ind'")
     rows, columns = math.prod(A.shape[:ind]), math.prod(A.shape[ind:])
     if rows != columns:
-        raise RuntimeError(f"Expected self to satisfy the requirement prod(self.shape[ind:]) == prod(self.shape[:ind]), but got {columns} != {rows}")
+        raise RuntimeError("Expected self to satisfy the requirement prod(self.shape[ind:]) == prod(self.shape[:ind]), but got "
+                           f"{columns} != {rows}")
     return _given(out, linalg_inv(A.reshape(rows, columns)).reshape((*A.shape[ind:], *A.shape[:ind])))
 
 
@@ -899,7 +961,8 @@ def linalg_tensorsolve(A: Any, B: Any, dims: Any = None, *, out: Any = None) -> 
     shape = A.shape[B.ndim:]
     n = math.prod(shape)
     if n != B.numel():
-        raise RuntimeError(f"Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == prod(self.shape[:other.ndim]), but got {n} != {B.numel()}")
+        raise RuntimeError("Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == prod(self.shape[:other.ndim]), but "
+                           f"got {n} != {B.numel()}")
     return _given(out, linalg_solve(A.reshape(B.numel(), n), B.reshape(-1)).reshape(shape))
 
 
@@ -910,7 +973,8 @@ def linalg_tensorsolve(A: Any, B: Any, dims: Any = None, *, out: Any = None) -> 
 def linalg_vector_norm(x: Any, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, out: Any = None) -> Any:
     """``sum(|x| ** ord) ** (1 / ord)`` over ``dim`` (all when None); the limits for ±inf, the number of non-zeros for 0."""
     if not x.dtype.is_floating_point:
-        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {title(x.dtype)}\nConvert it with .float().")
+        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {title(x.dtype)}\nConvert it "
+                           "with .float().")
     x = x if dtype is None else x.to(dtype)
     if dim is None:
         dims = tuple(range(x.ndim))
@@ -919,7 +983,8 @@ def linalg_vector_norm(x: Any, ord: float = 2, dim: Any = None, keepdim: bool = 
     if x.ndim == 0:
         dims = ()
     if any(x.shape[d] == 0 for d in dims) and (ord == math.inf or ord < 0):
-        raise RuntimeError(f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because the operation does not have an identity")
+        raise RuntimeError(f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because the operation does not have "
+                           "an identity")
     return _given(out, OPS["norm"](x, ord, dims if x.ndim else None, keepdim))
 
 
@@ -938,14 +1003,15 @@ def linalg_matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: b
     if A.ndim < 2:
         raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
     if not A.dtype.is_floating_point:
-        raise RuntimeError(f"linalg.matrix_norm: Expected a floating point or complex tensor as input. Got {title(A.dtype)}\nConvert it with .float().")
+        raise RuntimeError(f"linalg.matrix_norm: Expected a floating point or complex tensor as input. Got {title(A.dtype)}\nConvert it "
+                           "with .float().")
     a, b = _two(dim, A.ndim, "linalg.matrix_norm")
     A = A if dtype is None else A.to(dtype)
     if ord == "fro":
         return _given(out, linalg_vector_norm(A, 2, (a, b), keepdim))
     if ord in ("nuc", 2, -2):
         s = linalg_svdvals(A.movedim((a, b), (-2, -1)))
-        made = s.sum(-1) if ord == "nuc" else s.amax(-1) if ord == 2 else s.amin(-1)
+        made = s.sum(-1) if ord == "nuc" or (ord == 2 and s.shape[-1] == 0) else s.amax(-1) if ord == 2 else s.amin(-1)
         if keepdim:
             for d in sorted((a, b)):
                 made = made.unsqueeze(d)
@@ -954,7 +1020,10 @@ def linalg_matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: b
         raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
     inner, outer = (b, a) if abs(ord) == math.inf else (a, b)
     sums = A.abs().sum(inner, keepdim=True)
-    made = sums.amax(outer, keepdim=True) if ord > 0 else sums.amin(outer, keepdim=True)
+    if ord > 0:
+        made = sums.amax(outer, keepdim=True) if sums.shape[outer] else sums.sum(outer, keepdim=True)
+    else:
+        made = sums.amin(outer, keepdim=True)
     return _given(out, made if keepdim else made.squeeze((a, b)))
 
 
@@ -964,7 +1033,9 @@ def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False,
     several = isinstance(dim, (tuple, list))
     if ord is None:
         if not A.dtype.is_floating_point and dtype is None:
-            raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {title(A.dtype)}\nConvert it with .float().")
+            raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+                               f"{title(A.dtype)}\nConvert it "
+                               "with .float().")
         return linalg_vector_norm(A, 2, dim, keepdim, dtype=dtype, out=out)
     if dim is None:
         if A.ndim not in (1, 2):

@@ -216,10 +216,11 @@ def affine(e: Expr) -> tuple[int, dict[int, int], Expr | None]:
             rest = r0 + r1 if sign == 1 else r0 - r1
         return c0 + sign * c1, merged, rest
     if e.op == "mul":
-        for x, k in (e.args, e.args[::-1]):
-            if k.op == "const":
+        for x, factor in (e.args, e.args[::-1]):
+            if factor.op == "const":
                 c, a, r = affine(x)
-                return c * k.attr, {i: v * k.attr for i, v in a.items()}, None if r is None else r * k.attr
+                n = factor.attr
+                return c * n, {i: v * n for i, v in a.items()}, None if r is None else r * n
     return 0, {}, e
 
 

@@ -609,7 +609,8 @@ def _stored(input: Operand, d: int, i: Indices, index: Operand, value: Expr, com
 def _index_add_slices(input, dim: int, index, source, alpha: float = 1, trusted: bool = False):
     d, i = _slices("index_add", input, dim, index, source, RuntimeError)
     value = source[i]
-    value = value & alpha.cast(bool_) if value.dtype is bool_ else value * alpha.cast(value.dtype)
+    factor: Any = alpha         # an expression: formulas see run-time numbers as such
+    value = value & factor.cast(bool_) if value.dtype is bool_ else value * factor.cast(value.dtype)
     return _stored(input, d, i, index, value, "any" if input.dtype is bool_ else "sum", OUT_OF_RANGE, trusted)
 
 

@@ -815,7 +815,7 @@ def cat(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
     return _into(out, made)
 
 
-def _cat(tensors: Any, dim: int) -> Any:
+def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
     if isinstance(tensors, definition.Tensor):
         raise TypeError("cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
     tensors = list(tensors)
@@ -841,13 +841,13 @@ def _cat(tensors: Any, dim: int) -> Any:
     common = definition.promote_kinds([x._meta for x in tensors])
     shape = list(first.shape)
     shape[d] = sum(x.shape[d] for x in used)
-    return _joined(used, d, tuple(shape), common)
+    return _joined(used, d, tuple(shape), common, node)
 
 
 _cat_signatures: dict[Any, Any] = {}
 
 
-def _joined(used: list[Any], d: int, shape: tuple[int, ...], common: DType) -> Any:
+def _joined(used: list[Any], d: int, shape: tuple[int, ...], common: DType, node: str) -> Any:
     """One call that stores each part in its slice of the result."""
     from ..autograd import graph
     from ..autograd.graph import MODE
@@ -867,8 +867,8 @@ def _joined(used: list[Any], d: int, shape: tuple[int, ...], common: DType) -> A
         sig = _cat_signatures[key] = signature("cat", metas, (result,), _lower_cat, params=slices, stable=("cat", *key))
     made = definition.record_fresh(sig, used, ())
     if MODE.grad and any(x._node is not None for x in used) and common.is_floating_point:
-        spans = [(m.offset // sig.out.strides[d] if m.numel else 0, m.shape[d]) for m in sig.params]
-        made._node = graph.node(_CatEntry(d, spans, list(metas)), tuple(x._node for x in used), ())
+        spans = [(m.offset // sig.outs[0].strides[d] if m.numel else 0, m.shape[d]) for m in sig.params]
+        made._node = graph.node(_CatEntry(node, d, spans, list(metas)), tuple(x._node for x in used), ())
     return made
 
 
@@ -881,12 +881,10 @@ def _lower_cat(sig: Any, slots: Any, results: Any, scalar: int, new_slot: Any, o
 
 
 class _CatEntry:
-    """The gradient of ``cat``: slices."""
+    """The gradient of ``cat`` and ``stack``: slices."""
 
-    name = "CatBackward0"
-
-    def __init__(self, dim: int, spans: list[tuple[int, int]], metas: list[Meta]) -> None:
-        self.dim, self.spans, self.metas = dim, spans, metas
+    def __init__(self, name: str, dim: int, spans: list[tuple[int, int]], metas: list[Meta]) -> None:
+        self.name, self.dim, self.spans, self.metas = name, dim, spans, metas
 
     def run(self, node: Any, g: Any) -> list[Any]:
         out = []
@@ -926,7 +924,7 @@ def stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
         if x.shape != shape:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at entry {i}")
     d = wrap_dim(dim, len(shape) + 1)
-    return cat([x.unsqueeze(d) for x in tensors], d, out=out)
+    return _into(out, _cat([x.unsqueeze(d) for x in tensors], d, "StackBackward0"))
 
 
 @public(method=False)

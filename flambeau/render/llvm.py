@@ -22,7 +22,9 @@ from .vector_math import lower
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
              "float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double"}
 _SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
+_INDEX = frozenset({"axis", "const", "arg", "add", "sub", "mul", "neg", "minimum", "maximum", "floordiv", "mod", "truncdiv", "truncmod"})
 _SCRATCH_BYTES = 64          # of the dummy cell that masked-out scalar accesses go to
+JAM = 4                      # rows worked on together where they share loads
 LONG = 24                    # instructions from which one element is enough work to hide an addition's latency
 
 
@@ -66,6 +68,9 @@ class _Function:
         self.mask: str | None = None                    # <lanes x i1> of the lanes inside the iteration space
         self.blocks: list[str] = [""]                   # positions of the vectors that are worked on together
         self.copy = 0                                   # which of them is being written out
+        self.flight = kernel.jam if kernel.jam >= 0 else kernel.rank - 2 if kernel.tiled else kernel.lane    # the axis on which they differ
+        self.varying: dict[Expr, bool] = {}
+        self.indices: dict[Expr, bool] = {}
         self.tile = ""                                  # where the open tile starts along axis rank - 2; "" when there is none
         self.past: tuple[str, str] | None = None        # beside the tiles: where the rows and the lanes end that tiles covered
         self.facts: dict[Expr, tuple[int, bool]] = {}
@@ -234,6 +239,9 @@ class _Function:
         if kernel.tiled and axis == kernel.rank - 2:
             self._tiles(lo, hi, body)
             return []
+        if axis == kernel.jam:
+            self._jammed(lo, hi, body)
+            return []
         if axis != kernel.lane:
             def single(i: str, values: list[str]) -> Sequence[str]:
                 self.index[axis] = i
@@ -241,6 +249,8 @@ class _Function:
             return self.loop(lo, hi, 1, carried, single, False)
         width = kernel.lanes
         outside = self.blocks
+        if self.flight != axis:
+            copies = 1
 
         def masked(i: str, values: list[str]) -> Sequence[str]:
             inner = len(self.scopes) - 1
@@ -249,7 +259,8 @@ class _Function:
             left = self.op(inner, f"trunc i64 {left} to i32")
             lanes = ", ".join(f"i32 {k}" for k in range(width))
             self.mask = self.op(inner, f"icmp ult {self.vector('i32')} <{lanes}>, {self.splat(inner, left, 'i32')}")
-            self.blocks = [i]
+            if self.flight == axis:
+                self.blocks = [i]
             self.index[axis] = i
             new = body(values)
             self.mask = None
@@ -257,7 +268,8 @@ class _Function:
 
         def several(i: str, values: list[str]) -> Sequence[str]:
             inner = len(self.scopes) - 1
-            self.blocks = [i] + [self.op(inner, f"add nsw i64 {i}, {k * width}") for k in range(1, copies)]
+            if self.flight == axis:
+                self.blocks = [i] + [self.op(inner, f"add nsw i64 {i}, {k * width}") for k in range(1, copies)]
             self.index[axis] = i
             return body(values)
 
@@ -285,6 +297,23 @@ class _Function:
             result = self.loop(end, hi, width, first, masked, True) + values[per:]
         self.blocks = outside
         return result
+
+    def _jammed(self, lo: str, hi: str, body: Callable[[list[str]], Sequence[str]]) -> None:
+        """Run over a row axis, several positions at a time, so that they share what does not depend on it."""
+        axis, depth = self.kernel.jam, len(self.scopes) - 1
+        span = self.op(depth, f"sub i64 {hi}, {lo}")
+        end = self.op(depth, f"add i64 {lo}, {self.op(depth, f'and i64 {span}, {-JAM}')}")
+
+        def run(copies: int) -> Callable[[str, list[str]], Sequence[str]]:
+            def go(i: str, values: list[str]) -> Sequence[str]:
+                inner = len(self.scopes) - 1
+                self.blocks = [i] + [self.op(inner, f"add nsw i64 {i}, {k}") for k in range(1, copies)]
+                self.index[axis] = i
+                return body([])
+            return go
+        self.loop(lo, end, JAM, [], run(JAM), True)
+        self.loop(end, hi, 1, [], run(1), True)
+        self.blocks = [""]
 
     def _tiles(self, lo: str, hi: str, body: Callable[[list[str]], Sequence[str]]) -> None:
         """Run over the axis beside the lanes: whole tiles first, then what they left at both edges."""
@@ -348,15 +377,15 @@ class _Function:
 
     def each(self) -> Iterator[int]:
         """The vectors in flight, one after the other, as the current one."""
-        lane = self.kernel.lane - 1 if self.tile else self.kernel.lane      # a tile's vectors lie side by side on the next axis
+        flight = self.flight if self.blocks[0] else -1
         for k, position in enumerate(self.blocks):
             self.copy = k
-            if lane >= 0:
-                self.index[lane] = position
+            if flight >= 0:
+                self.index[flight] = position
             yield k
         self.copy = 0
-        if lane >= 0:
-            self.index[lane] = self.blocks[0]
+        if flight >= 0:
+            self.index[flight] = self.blocks[0]
 
     # ------------------------------------------------------------ stages
 
@@ -374,7 +403,7 @@ class _Function:
 
     def copies(self, stage: Loop | None = None) -> int:
         """How many vectors are in flight: enough chains of additions to hide their latency, fewer when registers are scarce."""
-        if not self.kernel.large:
+        if not self.kernel.large or self.flight != self.kernel.lane:
             return 1
         stages = [stage] if stage is not None else [s for s in self.kernel.stages if isinstance(s, Loop)]
         reductions = max([len(s.reductions) for s in stages], default=0)
@@ -414,7 +443,7 @@ class _Function:
         reductions = [(r, self.prepare(r.value)) for r in stage.reductions]
         writes = [(w, self.prepare(w.value)) for w in stage.writes]
         inside = kernel.lane >= kernel.split        # lanes run along the columns: their vectors are combined at the end
-        copies = self.copies(stage) if inside else len(self.blocks)
+        copies = self.copies(stage) if inside and self.flight == kernel.lane else len(self.blocks)
         vectors = kernel.lane >= 0
         start = []
         for r, _ in reductions:
@@ -453,6 +482,10 @@ class _Function:
             if not vectors or not inside:
                 for copy in self.each():
                     self.define(r.number, d, parts[copy], not vectors)
+                continue
+            if self.flight != kernel.lane:
+                for copy in self.each():
+                    self.define(r.number, d, self.across(depth, r.combine, d, parts[copy]), True)
                 continue
             while len(parts) > 1:
                 parts = [self.combine(depth, r.combine, d, a, b, True) for a, b in zip(parts[::2], parts[1::2], strict=True)]
@@ -584,8 +617,8 @@ class _Function:
         """The address of a place at the current position, displaced by a scalar offset."""
         kernel = self.kernel
         place = kernel.places[number]
-        varies = kernel.rank - 2 if self.tile else kernel.lane      # the axis on which the vectors in flight differ
-        in_flight = varies >= 0 and place.strides[varies] != INVARIANT
+        flight = self.flight
+        in_flight = flight >= 0 and place.strides[flight] != INVARIANT
 
         def base() -> str:
             b = self.table(place.table, "ptr")
@@ -602,7 +635,7 @@ class _Function:
                     return self.op(level, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {self.index[a]}")
                 bytes_ = self.op(level, f"mul i64 {self.index[a]}, {self.word(code)}")
                 return self.op(level, f"getelementptr i8, ptr {pointer}, i64 {bytes_}")
-            pointer = self.cached(level, ("address", number, a, self.copy if a >= varies and in_flight else 0), step)
+            pointer = self.cached(level, ("address", number, a, self.copy if a >= flight and in_flight else 0), step)
         if offset is not None:
             at = self.value(offset)[0]
             level = max(level, self.fact(offset)[0])
@@ -764,10 +797,24 @@ class _Function:
         self.facts[e] = (depth, uniform)
         return depth, uniform
 
+    def varies(self, e: Expr) -> bool:
+        """Whether the vectors in flight have different values of ``e``."""
+        known = self.varying.get(e)
+        if known is None:
+            if self.flight == self.kernel.lane:
+                known = not self.fact(e)[1]
+            elif e.op == "axis":
+                known = e.attr == self.flight
+            elif e.op == "row":
+                known = True
+            else:
+                known = (e.op == "load" and self.kernel.places[e.attr].strides[self.flight] != INVARIANT) or any(self.varies(a) for a in e.args)
+            self.varying[e] = known
+        return known
+
     def key(self, e: Expr) -> Any:
-        """Under which a value is remembered: what differs between lanes differs between the vectors in flight."""
-        depth, uniform = self.facts[e]
-        return e if not self.copy or (uniform and not (self.tile and depth >= self.kernel.rank - 1)) else (self.copy, e)
+        """Under which a value is remembered: what differs between the vectors in flight is kept for each."""
+        return (self.copy, e) if self.copy and self.varies(e) else e
 
     def evaluate(self, e: Expr) -> None:
         """Emit ``e`` and everything below it that is not known yet."""
@@ -854,6 +901,8 @@ class _Function:
             return self.op(depth, f"icmp {code} {t} {a[0]}, {a[1]}"), uniform
         if d.is_floating_point:
             return self.float_op(depth, op, d, t, vector, a), uniform
+        if vector and d is int64 and op in ("floordiv", "mod", "truncdiv", "truncmod") and self.is_index(e):
+            return self.index_division(depth, op, t, a), uniform
         return self.integer_op(depth, op, d, t, vector, a), uniform
 
     def number(self, e: Expr, word: str) -> str:
@@ -872,6 +921,26 @@ class _Function:
         if name not in ("fabs", "roundeven", "fma", "sqrt", "floor", "ceil", "trunc", "copysign", "minimum", "maximum"):
             raise NotImplementedError(f"no machine code for {op} of {d}")
         return self.intrinsic(depth, name, d, vector, *a)
+
+    def is_index(self, e: Expr) -> bool:
+        """Whether ``e`` is arithmetic on positions alone, so that it is far below 2^53."""
+        known = self.indices.get(e)
+        if known is None:
+            known = self.indices[e] = e.dtype is int64 and e.op in _INDEX and all(self.is_index(x) for x in e.args)
+        return known
+
+    def index_division(self, depth: int, op: str, t: str, a: list[str]) -> str:
+        """A division of indices through float64, which is exact for them: vectors have no integer division."""
+        real = self.vector("double")
+        zero = self.op(depth, f"icmp eq {t} {a[1]}, zeroinitializer")
+        divisor = self.op(depth, f"select {self.vector('i1')} {zero}, {t} splat (i64 1), {t} {a[1]}")
+        x, y = (self.op(depth, f"sitofp {t} {v} to {real}") for v in (a[0], divisor))
+        q = self.op(depth, f"fdiv {real} {x}, {y}")
+        q = self.intrinsic(depth, "floor" if op in ("floordiv", "mod") else "trunc", float64, True, q)
+        q = self.op(depth, f"fptosi {real} {q} to {t}")
+        if op in ("mod", "truncmod"):
+            q = self.op(depth, f"sub {t} {a[0]}, {self.op(depth, f'mul {t} {q}, {divisor}')}")
+        return self.op(depth, f"select {self.vector('i1')} {zero}, {t} zeroinitializer, {t} {q}")
 
     def integer_op(self, depth: int, op: str, d: dtype, t: str, vector: bool, a: list[str]) -> str:
         bits = 8 * d.itemsize

@@ -290,10 +290,11 @@ class _Assembly:
                 x.dtype in (ir.float64, ir.int64) for x in used):
             lanes = self.vector_bytes // 8
         lane = self.choose_lane(accesses, kind, pure_map, lanes)
+        reductions = any(s[0] == "loop" and s[1] for s in self.stages)
         total = elements(self.sizes)
         large = total >= LARGE and not sequential
+        jam = self.choose_jam(accesses, lane) if reductions else -1
         tiled = large and pure_map and self.choose_tiles(accesses, lane, lanes)
-        reductions = any(s[0] == "loop" and s[1] for s in self.stages)
         # one row cannot be shared out when it has results of its own
         alone = reductions or sequential or any(s[0] == "store" for s in self.stages)
         divisible = bool(self.sizes) and kind != "scatter" and (self.split > 0 or not alone)
@@ -304,7 +305,7 @@ class _Assembly:
             block = max(1, GRAIN // inner)
             if lane == 0:
                 block = -(-block // (4 * lanes)) * (4 * lanes)
-            elif tiled:
+            elif tiled or jam == 0:
                 block = -(-block // lanes) * lanes
             unit = self.word(block)
             units = -(-self.sizes[0] // block)
@@ -312,7 +313,7 @@ class _Assembly:
         self.lane = lane
         self.tiled = tiled
         stages = tuple(self.stage(s) for s in self.stages)
-        kernel = Kernel(len(self.sizes), self.split, lane, lanes, sizes, unit, ragged, large, tiled, tuple(self.places), stages)
+        kernel = Kernel(len(self.sizes), self.split, lane, lanes, sizes, unit, ragged, large, jam, tiled, tuple(self.places), stages)
         return Launchable(kernel, tuple(self.words), units, frozenset(x.slot for x in self.stored()))
 
     # ------------------------------------------------------------ axes
@@ -418,6 +419,26 @@ class _Assembly:
         if order != list(range(n)):
             self.permute(order)
         return order.index(best)
+
+    def choose_jam(self, accesses: list[Access], lane: int) -> int:
+        """A row axis whose positions share vectors that they load, as the rows of a product do; moved before the lanes. Or -1."""
+        n, split = len(self.sizes), self.split
+        rows = [a for a in range(split) if a != lane and self.sizes[a] >= 4 and not (self.group.ragged and a == 0)]
+        loops = [s for s in self.stages if s[0] == "loop"]
+        if lane < 0 or not rows or len(loops) != 1 or len(loops[0][1]) > 2 or loops[0][2] or cost(loops[0][1][0].value) > 60:
+            return -1
+        loaded = {x.attr for r in loops[0][1] for x in nodes(r.value) if x.op == "load"}
+        shared = {a: sum(1 for x in loaded if any(x.strides[split:n]) and x.strides[lane] and not x.strides[a]) for a in rows}
+        jam = max(rows, key=lambda a: (shared[a], a))
+        if not shared[jam]:
+            return -1
+        last = [jam, lane] if lane < split else [jam]
+        order = [a for a in range(split) if a not in last] + last + list(range(split, n))
+        if order != list(range(n)):
+            if self.group.ragged and order[0] != 0:
+                return -1
+            self.permute(order)
+        return order.index(jam)
 
     def choose_tiles(self, accesses: list[Access], lane: int, lanes: int) -> bool:
         """Whether loads that are contiguous away from the lanes come as transposed tiles; moves their axis beside the lanes."""

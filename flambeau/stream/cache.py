@@ -126,6 +126,19 @@ class LaunchPlan:
         "segments", "then",
     )
 
+    calls: list[Call]               # what it runs, with the bytes of all slots, which had memory, and the letters of the run-time numbers:
+    nbytes: list[int]               # enough to make another plan of some of the calls
+    external: list[bool]
+    scalars: str
+    program: Any                    # the lowered calls; None for a plan from the disk
+    run: Callable[[LaunchPlan, list[Buffer], list[Any]], Any]      # of this plan; returns the failed checks, if any
+    # of machine code only
+    plan: Any                       # what the scheduler made, or what is stored of it
+    arena: int                      # bytes for temporaries
+    segments: Any
+    pack: Callable[..., bytes]      # the table of addresses and numbers
+    pick: Callable[[Sequence[Buffer]], Any]     # the buffers in it
+
     def __init__(self) -> None:
         self.checks: Any = ()
         self.hold: list[Any] = []
@@ -160,8 +173,8 @@ def build(key: tuple[Any, ...], external: list[bool], live: list[bool]) -> Launc
     for s in plan.keep:
         if not external[s]:
             n = max(1, nbytes[s])
-            free, c = memory.free_list(n)
-            outs.append((s, free, c, n))
+            free, size = memory.free_list(n)
+            outs.append((s, free, size, n))
     plan.outs = tuple(outs)
     STATS["plans"] += 1
     return plan

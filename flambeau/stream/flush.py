@@ -31,7 +31,7 @@ def flush() -> None:
         The error of a pending call that only execution could find; everything it does not touch is executed.
     """
     with LOCK:
-        if _rhythm.consumed:
+        if _rhythm.running:
             _rhythm.observed()
         _flush()
 
@@ -175,7 +175,10 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
     text = text.replace(" {index}", "").replace(" with size {size}", "").replace("{size}", "?").replace("{last}", "?")
     where = next((f for p, f in ORIGINS if p == call.position), None)
     if call.sig.name == "_valid":       # indices are checked apart: the user called what reads them
-        call = next((c for c in part.calls if call.outs[0] in c.ins), call)
+        following: LaunchPlan | None = part
+        while following is not None and call.sig.name == "_valid":
+            call = next((c for c in following.calls if call.outs[0] in c.ins), call)
+            following = following.then
     if where is not None:
         text += f"\n{call.sig.name.strip('_')} recorded at {where[0]}, line {where[1]}, in {where[2]}"
     return _ERRORS[kind](text)
@@ -190,7 +193,7 @@ class _Rhythm:
     A period that is longer than the limit is cut into pieces, always the same ones.
     """
 
-    __slots__ = ("calls", "consumed", "history", "in_step", "limit", "made", "words")
+    __slots__ = ("calls", "consumed", "history", "in_step", "limit", "made", "running", "words")
 
     def __init__(self) -> None:
         self.words = 0                              # the length to repeat; 0: none was found
@@ -198,6 +201,7 @@ class _Rhythm:
 
     def observed(self) -> None:
         """The user looked at something: the loop starts anew."""
+        self.running = False                        # the stream has flushed itself since
         self.limit: int = config.instruction_limit  # words of key
         self.consumed = 0                           # words of the period that are done
         self.in_step = False                        # the last flush needed no new plan
@@ -260,6 +264,7 @@ def _after_record() -> None:
         return
     if full and len(KEY) < r.limit:
         r.limit = len(KEY)
+    r.running = True
     r.consumed += len(KEY)
     if not r.in_step:
         r.note()

@@ -75,7 +75,7 @@ class Signature:
     name: str
     ins: tuple[Any, ...]                # metadata of the operands that take a slot
     outs: tuple[Meta, ...]              # metadata of the fresh results
-    out: Meta | None                    # the first of them
+    out: Any                            # the first of them; None if there are none
     scalars: str                        # one letter per run-time scalar: d (double) or q (int64)
     writes: tuple[int, ...]             # operands that are written
     lower: Callable[..., list[Any]]     # (signature, slots in, slots out, first scalar, new slot) -> program steps

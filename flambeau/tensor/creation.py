@@ -157,12 +157,14 @@ def _fits(value: int, d: dtype) -> bool:
     return -(1 << (bits - 1)) <= value < (1 << (bits - 1)) if d.is_signed else -(1 << bits) < value < 1 << bits
 
 
-def _sizes(size: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...]:
+def _sizes(size: Sequence[Any], kwargs: dict[str, Any], name: str = "") -> tuple[int, ...]:
     if "size" in kwargs:
         size = (kwargs.pop("size"),)
     shape = as_shape(size)
     for s in shape:
         if s < 0:
+            if name == "zeros":
+                raise RuntimeError(f"zeros: Dimension size must be non-negative.\nzeros: got {list(shape)}.")
             raise RuntimeError(f"Trying to create tensor with negative dimension {s}: {list(shape)}")
     return shape
 
@@ -193,7 +195,7 @@ def _give(t: Any, grad: bool, out: Any) -> Any:
 @public(method=False)
 def zeros(*size: Any, **kwargs: Any) -> Any:
     """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``, with ``dtype=``, ``device=``, ``requires_grad=``, ``out=``."""
-    m, grad, out = _options(_sizes(size, kwargs), dtypes.get_default_dtype(), kwargs)
+    m, grad, out = _options(_sizes(size, kwargs, "zeros"), dtypes.get_default_dtype(), kwargs)
     return _give(constant(m, 0), grad, out)
 
 
@@ -473,7 +475,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if hasattr(data, "__array_interface__") or hasattr(data, "__array__"):
         return _placed(from_array(_numpy_copy(data)), dtype, device, requires_grad)
     shape, values = _shape_of(data)
-    if values and (hasattr(values[0], "__array_interface__") and getattr(values[0], "ndim", 0)):
+    if values and hasattr(values[0], "__array_interface__") and getattr(values[0], "ndim", 0) > 0:
         import numpy as np
 
         if isinstance(data, list) and len(data) > 1:

@@ -290,7 +290,7 @@ def _part(e: Any) -> Any:
     if isinstance(e, (list, tuple, range)):
         made = OPS["tensor"](list(e) if isinstance(e, range) else e)
         return _part(made if made.numel() and made.dtype.category < 2 else made.to(int64))
-    if hasattr(e, "__array_interface__") and getattr(e, "ndim", 0):
+    if hasattr(e, "__array_interface__") and getattr(e, "ndim", 0) > 0:
         return _part(OPS["tensor"](e))
     if hasattr(e, "__index__") and not hasattr(e, "__array_interface__"):
         return e.__index__()

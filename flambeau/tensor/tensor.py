@@ -16,7 +16,9 @@ from ..autograd import engine, graph, inplace
 from ..autograd.graph import MODE
 from ..core import dtype as dtypes
 from ..core.device import CPU, META, device
+from ..core.device import device as Device
 from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int8, int16, int32, int64, uint8
+from ..core.dtype import dtype as DType
 from ..core.shape import Meta, Size, as_shape, derived, layout, meta, permute_meta
 from ..ops import composite, definition  # noqa: F401
 from ..ops import shape as _shape_operations  # noqa: F401
@@ -34,6 +36,8 @@ class _Exposure:
     """Base of a NumPy array that shares a buffer's memory: while it lives, recorded work on the buffer is executed at once."""
 
     __slots__ = ("__array_interface__", "buffer", "counted")
+
+    __array_interface__: dict[str, Any]
 
     def __init__(self, buffer: Buffer, counted: bool) -> None:
         self.buffer, self.counted = buffer, counted
@@ -73,14 +77,14 @@ class Tensor:
     if TYPE_CHECKING:
         # What install() puts on the class, for type checkers: operators, and every operation as a method.
 
-        def _operator(self, other: Any, /) -> Tensor: ...
+        def _binary(self, other: Any, /) -> Tensor: ...
 
-        __add__ = __radd__ = __iadd__ = __sub__ = __rsub__ = __isub__ = __mul__ = __rmul__ = __imul__ = _operator
-        __truediv__ = __rtruediv__ = __itruediv__ = __floordiv__ = __rfloordiv__ = __ifloordiv__ = _operator
-        __mod__ = __rmod__ = __imod__ = __pow__ = __rpow__ = __ipow__ = __matmul__ = __rmatmul__ = _operator
-        __and__ = __rand__ = __iand__ = __or__ = __ror__ = __ior__ = __xor__ = __rxor__ = __ixor__ = _operator
-        __lshift__ = __rlshift__ = __ilshift__ = __rshift__ = __rrshift__ = __irshift__ = _operator
-        __lt__ = __le__ = __gt__ = __ge__ = _operator
+        __add__ = __radd__ = __iadd__ = __sub__ = __rsub__ = __isub__ = __mul__ = __rmul__ = __imul__ = _binary
+        __truediv__ = __rtruediv__ = __itruediv__ = __floordiv__ = __rfloordiv__ = __ifloordiv__ = _binary
+        __mod__ = __rmod__ = __imod__ = __pow__ = __rpow__ = __ipow__ = __matmul__ = __rmatmul__ = _binary
+        __and__ = __rand__ = __iand__ = __or__ = __ror__ = __ior__ = __xor__ = __rxor__ = __ixor__ = _binary
+        __lshift__ = __rlshift__ = __ilshift__ = __rshift__ = __rrshift__ = __irshift__ = _binary
+        __lt__ = __le__ = __gt__ = __ge__ = _binary
 
         def __eq__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]
 
@@ -411,7 +415,8 @@ class Tensor:
 
     def _scalar(self, to: str) -> Any:
         if self._meta.numel != 1:
-            raise RuntimeError(f"a Tensor with {self._meta.numel} elements cannot be converted to Scalar")
+            raise ValueError("only one element tensors can be converted to Python scalars\n"
+                             f"{to}() of a tensor of shape {list(self._meta.shape)}. Reduce it first (.mean(), .sum()) or use .tolist().")
         if self._node is not None and to != "complex":
             warnings.warn("Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\n"
                           "Consider using tensor.detach() first.", UserWarning, stacklevel=3)
@@ -464,8 +469,8 @@ class Tensor:
         if requires_grad:
             if self._node is None:
                 if not self._meta.dtype.is_floating_point:
-                    raise RuntimeError("only Tensors of floating point dtype can require gradients\n"
-                                       f"Only Tensors of floating point and complex dtype can require gradients: "
+                    raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients\n"
+                                       f"(only Tensors of floating point dtype can require gradients): "
                                        f"this one is {self._meta.dtype.name}. Use x.float() first.")
                 if self._buffer.inference and not MODE.inference:
                     raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
@@ -627,7 +632,7 @@ class Tensor:
             return OPS["clone"](self) if copy else self
         return OPS["_to_copy"](self, d)
 
-    def _move(self, target: device, d: dtype) -> Tensor:
+    def _move(self, target: Device, d: DType) -> Tensor:
         if target is META:
             return make_tensor(meta(self.shape, None, 0, d, META), new_buffer())
         if self._meta.device is META:
@@ -904,7 +909,7 @@ def _restore(cls: type | None, shape: tuple[int, ...], d: dtype, dev: device, da
         t = creation.allocated(m)
         ctypes.memmove(t._buffer.ptr, data, len(data))
     if cls is not None:
-        made = _new(cls)
+        made: Any = _new(cls)
         made._meta, made._buffer, made._node, made._base = t._meta, t._buffer, None, None
         definition._TENSORS.add(cls)
         t = made
@@ -1018,6 +1023,7 @@ def install() -> None:
             _install_inplace_of(name, f)
     for name, d in _CASTS.items():
         setattr(Tensor, name, _cast(d, name))
+    Tensor._check_unit_interval = OPS["_check_unit_interval"]  # type: ignore[attr-defined]
     for dunder, name in _DUNDERS.items():
         if name in OPS:
             setattr(Tensor, dunder, _operator(OPS[name], dunder))

@@ -316,9 +316,7 @@ def embedding_bag(
     sums = sums.scatter_add(0, places, rows)
     if mode == "sum":
         return sums
-    counts = fl.zeros(bags, dtype=weight.dtype, device=weight.device).index_add(
-        0, bag_of, fl.ones(bag_of.shape[0], dtype=weight.dtype, device=weight.device)
-    )
+    counts = fl.zeros(bags, dtype=weight.dtype, device=weight.device).index_add(0, bag_of, fl.ones(bag_of.shape[0], dtype=weight.dtype, device=weight.device))
     return sums / counts.clamp(min=1).unsqueeze(1)
 
 

@@ -180,9 +180,7 @@ def multi_head_attention_forward(
     sources = k.shape[1]
     if padding is not None:
         if tuple(padding.shape) != (batch, sources):
-            raise AssertionError(
-                f"key_padding_mask.shape[1] should equal the source length: expected {(batch, sources)} but got {tuple(padding.shape)}"
-            )
+            raise AssertionError(f"key_padding_mask.shape[1] should equal the source length: expected {(batch, sources)} but got {tuple(padding.shape)}")
         padding = padding.reshape(batch, 1, 1, sources).expand(-1, num_heads, -1, -1).reshape(batch * num_heads, 1, sources)
         mask = padding if mask is None else mask + padding
 

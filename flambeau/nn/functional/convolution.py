@@ -138,9 +138,7 @@ def conv3d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: 
     return _conv(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-def _conv_transpose(
-    n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
-) -> Any:
+def _conv_transpose(n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any) -> Any:
     name = f"conv_transpose{n}d"
     try:
         return getattr(fl, name)(input, weight, bias, stride, padding, output_padding, groups, dilation)
@@ -235,8 +233,7 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
     k, d, p, s = (sizes(v, 2) for v in (kernel_size, dilation, padding, stride))
     if input.ndim not in (3, 4):
         raise RuntimeError(
-            "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: "
-            f"{shown(input.shape)}"
+            f"Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: {shown(input.shape)}"
         )
     x = input.unsqueeze(0) if input.ndim == 3 else input
     counts = [_blocks(a, b, c, e, f) for a, b, c, e, f in zip(x.shape[2:], k, d, p, s, strict=True)]
@@ -251,9 +248,7 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
 
 
 @composite(node="Col2Im")
-def _fold(
-    x: Any, output: tuple[int, int], kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int], stride: tuple[int, int]
-) -> Any:
+def _fold(x: Any, output: tuple[int, int], kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int], stride: tuple[int, int]) -> Any:
     n = x.shape[0]
     rows, cols = (_blocks(s, k, d, p, t) for s, k, d, p, t in zip(output, kernel, dilation, padding, stride, strict=True))
     c = x.shape[1] // (kernel[0] * kernel[1])
@@ -262,9 +257,7 @@ def _fold(
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             top, left = i * dilation[0], j * dilation[1]
-            y[:, :, top : top + (rows - 1) * stride[0] + 1 : stride[0], left : left + (cols - 1) * stride[1] + 1 : stride[1]] += x[
-                :, :, i, j
-            ]
+            y[:, :, top : top + (rows - 1) * stride[0] + 1 : stride[0], left : left + (cols - 1) * stride[1] + 1 : stride[1]] += x[:, :, i, j]
     return y[:, :, padding[0] : padding[0] + output[0], padding[1] : padding[1] + output[1]].clone()
 
 
@@ -273,14 +266,12 @@ def fold(input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padd
     out, k, d, p, s = (sizes(v, 2) for v in (output_size, kernel_size, dilation, padding, stride))
     if input.ndim not in (2, 3):
         raise RuntimeError(
-            "Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input, but got: "
-            f"{shown(input.shape)}"
+            f"Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input, but got: {shown(input.shape)}"
         )
     x = input.unsqueeze(0) if input.ndim == 2 else input
     if x.shape[1] % (k[0] * k[1]):
         raise RuntimeError(
-            "Expected size of input's dimension 1 to be divisible by the product of kernel_size, but got input.size(1)="
-            f"{x.shape[1]} and kernel_size={k}."
+            f"Expected size of input's dimension 1 to be divisible by the product of kernel_size, but got input.size(1)={x.shape[1]} and kernel_size={k}."
         )
     counts = [_blocks(a, b, c, e, f) for a, b, c, e, f in zip(out, k, d, p, s, strict=True)]
     if x.shape[2] != counts[0] * counts[1]:

@@ -110,9 +110,7 @@ def _smooth_l1(input: Any, target: Any, reduction: str, beta: float) -> Any:
     return reduced(fl.where(d < beta, d * d * (0.5 / beta), d - 0.5 * beta), reduction)
 
 
-def smooth_l1_loss(
-    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0
-) -> Any:
+def smooth_l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0) -> Any:
     """Quadratic below ``beta``, linear above, with slope 1; arguments as in :func:`mse_loss`."""
     reduction = _reduction(reduction, size_average, reduce)
     if input.shape != target.shape:
@@ -160,7 +158,12 @@ def _nll_body(logp: Any, target: Any, weight: Any, ignore_index: int, reduction:
     classes = logp.ndim > 1
     x, y = (logp, target.long()) if classes else (logp.unsqueeze(0), target.long().reshape(1))
     kept = y != ignore_index
-    index = fl.where(kept, y, 0)
+    index = fl._valid_index(
+        fl.where(kept, y, 0),
+        x.shape[1],
+        "IndexError|Target {index} is out of bounds.\nLabels of {size} classes are 0..{last}. "
+        "If labels start at 1 use target - 1; else make the last layer larger.",
+    )
     picked = -x.gather(1, index.unsqueeze(1)).squeeze(1)
     if weight is None:
         losses = fl.where(kept, picked, 0.0)
@@ -222,8 +225,7 @@ def _check_classes(name: str, input: Any, target: Any, weight: Any) -> None:
         classes = input.shape[1] if input.ndim > 1 else input.shape[0]
         if weight.shape != (classes,):
             raise RuntimeError(
-                f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of shape: "
-                f"{shown(weight.shape)}"
+                f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of shape: {shown(weight.shape)}"
             )
 
 
@@ -364,9 +366,7 @@ def cross_entropy(
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if input.shape == target.shape and input.ndim:
         if not target.is_floating_point():
-            name = {"int64": "Long", "int32": "Int", "uint8": "Byte", "bool": "Bool", "int16": "Short", "int8": "Char"}[
-                str(target.dtype).rpartition(".")[2]
-            ]
+            name = {"int64": "Long", "int32": "Int", "uint8": "Byte", "bool": "Bool", "int16": "Short", "int8": "Char"}[str(target.dtype).rpartition(".")[2]]
             raise RuntimeError(
                 f"Expected floating point type for target with class probabilities, got {name}\ncross_entropy: an "
                 f"{str(target.dtype).rpartition('.')[2]} target of the logits' shape {shown(input.shape)} looks one-hot. Pass class "
@@ -422,15 +422,15 @@ def linear_cross_entropy(
 
 
 @composite(node="BinaryCrossEntropy")
-def _bce(input: Any, target: Any, weight: Any, reduction: str) -> Any:
+def _bce(input: Any, target: Any, weight: Any, reduction: str, check: bool) -> Any:
+    if check:
+        input = input._check_unit_interval()
     # the logarithms are limited to -100, as in PyTorch, so that the loss stays finite
     loss = -(target * fl.log(input).clamp(min=-100) + (1 - target) * fl.log1p(-input).clamp(min=-100))
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
-def binary_cross_entropy(
-    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-) -> Any:
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
     """The loss of probabilities ``input`` against targets in 0 .. 1, of the same shape; ``weight`` broadcasts to it."""
     reduction = _reduction(reduction, size_average, reduce)
     if input.shape != target.shape:
@@ -450,7 +450,9 @@ def binary_cross_entropy(
         )
     if weight is not None:
         broadcast_shapes(tuple(weight.shape), tuple(target.shape))
-    return _bce(input, target, weight, reduction)
+    # what a sigmoid or softmax made is in range; other values that are not in memory yet are checked when they are computed
+    made_by = input.grad_fn.name() if input.grad_fn is not None else ""
+    return _bce(input, target, weight, reduction, values is None and made_by not in ("SigmoidBackward0", "SoftmaxBackward0"))
 
 
 @composite(node="BinaryCrossEntropyWithLogits")
@@ -590,9 +592,7 @@ def _hinge_embedding(input: Any, target: Any, margin: float, reduction: str) -> 
     return reduced(fl.where(target != 1, apart, 0.0) + fl.where(target != -1, input, 0.0), reduction)
 
 
-def hinge_embedding_loss(
-    input: Any, target: Any, margin: float = 1.0, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-) -> Any:
+def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
     """``input`` where ``target`` is 1, ``max(0, margin - input)`` where it is -1."""
     return _hinge_embedding(input, target, margin, _reduction(reduction, size_average, reduce))
 
@@ -602,9 +602,7 @@ def _margin_ranking(input1: Any, input2: Any, target: Any, margin: float, reduct
     return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
-def margin_ranking_loss(
-    input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-) -> Any:
+def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
     """``max(0, -target * (input1 - input2) + margin)``: ``target`` 1 says that ``input1`` should be larger, -1 smaller."""
     reduction = _reduction(reduction, size_average, reduce)
     if not input1.ndim == input2.ndim == target.ndim:
@@ -816,9 +814,7 @@ def _multilabel_soft_margin(input: Any, target: Any, weight: Any, reduction: str
     return reduced(loss.sum(-1) / input.shape[-1], reduction)
 
 
-def multilabel_soft_margin_loss(
-    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-) -> Any:
+def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Any:
     """Binary cross-entropy with logits, averaged over the classes (last dimension) of each sample."""
     return _multilabel_soft_margin(input, target, weight, _reduction(reduction, size_average, reduce))
 
@@ -863,9 +859,7 @@ def ctc_loss(
         raise RuntimeError(f"input_lengths and target_lengths must be of size batch_size ({batch}), got {len(inputs)} and {len(labels)}")
     for n in inputs:
         if not 0 <= n <= steps:
-            raise RuntimeError(
-                f"Expected input_lengths to have value at most {steps}, but got value {n} (while checking arguments for ctc_loss)"
-            )
+            raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {n} (while checking arguments for ctc_loss)")
     longest = max(labels, default=0)
     rows = []
     joined = targets.reshape(-1) if targets.ndim == 1 else None
@@ -887,9 +881,7 @@ def ctc_loss(
     if width > 2:
         skips[:, 2:] = (extended[:, 2:] != blank) & (extended[:, 2:] != extended[:, :-2])
     n_labels = fl.tensor(labels, dtype=fl.int64).reshape(-1, 1)
-    alpha = fl.where(
-        (place < 2) & (place <= 2 * n_labels), emitted[0] if steps else fl.zeros(batch, width, dtype=log_probs.dtype), minus_infinity
-    )
+    alpha = fl.where((place < 2) & (place <= 2 * n_labels), emitted[0] if steps else fl.zeros(batch, width, dtype=log_probs.dtype), minus_infinity)
     lengths = fl.tensor(inputs, dtype=fl.int64).reshape(-1, 1)
     pad = fl.full((batch, 2), minus_infinity, dtype=log_probs.dtype)
     for t in range(1, steps):

@@ -33,14 +33,12 @@ def _layer_norm(x: Any, shape: tuple[int, ...], weight: Any, bias: Any, eps: flo
 def _check_shape(name: str, input: Any, shape: tuple[int, ...], weight: Any, bias: Any) -> None:
     if not shape:
         raise RuntimeError(
-            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = "
-            f"{shown(shape)}"
+            f"Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = {shown(shape)}"
         )
     for what, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != shape:
             raise RuntimeError(
-                f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape {shown(t.shape)} and normalized_shape = "
-                f"{shown(shape)}"
+                f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape {shown(t.shape)} and normalized_shape = {shown(shape)}"
             )
     if tuple(input.shape[-len(shape) :]) != shape:
         stars = ", ".join(["*", *map(str, shape)])
@@ -66,12 +64,7 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
         Added to the variance.
     """
     shape = tuple(normalized_shape)
-    if (
-        input.shape[-len(shape) :] != shape
-        or (weight is not None and weight.shape != shape)
-        or (bias is not None and bias.shape != shape)
-        or not shape
-    ):
+    if input.shape[-len(shape) :] != shape or (weight is not None and weight.shape != shape) or (bias is not None and bias.shape != shape) or not shape:
         _check_shape("layer_norm", input, shape, weight, bias)
     return _layer_norm(input, shape, weight, bias, eps)
 
@@ -129,9 +122,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
     if channels % num_groups:
         raise RuntimeError(
-            f"Expected number of channels in input to be divisible by num_groups, but got input of shape {shown(input.shape)} and "
-            "num_groups="
-            f"{num_groups}"
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape {shown(input.shape)} and num_groups={num_groups}"
         )
     for what, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != (channels,):
@@ -152,9 +143,7 @@ def _batch_norm_training(x: Any, running_mean: Any, running_var: Any, weight: An
     if n and running_mean is not None:
         running_mean.mul_(1 - momentum).add_(narrow(mean.detach().reshape(-1), running_mean), alpha=momentum)
     if n and running_var is not None:
-        running_var.mul_(1 - momentum).add_(
-            narrow(variance.detach().reshape(-1), running_var), alpha=momentum * (n / (n - 1) if n > 1 else float("nan"))
-        )
+        running_var.mul_(1 - momentum).add_(narrow(variance.detach().reshape(-1), running_var), alpha=momentum * (n / (n - 1) if n > 1 else float("nan")))
     if weight is not None:
         y = y * _per_channel(weight, x.ndim)
     if bias is not None:

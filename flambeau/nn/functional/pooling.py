@@ -34,9 +34,7 @@ def _max_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, d
     k, s, p, d = _window(n, kernel_size, stride, padding, dilation)
     for size, pad in zip(k, p, strict=True):
         if pad > size // 2 or pad < 0:
-            raise RuntimeError(
-                f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={d[0]}"
-            )
+            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={d[0]}")
     x = _batched(n, input, f"max_pool{n}d")
     y, i = getattr(fl, f"max_pool{n}d_with_indices")(x, k, s, p, d, ceil_mode)
     y = _like(y, input, n)
@@ -131,9 +129,7 @@ def max_pool3d_with_indices(
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-def _avg_pool(
-    n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None
-) -> Any:
+def _avg_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None) -> Any:
     k, s, p, _ = _window(n, kernel_size, stride, padding)
     for size, pad in zip(k, p, strict=True):
         if pad > size // 2 or pad < 0:
@@ -145,9 +141,7 @@ def _avg_pool(
     return _like(getattr(fl, f"avg_pool{n}d")(x, k, s, p, ceil_mode, count_include_pad, *more), input, n)
 
 
-def avg_pool1d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
-) -> Any:
+def avg_pool1d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Any:
     """Means over windows of ``(N, C, L)`` or ``(C, L)``; ``count_include_pad`` counts padding among the elements."""
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
@@ -272,9 +266,7 @@ def _max_over(input: Any, bins: list[list[range]]) -> tuple[Any, Any]:
     return _max_bins(input.flatten(-n), table, tuple(len(b) for b in bins))  # type: ignore[no-any-return]
 
 
-def _fractional_max_pool(
-    n: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any
-) -> Any:
+def _fractional_max_pool(n: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any) -> Any:
     if output_size is None and output_ratio is None:
         raise ValueError(f"fractional_max_pool{n}d requires specifying either an output_size or an output_ratio")
     kernel = sizes(kernel_size, n)
@@ -370,8 +362,7 @@ def _max_unpool(n: int, input: Any, indices: Any, kernel_size: Any, stride: Any,
         raise RuntimeError(f"elements in indices should be type int64 but got: {str(indices.dtype).rpartition('.')[2]}")
     if input.shape != indices.shape:
         raise RuntimeError(
-            f"Expected shape of indices to be same as that of the input tensor ({shown(input.shape)}) but got indices tensor with shape: "
-            f"{shown(indices.shape)}"
+            f"Expected shape of indices to be same as that of the input tensor ({shown(input.shape)}) but got indices tensor with shape: {shown(indices.shape)}"
         )
     default = [(size - 1) * b + a - 2 * c for size, a, b, c in zip(input.shape[-n:], k, s, p, strict=True)]
     if output_size is None:
@@ -379,9 +370,7 @@ def _max_unpool(n: int, input: Any, indices: Any, kernel_size: Any, stride: Any,
     else:
         out = list(output_size)[-n:] if len(output_size) == n + 2 else list(output_size)
         if len(out) != n:
-            raise ValueError(
-                f"output_size should be a sequence containing {n} or {n + 2} elements, but it has a length of '{len(output_size)}'"
-            )
+            raise ValueError(f"output_size should be a sequence containing {n} or {n + 2} elements, but it has a length of '{len(output_size)}'")
         for d, o in enumerate(out):
             if not default[d] - s[d] < o < default[d] + s[d]:
                 raise ValueError(f'invalid output_size "{out}" (dim {d} must be between {default[d] - s[d]} and {default[d] + s[d]})')

@@ -105,9 +105,7 @@ def _hidden(h: Any, w_hh: Any, b_hh: Any) -> Any:
 _STEPS: dict[str, Callable[..., Any]] = {"RNN_TANH": _tanh_step, "RNN_RELU": _relu_step, "GRU": _gru_step, "LSTM": _lstm_step}
 
 
-def run(
-    mode: str, inputs: Sequence[Any], state: tuple[Any, ...], weights: Sequence[Any], reverse: bool
-) -> tuple[list[Any], tuple[Any, ...]]:
+def run(mode: str, inputs: Sequence[Any], state: tuple[Any, ...], weights: Sequence[Any], reverse: bool) -> tuple[list[Any], tuple[Any, ...]]:
     """One layer in one direction.
 
     Parameters

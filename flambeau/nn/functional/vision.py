@@ -87,9 +87,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         if mode == "circular" and (before > size or after > size):
             raise RuntimeError("Padding value causes wrapping around more than once.")
         if size + before + after < (0 if mode == "circular" else 1):
-            raise RuntimeError(
-                f"The input size {size}, plus negative padding {before} and {after} resulted in a negative output size, which is invalid."
-            )
+            raise RuntimeError(f"The input size {size}, plus negative padding {before} and {after} resulted in a negative output size, which is invalid.")
         places = _pad_places(mode, size, before, after)
         tables.append(None if before == after == 0 else fl.tensor(places, dtype=fl.int64, device=input.device))
     if all(t is None for t in tables):
@@ -142,8 +140,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     for what, d in (("height", -2), ("width", -1)):
         if input.shape[d] % r:
             raise RuntimeError(
-                f"pixel_unshuffle expects {what} to be divisible by downscale_factor, but input.size({d})={input.shape[d]} is not "
-                f"divisible by {r}"
+                f"pixel_unshuffle expects {what} to be divisible by downscale_factor, but input.size({d})={input.shape[d]} is not divisible by {r}"
             )
     return _pixel_unshuffle(input, r)
 
@@ -389,9 +386,7 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
     n = len(size) - 2
     if n not in (2, 3):
-        raise NotImplementedError(
-            f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {list(size)}"
-        )
+        raise NotImplementedError(f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {list(size)}")
     if theta.ndim != 3 or theta.shape[-2] != n or theta.shape[-1] != n + 1:
         raise ValueError(f"Expected a batch of {n}D affine matrices of shape Nx{n}x{n + 1} for size {list(size)}. Got {theta.shape}.")
     if min(size) <= 0:
@@ -400,11 +395,7 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
     axes = []
     for s in spatial:
         half = (s - 1) / s if not align_corners else 1.0
-        axes.append(
-            fl.linspace(-half, half, s, dtype=theta.dtype, device=theta.device)
-            if s > 1
-            else fl.zeros(1, dtype=theta.dtype, device=theta.device)
-        )
+        axes.append(fl.linspace(-half, half, s, dtype=theta.dtype, device=theta.device) if s > 1 else fl.zeros(1, dtype=theta.dtype, device=theta.device))
     places = []
     for i in reversed(range(n)):  # x, y, z
         places.append(axes[i].reshape(*[1] * i, -1, *[1] * (n - 1 - i)).expand(spatial))
@@ -511,9 +502,7 @@ def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
     if padding_mode not in ("zeros", "border", "reflection"):
-        raise ValueError(
-            f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'"
-        )
+        raise ValueError(f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'")
     if align_corners is None:
         warn(
             "Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify "
@@ -533,9 +522,7 @@ def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str
             f"with sizes {shown(grid.shape)}"
         )
     if grid.shape[-1] != input.ndim - 2:
-        raise RuntimeError(
-            f"grid_sampler(): expected grid to have size {input.ndim - 2} in last dimension, but got grid with sizes {shown(grid.shape)}"
-        )
+        raise RuntimeError(f"grid_sampler(): expected grid to have size {input.ndim - 2} in last dimension, but got grid with sizes {shown(grid.shape)}")
     if mode == "bicubic" and input.ndim == 5:
         raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
     return _grid_sample(input, grid, mode, padding_mode, align_corners)

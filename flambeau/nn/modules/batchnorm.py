@@ -197,9 +197,7 @@ class _InstanceNorm(_NormBase):
         dim = input.dim() - self._no_batch_dim()
         if input.size(dim) != self.num_features:
             if self.affine:
-                raise ValueError(
-                    f"expected input's size at dim={dim} to match num_features ({self.num_features}), but got: {input.size(dim)}."
-                )
+                raise ValueError(f"expected input's size at dim={dim} to match num_features ({self.num_features}), but got: {input.size(dim)}.")
             warn(
                 f"input's size at dim={dim} does not match num_features. You can silence this warning by not passing in num_features, "
                 "which is not used because affine=False"

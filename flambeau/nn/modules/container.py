@@ -224,9 +224,7 @@ class _Named:
         if not isinstance(given, Iterable):
             raise TypeError(f"{what}.update should be called with an iterable of key/value pairs, but got {type(given).__name__}")
         if isinstance(given, (Mapping, ModuleDict, ParameterDict)):
-            yield from (
-                sorted(given.items()) if what == "ParameterDict" and not isinstance(given, (OrderedDict, ParameterDict)) else given.items()
-            )
+            yield from (sorted(given.items()) if what == "ParameterDict" and not isinstance(given, (OrderedDict, ParameterDict)) else given.items())
             return
         for i, pair in enumerate(given):
             if not isinstance(pair, Iterable):

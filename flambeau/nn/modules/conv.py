@@ -61,9 +61,7 @@ class _ConvNd(Module):
             if padding == "same" and any(s != 1 for s in many(stride)):
                 raise ValueError("padding='same' is not supported for strided convolutions")
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ValueError(
-                f"padding_mode must be one of {{'zeros', 'reflect', 'replicate', 'circular'}}, but got padding_mode='{padding_mode}'"
-            )
+            raise ValueError(f"padding_mode must be one of {{'zeros', 'reflect', 'replicate', 'circular'}}, but got padding_mode='{padding_mode}'")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = many(kernel_size)
@@ -203,9 +201,7 @@ class _ConvTransposeNd(_ConvNd):
     ) -> None:
         if padding_mode != "zeros":
             raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype, output_padding
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype, output_padding)
 
     def _output_padding(self, input: Any, output_size: Sequence[int] | None) -> tuple[int, ...]:
         """What must be added at the end to reach ``output_size``."""
@@ -216,26 +212,16 @@ class _ConvTransposeNd(_ConvNd):
         if len(output_size) == spatial + n:
             output_size = output_size[spatial:]
         if len(output_size) != n:
-            raise ValueError(
-                f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {spatial + n} elements (got {len(output_size)})"
-            )
-        low = [
-            (input.size(d + spatial) - 1) * self.stride[d] - 2 * self.padding[d] + self.dilation[d] * (self.kernel_size[d] - 1) + 1
-            for d in range(n)
-        ]
+            raise ValueError(f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {spatial + n} elements (got {len(output_size)})")
+        low = [(input.size(d + spatial) - 1) * self.stride[d] - 2 * self.padding[d] + self.dilation[d] * (self.kernel_size[d] - 1) + 1 for d in range(n)]
         high = [low[d] + self.stride[d] - 1 for d in range(n)]
         if any(not a <= s <= b for a, s, b in zip(low, output_size, high, strict=True)):
-            raise ValueError(
-                f"requested an output size of {output_size}, but valid sizes range from {low} to {high} (for an input of "
-                f"{input.size()[2:]})"
-            )
+            raise ValueError(f"requested an output size of {output_size}, but valid sizes range from {low} to {high} (for an input of {input.size()[2:]})")
         return tuple(s - a for s, a in zip(output_size, low, strict=True))
 
     def forward(self, input: Any, output_size: Sequence[int] | None = None) -> Any:
         conv = getattr(F, f"conv_transpose{self._spatial}d")
-        return conv(
-            input, self.weight, self.bias, self.stride, self.padding, self._output_padding(input, output_size), self.groups, self.dilation
-        )
+        return conv(input, self.weight, self.bias, self.stride, self.padding, self._output_padding(input, output_size), self.groups, self.dilation)
 
 
 class ConvTranspose1d(_ConvTransposeNd):

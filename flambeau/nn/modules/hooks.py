@@ -45,9 +45,7 @@ class RemovableHandle:
     def __init__(self, hooks: Any, *, extra_dict: Any = None) -> None:
         self.id = next(RemovableHandle._numbers)
         # weak, so that a kept handle does not keep the module
-        self._dictionaries = [
-            weakref.ref(d) for d in (hooks, *(extra_dict if isinstance(extra_dict, (list, tuple)) else (extra_dict,))) if d is not None
-        ]
+        self._dictionaries = [weakref.ref(d) for d in (hooks, *(extra_dict if isinstance(extra_dict, (list, tuple)) else (extra_dict,))) if d is not None]
 
     def __getstate__(self) -> Any:
         # a copy of a module comes with handles of its own hooks
@@ -143,11 +141,9 @@ def _run_always(module: Any, args: Any, kwargs: Any, called: set[int]) -> None:
             _run(hook, key, module, args, kwargs, None)
         except Exception as e:
             warnings.warn(
-                "global module forward hook with ``always_call=True`` raised an exception that was silenced as another error was "
-                f"raised in forward: {e!s}"
+                f"global module forward hook with ``always_call=True`` raised an exception that was silenced as another error was raised in forward: {e!s}"
                 if key in _global_forward_hooks
-                else "module forward hook with ``always_call=True`` raised an exception that was silenced as another error was raised "
-                f"in forward: {e!s}",
+                else f"module forward hook with ``always_call=True`` raised an exception that was silenced as another error was raised in forward: {e!s}",
                 stacklevel=4,
             )
 
@@ -230,17 +226,13 @@ class _BackwardHooks:
             if r is not None:
                 r = r if isinstance(r, tuple) else (r,)
                 if len(r) != len(grads):
-                    raise RuntimeError(
-                        f"Backward pre hook returned an invalid number of grad_output, got {len(r)}, but expected {len(grads)}"
-                    )
+                    raise RuntimeError(f"Backward pre hook returned an invalid number of grad_output, got {len(r)}, but expected {len(grads)}")
                 grads = r
         self.grad_outputs = grads
         if not self.watched:
             for hook in self.post:
                 if hook(self.module, (None,) * self.inputs, grads) is not None:
-                    raise RuntimeError(
-                        "Backward hook for Modules where no input requires gradient should always return None or None for all gradients."
-                    )
+                    raise RuntimeError("Backward hook for Modules where no input requires gradient should always return None or None for all gradients.")
         return grads
 
     def _at_inputs(self, grads: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -268,9 +260,7 @@ def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
 
 def register_module_forward_hook(hook: Callable[..., Any], *, with_kwargs: bool = False, always_call: bool = False) -> RemovableHandle:
     """Call ``hook(module, args, output)`` after every module's forward."""
-    marks = [
-        d for d, wanted in ((_global_forward_hooks_with_kwargs, with_kwargs), (_global_forward_hooks_always_called, always_call)) if wanted
-    ]
+    marks = [d for d, wanted in ((_global_forward_hooks_with_kwargs, with_kwargs), (_global_forward_hooks_always_called, always_call)) if wanted]
     return _register_global(_global_forward_hooks, hook, marks)
 
 

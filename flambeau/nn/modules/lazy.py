@@ -110,9 +110,7 @@ class _LazyConv(LazyModuleMixin, _ConvNd):
         dtype: Any = None,
         **more: Any,
     ) -> None:
-        super().__init__(
-            0, 0, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=1, bias=False, padding_mode=padding_mode, **more
-        )
+        super().__init__(0, 0, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=1, bias=False, padding_mode=padding_mode, **more)
         self.groups = groups
         self.weight = UninitializedParameter(device=device, dtype=dtype)
         self.out_channels = out_channels
@@ -128,17 +126,11 @@ class _LazyConv(LazyModuleMixin, _ConvNd):
             return
         n = self._spatial
         if input.dim() not in (n + 1, n + 2):
-            raise RuntimeError(
-                f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {self._get_name()}, but got input of size: {input.shape}"
-            )
+            raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {self._get_name()}, but got input of size: {input.shape}")
         self.in_channels = input.shape[1] if input.dim() == n + 2 else input.shape[0]
         if self.in_channels % self.groups:
             raise ValueError("in_channels must be divisible by groups")
-        channels = (
-            (self.in_channels, self.out_channels // self.groups)
-            if self._transposed
-            else (self.out_channels, self.in_channels // self.groups)
-        )
+        channels = (self.in_channels, self.out_channels // self.groups) if self._transposed else (self.out_channels, self.in_channels // self.groups)
         self.weight.materialize((*channels, *self.kernel_size))
         if self.bias is not None:
             self.bias.materialize((self.out_channels,))
@@ -178,9 +170,7 @@ class _LazyConvTranspose(_LazyConv):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype, output_padding=output_padding
-        )
+        super().__init__(out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype, output_padding=output_padding)
 
 
 class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):

@@ -207,9 +207,7 @@ class Module:
                     return
                 if name in own["_buffers"]:
                     if value is not None and not isinstance(value, fl.Tensor):
-                        raise TypeError(
-                            f"cannot assign '{_type_name(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None expected)"
-                        )
+                        raise TypeError(f"cannot assign '{_type_name(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None expected)")
                     own["_buffers"][name] = value
                     return
         elif isinstance(value, Buffer):
@@ -431,9 +429,7 @@ class Module:
         for _, m in self.named_modules():
             yield m
 
-    def named_modules(
-        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Module]]:
+    def named_modules(self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """Pairs of dotted name and module, this module first with the name ``prefix``."""
         if memo is None:
             memo = set()
@@ -576,11 +572,7 @@ class Module:
 
         With ``with_kwargs`` it gets ``kwargs`` before the output; with ``always_call`` it runs even if ``forward`` raised.
         """
-        marks = [
-            getattr(self, n)
-            for n, wanted in (("_forward_hooks_with_kwargs", with_kwargs), ("_forward_hooks_always_called", always_call))
-            if wanted
-        ]
+        marks = [getattr(self, n) for n, wanted in (("_forward_hooks_with_kwargs", with_kwargs), ("_forward_hooks_always_called", always_call)) if wanted]
         return hooks.register(self._forward_hooks, hook, prepend=prepend, marks=marks)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
@@ -696,16 +688,14 @@ class Module:
             given = state_dict[key]
             if not isinstance(given, fl.Tensor):
                 error_msgs.append(
-                    f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint but '
-                    f"received {type(given)}"
+                    f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint but received {type(given)}'
                 )
                 continue
             if value.dim() == 0 and given.dim() == 1 and given.shape[0] == 1:
                 given = given[0]  # 0-d tensors were once saved as one element
             if given.shape != value.shape:
                 error_msgs.append(
-                    f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, the shape in current model "
-                    f"is {value.shape}."
+                    f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, the shape in current model is {value.shape}."
                 )
                 continue
             try:
@@ -797,9 +787,7 @@ class Module:
                 errors.insert(0, f"Missing key(s) in state_dict: {_quoted(missing)}. ")
         if errors:
             lines = "\n\t".join(errors)
-            raise RuntimeError(
-                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}" + diagnosis.prefix_hint(unexpected, missing)
-            )
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}" + diagnosis.prefix_hint(unexpected, missing))
         return _IncompatibleKeys(missing, unexpected)
 
     # ------------------------------------------------------------------ printing

@@ -126,9 +126,7 @@ class _FractionalMaxPoolNd(Module):
     __constants__ = ["kernel_size", "return_indices", "output_size", "output_ratio"]
     _spatial: int
 
-    def __init__(
-        self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False, _random_samples: Any = None
-    ) -> None:
+    def __init__(self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False, _random_samples: Any = None) -> None:
         super().__init__()
         many = _ntuple(self._spatial)
         name = type(self).__name__
@@ -198,9 +196,7 @@ class MaxUnpool3d(_MaxUnpoolNd):
 class AvgPool1d(_AvgPoolNd):
     """Means over windows of ``(N, C, L)``; see :func:`flambeau.nn.functional.avg_pool1d`."""
 
-    def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
-    ) -> None:
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> None:
         one = _ntuple(1)
         super().__init__(one(kernel_size), one(stride if stride is not None else kernel_size), one(padding), ceil_mode, count_include_pad)
 
@@ -212,18 +208,14 @@ class AvgPool2d(_AvgPoolNd):
     """Means over windows of ``(N, C, H, W)``; see :func:`flambeau.nn.functional.avg_pool2d`."""
 
     def forward(self, input: Any) -> Any:
-        return F.avg_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override
-        )
+        return F.avg_pool2d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override)
 
 
 class AvgPool3d(_AvgPoolNd):
     """Means over windows of ``(N, C, D, H, W)``; see :func:`flambeau.nn.functional.avg_pool3d`."""
 
     def forward(self, input: Any) -> Any:
-        return F.avg_pool3d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override
-        )
+        return F.avg_pool3d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override)
 
 
 class FractionalMaxPool2d(_FractionalMaxPoolNd):
@@ -232,9 +224,7 @@ class FractionalMaxPool2d(_FractionalMaxPoolNd):
     _spatial = 2
 
     def forward(self, input: Any) -> Any:
-        return F.fractional_max_pool2d(
-            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples
-        )
+        return F.fractional_max_pool2d(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples)
 
 
 class FractionalMaxPool3d(_FractionalMaxPoolNd):
@@ -243,9 +233,7 @@ class FractionalMaxPool3d(_FractionalMaxPoolNd):
     _spatial = 3
 
     def forward(self, input: Any) -> Any:
-        return F.fractional_max_pool3d(
-            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples
-        )
+        return F.fractional_max_pool3d(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples)
 
 
 class LPPool1d(_LPPoolNd):

@@ -30,9 +30,7 @@ class _Table(Module):
 
     def _make(self, given: Any, freeze: bool, device: Any, dtype: Any) -> None:
         if given is None:
-            self.weight = Parameter(
-                fl.empty((self.num_embeddings, self.embedding_dim), device=device, dtype=dtype), requires_grad=not freeze
-            )
+            self.weight = Parameter(fl.empty((self.num_embeddings, self.embedding_dim), device=device, dtype=dtype), requires_grad=not freeze)
             self.reset_parameters()
         else:
             if list(given.shape) != [self.num_embeddings, self.embedding_dim]:

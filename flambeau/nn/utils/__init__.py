@@ -1,22 +1,21 @@
-"""``flambeau.nn.utils``: clipping of gradients, parameters as vectors, sequences of several lengths."""
+"""``flambeau.nn.utils``: clipping of gradients, parameters as vectors, sequences of several lengths, parametrizations."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-_WHERE = {
-    "clip_grad_norm": "clip_grad",
-    "clip_grad_norm_": "clip_grad",
-    "clip_grad_value_": "clip_grad",
-    "clip_grads_with_norm_": "clip_grad",
-    "get_total_norm": "clip_grad",
-    "parameters_to_vector": "convert_parameters",
-    "vector_to_parameters": "convert_parameters",
+_FAMILIES = {
+    "clip_grad": "clip_grad_norm clip_grad_norm_ clip_grad_value_ clip_grads_with_norm_ get_total_norm",
+    "convert_parameters": "parameters_to_vector vector_to_parameters",
+    "fusion": "fuse_conv_bn_eval fuse_conv_bn_weights fuse_linear_bn_eval fuse_linear_bn_weights",
+    "init": "skip_init",
+    "norms": "remove_spectral_norm remove_weight_norm spectral_norm weight_norm",
 }
-_SUBMODULES = frozenset({"clip_grad", "convert_parameters", "rnn"})
+_WHERE = {name: family for family, names in _FAMILIES.items() for name in names.split()}
+_SUBMODULES = frozenset({*_FAMILIES, "parametrizations", "parametrize", "rnn", "stateless"})
 
-__all__ = sorted({*_WHERE, "rnn"})
+__all__ = sorted({*_WHERE, *_SUBMODULES})
 
 
 def __getattr__(name: str) -> Any:

@@ -35,10 +35,7 @@ class PackedSequence(_Packed):
         if batch_sizes is None:
             data, batch_sizes = data
         elif batch_sizes.device.type != "cpu":
-            raise ValueError(
-                "batch_sizes should always be on CPU. Instances of PackedSequence should never be created manually. Got "
-                f"{batch_sizes.device}"
-            )
+            raise ValueError(f"batch_sizes should always be on CPU. Instances of PackedSequence should never be created manually. Got {batch_sizes.device}")
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
@@ -47,9 +44,7 @@ class PackedSequence(_Packed):
         if data is self.data:
             return self
         move = {"device": data.device}
-        return type(self)(
-            data, self.batch_sizes, *(None if i is None else i.to(**move) for i in (self.sorted_indices, self.unsorted_indices))
-        )
+        return type(self)(data, self.batch_sizes, *(None if i is None else i.to(**move) for i in (self.sorted_indices, self.unsorted_indices)))
 
     def cpu(self) -> PackedSequence:
         """Move to the CPU."""
@@ -132,9 +127,7 @@ def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, en
     return PackedSequence(data, fl.tensor(sizes, dtype=fl.int64), indices, None)
 
 
-def pad_packed_sequence(
-    sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
-) -> tuple[Any, Any]:
+def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None) -> tuple[Any, Any]:
     """Undo :func:`pack_padded_sequence`: the padded sequences and their lengths (int64)."""
     sizes = sequence.batch_sizes.tolist()
     longest = len(sizes)

@@ -1,0 +1,211 @@
+"""What training promises: a repeated step makes nothing new, another batch size compiles nothing, every way to run gives the same losses."""
+
+import contextlib
+
+import pytest
+from test_fuzz import renderer
+
+import flambeau as torch
+from flambeau.core import config
+from flambeau.runtime import cpu
+from flambeau.stream import cache, flush, record
+from flambeau.visual import explain
+
+nn, F = torch.nn, torch.nn.functional
+native = pytest.mark.skipif(config.renderer == "reference", reason="nothing is compiled here")
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 1)
+
+    def forward(self, x):
+        out, _ = self.cell(x)
+        return self.head(out[:, -1])
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(11, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.table(x).mean(1))
+
+
+def labels(n, classes):
+    return torch.arange(n) * 7 % classes
+
+
+MODELS = {
+    "linear regression": (lambda: nn.Linear(3, 1), torch.optim.SGD, lambda n: (torch.rand(n, 3), torch.rand(n, 1)), F.mse_loss),
+    "momentum": (lambda: nn.Linear(3, 1), lambda p: torch.optim.SGD(p, 0.01, momentum=0.9, nesterov=True, weight_decay=0.01),
+                 lambda n: (torch.rand(n, 3), torch.rand(n, 1)), F.l1_loss),
+    "perceptron": (lambda: nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)), torch.optim.Adam,
+                   lambda n: (torch.rand(n, 3), torch.rand(n, 1)), F.mse_loss),
+    "classifier": (lambda: nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Dropout(0.25), nn.Linear(8, 4)), torch.optim.AdamW,
+                   lambda n: (torch.rand(n, 6), labels(n, 4)), F.cross_entropy),
+    "batch norm": (lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Sigmoid(), nn.Linear(8, 1)), torch.optim.RMSprop,
+                   lambda n: (torch.rand(n, 3), torch.rand(n, 1)), F.mse_loss),
+    "words": (Words, torch.optim.Adagrad, lambda n: (torch.arange(n * 4).reshape(n, 4) % 11, labels(n, 3)), F.cross_entropy),
+    "images": (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 2)), torch.optim.SGD,
+               lambda n: (torch.rand(n, 1, 8, 8), labels(n, 2)), F.cross_entropy),
+    "recurrent": (Recurrent, torch.optim.Adam, lambda n: (torch.rand(n, 5, 4), torch.rand(n, 1)), F.mse_loss),
+}
+
+
+class Training:
+    """A model, its optimizer and its data."""
+
+    def __init__(self, name, rows=6):
+        make, optimizer, data, self.loss = MODELS[name]
+        torch.manual_seed(0)
+        self.model = make()
+        self.optimizer = optimizer(self.model.parameters(), 0.01) if isinstance(optimizer, type) else optimizer(self.model.parameters())
+        self.data = data
+        self.batch = data(rows)
+
+    def step(self, batch=None):
+        x, t = batch or self.batch
+        self.optimizer.zero_grad()
+        loss = self.loss(self.model(x), t)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+def counts():
+    return cache.STATS["plans"], cpu.STATS["compiled"] + cpu.STATS["disk_hits"], cache.STATS["misses"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_repeated_step_makes_nothing_new(name):
+    t = Training(name)
+    for _ in range(4):
+        t.step().item()
+    before = counts()
+    for _ in range(6):
+        t.step().item()
+    assert counts() == before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_repeated_step_that_nobody_observes(name):
+    t = Training(name)
+    for _ in range(4):
+        t.step()
+    before = counts()
+    for _ in range(6):
+        t.step()
+    assert counts() == before
+
+
+@native
+@pytest.mark.parametrize("name", MODELS)
+def test_another_batch_size_compiles_nothing(name):
+    t = Training(name)
+    for n in (6, 7):
+        for _ in range(2):
+            t.step(t.data(n)).item()
+    before = counts()
+    batch = t.data(9)
+    t.step(batch).item()
+    assert counts()[0] > before[0]
+    assert counts()[1] == before[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_way_to_run_gives_the_same_losses(name):
+    def losses():
+        t = Training(name)
+        return [t.step().item() for _ in range(5)], [p.sum().item() for p in t.model.parameters()]
+
+    answers = {}
+    for way, manager in {"lazy": contextlib.nullcontext(), "again": contextlib.nullcontext(), "eager": torch.eager(), "reference": renderer(True)}.items():
+        with manager:
+            answers[way] = losses()
+    assert answers["again"] == answers["lazy"]          # the very same bits
+    for way in ("eager", "reference"):
+        assert answers[way][0] == pytest.approx(answers["lazy"][0], rel=2e-4, abs=1e-5), way
+        assert answers[way][1] == pytest.approx(answers["lazy"][1], rel=2e-3, abs=1e-3), way
+    assert answers["lazy"][0][-1] < answers["lazy"][0][0] or "Dropout" in repr(Training(name).model)
+
+
+@pytest.mark.parametrize("name", ["perceptron", "classifier"])
+def test_a_step_is_executed_when_the_optimizer_ends_it(name):
+    t = Training(name)
+    for _ in range(3):
+        t.step()
+        assert not record.KEY
+
+
+def test_an_outermost_call_without_gradient_is_executed():
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+    x = torch.rand(4, 3)
+    flush.flush()
+    with torch.no_grad():
+        y = model(x)
+    assert not record.KEY
+    before = y.tolist()
+    with torch.no_grad():
+        assert model(x).tolist() == before
+
+
+@native
+def test_the_tutorials_step_is_one_kernel():
+    t = Training("linear regression", 100)
+    for _ in range(3):
+        t.step()
+    report = explain.explain(t.step)
+    assert report.kernels == 1, str(report)
+
+
+def test_gradients_are_not_kept_alive_by_a_finished_step():
+    import gc
+    import weakref
+
+    t = Training("perceptron")
+    t.step().item()
+    gc.collect()
+    gc.disable()
+    try:
+        x, target = t.batch
+        out = t.model(x)
+        loss = t.loss(out, target)
+        node = weakref.ref(loss.grad_fn)
+        loss.backward()
+        t.optimizer.step()
+        del loss, out
+        assert node() is None           # reference counts alone free the graph
+    finally:
+        gc.enable()
+
+
+def test_accumulating_gradients_over_batches():
+    t = Training("perceptron", 8)
+    x, target = t.batch
+    t.loss(t.model(x), target).backward()
+    whole = [p.grad.clone() for p in t.model.parameters()]
+    t.optimizer.zero_grad()
+    for part in range(4):
+        rows = slice(2 * part, 2 * part + 2)
+        (t.loss(t.model(x[rows]), target[rows]) / 4).backward()
+    for p, g in zip(t.model.parameters(), whole):
+        assert p.grad.flatten().tolist() == pytest.approx(g.flatten().tolist(), rel=1e-4, abs=1e-6)
+
+
+def test_zeroing_gradients_in_place():
+    t = Training("perceptron")
+    for _ in range(5):
+        t.optimizer.zero_grad(set_to_none=False)
+        first = [p.grad for p in t.model.parameters()]
+        t.loss(t.model(t.batch[0]), t.batch[1]).backward()
+        t.optimizer.step()
+        if first[0] is not None:
+            assert all(p.grad is g for p, g in zip(t.model.parameters(), first))
+    before = counts()
+    t.optimizer.zero_grad(set_to_none=False)
+    t.loss(t.model(t.batch[0]), t.batch[1]).backward()
+    t.optimizer.step()
+    assert counts() == before
