@@ -466,19 +466,17 @@ def _outline(result: Any, outputs: list[Any]) -> Any:
 
 
 def _rebuild(structure: Any, made: list[Any]) -> Any:
+    return made[0] if structure is None else _built(structure, iter(made))
+
+
+def _built(structure: Any, made: Any) -> Any:
     if structure is None:
-        return made[0]
-    it = iter(made)
-
-    def build(s: Any) -> Any:
-        if s is None:
-            return next(it)
-        if s[0] == "constant":
-            return s[1]
-        items = [build(x) for x in s[1]]
-        return s[0](*items) if hasattr(s[0], "_fields") else s[0](items)
-
-    return build(structure)
+        return next(made)
+    kind, content = structure
+    if kind == "constant":
+        return content
+    items = [_built(x, made) for x in content]
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 
 # ------------------------------------------------------------------ lowering

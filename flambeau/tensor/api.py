@@ -13,10 +13,7 @@ from .tensor import Tensor, install
 
 _MODULES = ("elementwise", "reduction", "shape", "indexing", "contraction", "spatial", "host", "factorization")
 for _m in _MODULES:
-    try:
-        importlib.import_module("..ops." + _m, __package__)
-    except ImportError:      # TEMPORARY while the modules are being written
-        pass
+    importlib.import_module("..ops." + _m, __package__)
 install()
 
 _legacy: dict[str, Any] = {}

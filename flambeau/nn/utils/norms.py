@@ -29,7 +29,7 @@ class WeightNorm:
         setattr(module, self.name, self.compute_weight(module))
 
 
-def _hook_of(module: Module, kind: type, name: str) -> int | None:
+def _hook_of(module: Module, kind: Any, name: str) -> int | None:
     return next((k for k, h in module._forward_pre_hooks.items() if isinstance(h, kind) and h.name == name), None)
 
 

@@ -66,7 +66,7 @@ class ParametrizationList(ModuleList):
         self.unsafe = unsafe
         shape, dtype = original.shape, original.dtype
         with fl.no_grad():
-            new = original
+            new: Any = original
             for m in reversed(list(self)):
                 if hasattr(m, "right_inverse"):
                     try:
