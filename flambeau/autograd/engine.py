@@ -158,8 +158,9 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
     else:
         b = g._buffer
         if holders(b) - (b.slot is not None) > 1 or b.exposed or g._base is not None or not g._meta.contiguous or g._meta.offset:
-            b = definition.OPS["clone"](g)._buffer
-        t._grad = definition.make_tensor(meta(m.shape, None, 0, m.dtype, m.device), b)
+            g = definition.OPS["clone"](g)
+            b = g._buffer
+        t._grad = definition.make_tensor(g._meta, b)
     if t._post_hooks is not None:
         for h in list(t._post_hooks):
             h[0](t)

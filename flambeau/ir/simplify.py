@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..core.dtype import bool_, dtype
 from . import expression as ir
 from .expression import Access, Expr
 
@@ -166,3 +167,18 @@ _COST = {"div": 4, "sqrt": 6, "floordiv": 10, "mod": 10, "truncdiv": 10, "truncm
 def cost(e: Expr) -> int:
     """Roughly how many simple vector instructions ``e`` takes."""
     return sum(_COST.get(x.op, 15 if x.op in ir.FLOAT_MATH else 1) for x in nodes(e))
+
+
+def identity_value(combine: str, d: dtype) -> float | int | bool:
+    """The neutral element of a combiner."""
+    if combine in ("sum", "any"):
+        return 0 if d is not bool_ else False
+    if combine in ("prod", "all"):
+        return 1 if d is not bool_ else True
+    if d.is_floating_point:
+        return float("-inf") if combine == "max" else float("inf")
+    if d is bool_:
+        return combine == "min"
+    bits = 8 * d.itemsize - (1 if d.is_signed else 0)
+    low, high = (-(1 << bits) if d.is_signed else 0), (1 << bits) - 1
+    return low if combine == "max" else high

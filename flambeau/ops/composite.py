@@ -40,7 +40,7 @@ class Body:
 class Trace:
     """What one signature of a composite became."""
 
-    __slots__ = ("backward", "entry", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "simple", "structure")
+    __slots__ = ("backward", "entry", "flows", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "simple", "structure")
 
     owner: Composite
     name: str                   # of the graph node
@@ -348,6 +348,7 @@ class Composite:
         runtime = "d" * len(self.runtime)
         trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
                                   body, None if self.home is None else ("forward", *self.home, *key))
+        trace.flows = [m for _, _, m, f in trace.outputs if f]
         trace.entry = _Entry(self, trace, values)
         # the usual case: one fresh tensor, differentiable if anything is
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
@@ -541,7 +542,7 @@ class _Entry:
     def run(self, node: Node, g: Any) -> list[Any]:
         trace = self.trace
         given = g if g.__class__ is list else [g]
-        flows = [m for _, _, m, f in trace.outputs if f]
+        flows = trace.flows
         for i, m in enumerate(flows):
             assert m is not None
             x = given[i]

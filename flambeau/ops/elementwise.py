@@ -1805,9 +1805,9 @@ def _polygamma(input, n: int):
     for _ in range(n):
         slope = [k * v for k, v in enumerate(cotangent)][1:]
         cotangent = [-math.pi * (a + b) for a, b in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
-    # the fraction first: π times a large number is inexact
-    part = (input - E.round(input)) * math.pi
-    c = E.cos(part) / E.sin(part)
+    # the fraction first: π times a large number is inexact; and the cosine as a sine, so that it is 0 halfway between two poles
+    part = input - E.round(input)
+    c = E.sin((0.5 - E.abs(part)) * math.pi) / E.sin(part * math.pi)
     reflected = ir.lift(0.0, input)
     for v in reversed(cotangent):
         reflected = reflected * c + v

@@ -642,7 +642,7 @@ def _scan(op: str, x: Operand, dim: int, value: Callable[[Expr], Expr]) -> Any:
     return Scanned(op, value(x[i]), i[wrap_dim(dim, x.ndim)])
 
 
-@compute(dtype=_total_dtype, inplace=True)
+@compute(dtype=_total_dtype)
 def cumsum(input, dim: int, *, dtype: Any = None):
     """The sum of the elements up to each position along ``dim``."""
     return _scan("sum", input, dim, _element(dtype))
@@ -658,10 +658,26 @@ def _from_the_end(g: Any, dim: int) -> Any:
     return cumsum(g.flip((dim,)), dim).flip((dim,)) if g.ndim else g
 
 
-@compute(dtype=_total_dtype, inplace=True)
+@compute(dtype=_total_dtype)
 def cumprod(input, dim: int, *, dtype: Any = None):
     """The product of the elements up to each position along ``dim``."""
     return _scan("prod", input, dim, _element(dtype))
+
+
+def _keeps_its_dtype(op: Any) -> None:
+    """The in-place form computes in the tensor's own dtype."""
+    name = op.operation.name + "_"
+
+    def change(input: Any, dim: int, *, dtype: Any = None) -> Any:
+        return definition.inplace_call(op.operation, (input, dim), {"dtype": input.dtype if dtype is None else dtype})
+
+    change.__name__ = change.__qualname__ = name
+    change.__doc__ = f"The in-place form of :func:`{op.operation.name}`."
+    public(change, name=name, function=False)
+
+
+_keeps_its_dtype(cumsum)
+_keeps_its_dtype(cumprod)
 
 
 @cumprod.backward
@@ -1087,11 +1103,11 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
         centre: Any = x.mean(1, True) if n else 0.0
         divisor: Any = builtin_max(n - correction, 0)
     else:
-        w = w.to(x.dtype)
+        w = w if w.is_floating_point() else w.to(x.dtype)
         total = w.sum()
         centre = (x * w).sum(1, True) / total
         plain = aweights is None or correction == 0
-        divisor = total - (correction if plain else correction * (w * aweights.to(x.dtype)).sum() / total)
+        divisor = total - (correction if plain else correction * (w * aweights).sum() / total)
         divisor = OPS["clamp"](divisor, min=0.0)
     x = x - centre
     c = OPS["matmul"](x if w is None else x * w, x.t()) / divisor

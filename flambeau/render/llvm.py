@@ -16,7 +16,7 @@ from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int3
 from ..ir import expression as ir
 from ..ir.expression import Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Reduction, Scan, Scatter, Write
-from ..ir.simplify import cost
+from ..ir.simplify import cost, identity_value
 from .vector_math import lower
 
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
@@ -1152,21 +1152,6 @@ def _nextafter(x: Expr, y: Expr) -> Expr:
 def identity(combine: str, d: dtype) -> str:
     """The neutral element of a combiner as a literal."""
     return literal(identity_value(combine, d), d)
-
-
-def identity_value(combine: str, d: dtype) -> float | int | bool:
-    """The neutral element of a combiner."""
-    if combine in ("sum", "any"):
-        return 0 if d is not bool_ else False
-    if combine in ("prod", "all"):
-        return 1 if d is not bool_ else True
-    if d.is_floating_point:
-        return -math.inf if combine == "max" else math.inf
-    if d is bool_:
-        return combine == "min"
-    bits = 8 * d.itemsize - (1 if d.is_signed else 0)
-    low, high = (-(1 << bits) if d.is_signed else 0), (1 << bits) - 1
-    return low if combine == "max" else high
 
 
 def literal(value: float | int | bool, d: dtype, memory: bool = False) -> str:

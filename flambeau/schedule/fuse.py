@@ -15,7 +15,7 @@ from typing import Any
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import BufferInfo, Host, Nest
-from ..ir.simplify import EVERYTHING, Region, Term, cost, disjoint, move, move_access, nodes, permutation, refine, region, split_terms
+from ..ir.simplify import EVERYTHING, Region, Term, cost, disjoint, identity_value, move, move_access, nodes, permutation, refine, region, split_terms
 
 MAX_ITEMS = 96              # of a group: bounds the size of a kernel
 MAX_ACCESSES = 40           # different ones
@@ -141,20 +141,6 @@ def canonical(nest: Nest, step: int, sites: dict[tuple[str, Any], int]) -> list[
     item.kept = rows
     item.scan_loads()
     return [item]
-
-
-def identity_value(combine: str, d: ir.dtype) -> float | int | bool:
-    """The neutral element of a combiner."""
-    if combine in ("sum", "any"):
-        return False if d is ir.bool_ else 0
-    if combine in ("prod", "all"):
-        return True if d is ir.bool_ else 1
-    if d.is_floating_point:
-        return float("-inf") if combine == "max" else float("inf")
-    if d is ir.bool_:
-        return combine == "min"
-    bits = 8 * d.itemsize - (1 if d.is_signed else 0)
-    return (-(1 << bits) if d.is_signed else 0) if combine == "max" else (1 << bits) - 1
 
 
 def needed(entries: Sequence[Item | tuple[int, Host]], buffers: Sequence[BufferInfo]) -> list[Item | tuple[int, Host]]:
@@ -481,15 +467,11 @@ def safe(g: Group, item: Item, rank: int) -> bool:
             return False
     s = item.store
     k, r = key(padded(s, rank)), region(s, item.sizes)
-    own = {x.slot for x, _ in item.loads}
     for other, area in (*g.writes.get(s.slot, ()), *g.reads.get(s.slot, ())):
         if other != k and not disjoint(r, area):
             return False
-    if s.slot in own:
-        for x, opaque in item.loads:
-            if x.slot == s.slot and (opaque or (key(padded(x, rank)) != k and not disjoint(region(x, item.sizes), r))):
-                return False
-    return True
+    return not any(x.slot == s.slot and (opaque or (key(padded(x, rank)) != k and not disjoint(region(x, item.sizes), r)))
+                   for x, opaque in item.loads)
 
 
 def split_large_reduction(item: Item, new_slot: Callable[[int], int]) -> tuple[Item, Item] | None:

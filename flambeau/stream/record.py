@@ -201,10 +201,7 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
     if shared:
         acquire()
     try:
-        slots = []
-        for b in operands:
-            s = b.slot
-            slots.append(bind(b) if s is None else s)
+        slots = [b.slot if b.slot is not None else bind(b) for b in operands]
         if sig.checks:
             ORIGINS.append((len(KEY), user_frame()))
         KEY.append(sig)
