@@ -44,6 +44,9 @@ ENTRIES = {
          call(level(5), T((2,), dtype="int64"))], FLOATS, grad=False, refuses=[call(level(3, 5), T((2, 4))), call(level(5), A, side="up")]),
     "bucketize": Entry([call(A, level(5)), call(A, level(5), right=True), call(2, level(5)), call(Z, level(3), out_int32=True)], FLOATS, grad=False,
                        refuses=[call(A, level(2, 3))]),
+    "histogram": Entry([call(T((20,)), 4), call(A, 3, range=(-1.0, 1.0)),
+                        call(A, 4, weight=T((3, 4), 0.5, 1), range=(-2.0, 2.0), density=True)], FLOATS, grad=False, out=False,
+                       refuses=[call(T((3,), dtype="int64"), 3)]),
     "isin": Entry([call(DIGITS, T((2,), 0, 3)), call(DIGITS, 1), call(T((5,), 0, 3), T((0,))), call(T((6,), 0, 3), T((2, 2), 0, 3), invert=True)],
                   NUMERIC, grad=False),
 }

@@ -85,6 +85,12 @@ ENTRIES = {
     "repeat_interleave": Entry(
         [call(A, 2), call(A, 3, 1), call(M, places(3, below=4), 1), call(A, T((1,), 2, 2, dtype="int64"), 0), call(A, 0, 0), call(places(4, below=4), grad=False)],
         EVERYTHING, out=False, refuses=[call(A, -1), call(A, NARROW, 0)]),
+    "fill": Entry([call(A, 2), call(M, T(())), call(E, 1)], EVERYTHING, inplace=True, out=False),
+    "unravel_index": Entry([call(places(2, 5, below=12), (3, 4)), call(places(below=6), 7)], ("int64",), grad=False, out=False, refuses=[call(T((2,)), (3, 4))]),
+    "segment_reduce": Entry(
+        [call(T((6, 2), 0.5, 2, distinct=True), r, lengths=T((3,), 2, 2, dtype="int64")) for r in ("sum", "mean", "max", "min", "prod")]
+        + [call(T((2, 4), 0.5, 2, distinct=True), "max", lengths=T((2, 2), 2, 2, dtype="int64"), axis=1, initial=1.0)], FLOATS, out=False,
+        refuses=[call(A, "median", lengths=FEW)]),
     # the copies of views
     "alias_copy": copies(call(A), call(M)),
     "as_strided_copy": copies(call(A, (2, 2), (1, 2)), call(A, (2, 2), (1, 2), 3)),

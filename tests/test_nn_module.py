@@ -514,6 +514,12 @@ UTILS = [
     "S.functional_call(nn.Linear(2, 1), {'weight': torch.ones(1, 2), 'bias': torch.zeros(1)}, (torch.ones(1, 2),))",
     "m = nn.Linear(2, 1); S.functional_call(m, {'weight': torch.ones(1, 2)}, torch.ones(1, 2))\nm.weight",
     "nn.utils.skip_init(nn.Linear, 2, 3).weight.shape",
+    "m = R.l1_unstructured(nn.Linear(3, 2), 'weight', 2)\nm(torch.ones(1, 3)).detach(), m.weight_mask, [n for n, _ in m.named_parameters()], R.is_pruned(m)",
+    "m = R.l1_unstructured(nn.Linear(3, 4), 'weight', 0.3); R.ln_structured(m, 'weight', 1, 2, 0)\nm.weight.detach(), R.remove(m, 'weight').weight, R.is_pruned(m)",
+    "a, b = nn.Linear(2, 3), nn.Linear(3, 1); R.global_unstructured([(a, 'weight'), (b, 'weight')], R.L1Unstructured, amount=3)\na.weight_mask, b.weight_mask",
+    "R.l1_unstructured(nn.Linear(3, 2), 'weight', 20)",
+    "m = R.random_unstructured(nn.Linear(3, 2), 'weight', 2); R.random_structured(m, 'weight', 1, 0)\nm.weight.detach()",
+    "nn.DataParallel(nn.Linear(2, 1)), list(nn.DataParallel(nn.Linear(2, 1)).state_dict())",
     "w = torch.ones(2, requires_grad=True); m = nn.Linear(2, 1); S.functional_call(m, {'weight': w.reshape(1, 2) * 2}, torch.ones(1, 2)).sum().backward()\nw.grad, m.weight.grad",
 ]
 
@@ -523,7 +529,7 @@ def test_utils(program: str) -> None:
     code = (
         "".join(
             f"{n} = __import__(torch.__name__ + '.nn.utils.{m}', fromlist=['x'])\n"
-            for n, m in (("P", "parametrizations"), ("Q", "parametrize"), ("S", "stateless"))
+            for n, m in (("P", "parametrizations"), ("Q", "parametrize"), ("R", "prune"), ("S", "stateless"))
         )
         + program
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from .modules import WHERE
 
-_SUBMODULES = frozenset({"functional", "init", "modules", "parameter", "utils"})
+_SUBMODULES = frozenset({"attention", "functional", "init", "modules", "parallel", "parameter", "utils"})
 _PARAMETERS = frozenset({"Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"})
 
 __all__ = sorted({*WHERE, *_PARAMETERS, *_SUBMODULES})

@@ -93,7 +93,7 @@ _NO_SHAPE = (
 )
 
 
-class _Uninitialized:
+class UninitializedTensorMixin:
     """What a tensor without a shape yet can do: be moved, and be given a shape."""
 
     __slots__ = ()
@@ -124,7 +124,7 @@ class _Uninitialized:
         return memo[id(self)]
 
 
-class UninitializedParameter(_Uninitialized, Parameter):  # type: ignore[misc]
+class UninitializedParameter(UninitializedTensorMixin, Parameter):  # type: ignore[misc]
     """A parameter whose shape is not known yet; a lazy module gives it one when it is first called."""
 
     __slots__ = ()
@@ -137,7 +137,7 @@ class UninitializedParameter(_Uninitialized, Parameter):  # type: ignore[misc]
         pass
 
 
-class UninitializedBuffer(_Uninitialized, fl.Tensor):  # type: ignore[misc]
+class UninitializedBuffer(UninitializedTensorMixin, fl.Tensor):  # type: ignore[misc]
     """A buffer whose shape is not known yet; a lazy module gives it one when it is first called."""
 
     __slots__ = ()
@@ -152,4 +152,4 @@ class UninitializedBuffer(_Uninitialized, fl.Tensor):  # type: ignore[misc]
 
 def is_lazy(param: Any) -> bool:
     """Whether ``param`` has no shape yet."""
-    return isinstance(param, _Uninitialized)
+    return isinstance(param, UninitializedTensorMixin)

@@ -48,6 +48,7 @@ class Trace:
     simple: bool                # the usual case: one fresh tensor
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
+    flows: list[Meta | None]    # metadata of the differentiable outputs
     structure: Any              # rebuilds tuples and lists around the outputs
     backward: Signature | None
     kept: list[tuple[str, int]]     # operands of the backward call: ("operand", i), ("hidden", i), ("gradient", i)

@@ -159,6 +159,7 @@ def _reads_along(name: str) -> Any:
     return op
 
 
+HISTOGRAM = named("histogram", "hist", "bin_edges")
 SORTED, TOP, KTH = (named(n, "values", "indices") for n in ("sort", "topk", "kthvalue"))
 along_sort, along_topk, along_kth, along_median, along_mode = map(_reads_along, ("Sort", "Topk", "Kthvalue", "Median", "Mode"))
 
@@ -363,6 +364,25 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bo
     if not isinstance(input, definition.Tensor):
         input = OPS["tensor"](input)
     return _given(out, OPS["_found"](_plain(boundaries.detach()), _plain(input.detach()), bool(right), bool(out_int32)))
+
+
+@public
+def histogram(input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False, out: Any = None) -> Any:
+    """``(hist, bin_edges)``: how many elements (or how much ``weight``) fall between edges, given as a number of bins or as a tensor."""
+    import numpy as np
+
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f'"histogramdd" not implemented for \'{definition.title(input.dtype)}\'')
+    a = host_array(input).reshape(-1)
+    if isinstance(bins, definition.Tensor):
+        edges: Any = host_array(bins)
+    else:
+        low, high = range if range is not None else (a.min(initial=np.inf), a.max(initial=-np.inf)) if a.size else (0.0, 1.0)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, bins + 1).astype(a.dtype)
+    counts, edges = np.histogram(a, edges, weights=None if weight is None else host_array(weight).reshape(-1), density=density)
+    return _give_pair(out, HISTOGRAM(from_host(counts.astype(a.dtype)), from_host(np.array(edges, a.dtype))))
 
 
 def _member_outs(elements: Meta, test_elements: Meta, invert: bool) -> Meta:

@@ -13,7 +13,7 @@ from typing import Any
 from ..autograd.graph import MODE
 from ..core.dtype import bool_, compute_dtype, int32, int64
 from ..core.limits import iinfo
-from ..core.shape import Meta, broadcast_shapes, layout, wrap_dim
+from ..core.shape import Meta, broadcast_shapes, contiguous_strides, layout, wrap_dim
 from ..ir import expression as ir
 from ..ir.expression import Expr
 from . import definition
@@ -980,6 +980,94 @@ def _(g, indices, padding_idx):
     if padding_idx >= 0:
         made = OPS["_mask_put"](made, indices.eq(padding_idx).unsqueeze(-1), 0.0)
     return made, None
+
+
+@public(name="embedding_renorm_", method=False)
+def embedding_renorm_(weight: Any, input: Any, max_norm: float, norm_type: float) -> Any:
+    """Scale the rows of ``weight`` that ``input`` names down, in place, to a norm of at most ``max_norm``."""
+    rows = OPS["unique"](input.reshape(-1))
+    chosen = weight.detach()[rows]
+    norms = chosen.norm(norm_type, 1, keepdim=True)
+    weight.detach()[rows] = OPS["where"](norms > max_norm, chosen * (max_norm / (norms + 1e-7)), chosen)
+    return weight
+
+
+# ------------------------------------------------------------------ filling
+
+
+@pointwise(name="_fill", node="Fill", dtype=_keeps_dtype)
+def _fill(input, value):
+    return value                 # ``input`` gives shape and dtype
+
+
+@_fill.backward
+def _(g):
+    return OPS["zeros_like"](g), g
+
+
+@public
+def fill(input: Any, value: Any) -> Any:
+    """A tensor like ``input`` with ``value`` (a number or a 0-d tensor) everywhere."""
+    return OPS["_fill"](input, _as_src(input, value))
+
+
+@public(name="fill_diagonal_", function=False)
+def fill_diagonal_(input: Any, fill_value: Any, wrap: bool = False) -> Any:
+    """Store one value where all indices are equal; with ``wrap`` the diagonal of a tall matrix starts again below its end."""
+    m = input._meta
+    if m.ndim < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    if m.ndim > 2 and len(set(m.shape)) > 1:
+        raise RuntimeError("all dimensions of input must be of equal length")
+    n = min(m.shape)
+    if n:
+        OPS["as_strided"](input, (n,), (sum(m.strides),), m.offset).fill_(fill_value)
+        if wrap and m.ndim == 2:
+            for start in range(m.shape[1] + 1, m.shape[0], m.shape[1] + 1):
+                fill_diagonal_(input[start:], fill_value)
+    return input
+
+
+@public(method=False)
+def unravel_index(indices: Any, shape: Any) -> Any:
+    """The coordinates, one tensor per dimension, of element numbers of a tensor of ``shape``."""
+    if not isinstance(indices, definition.Tensor):
+        raise TypeError(f"expected 'indices' to be of type 'torch.Tensor', but got {type(indices)}")
+    if indices.dtype.category != 1:
+        raise TypeError(f"expected 'indices' to be integer dtype, but got {indices.dtype}")
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    steps = contiguous_strides(sizes)
+    return tuple((indices // step) % size for size, step in zip(sizes, steps, strict=True))
+
+
+@public(method=False)
+def segment_reduce(data: Any, reduce: str, *, lengths: Any = None, indices: Any = None, offsets: Any = None, axis: int = 0, unsafe: bool = False,
+                   initial: float | None = None) -> Any:
+    """Runs of ``data`` along ``axis``, of the given ``lengths`` (or between ``offsets``), combined: "sum", "mean", "max", "min", "prod"."""
+    names = {"sum": "sum", "mean": "sum", "max": "amax", "min": "amin", "prod": "prod"}
+    if reduce not in names:
+        raise RuntimeError(f"unsupported reduction given! {reduce}")
+    if lengths is None:
+        if offsets is None:
+            raise RuntimeError("segment_reduce(): Either lengths or offsets must be defined.")
+        lengths = offsets.diff(dim=-1)
+    d = wrap_dim(axis, data.ndim)
+    batch = lengths.shape[:-1]
+    count = lengths.shape[-1]
+    start = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf")}[reduce] if initial is None else initial
+    flat = data.reshape((lengths.numel() // max(1, count), *data.shape[d:]))
+    rows = []
+    for values, n in zip(flat.unbind(0), lengths.reshape(-1, count).unbind(0), strict=True):
+        place = _repeated_positions(n)
+        if not unsafe and place.numel() != values.shape[0]:
+            raise RuntimeError("segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1) when !unsafe.")
+        base = OPS["full"]((count, *values.shape[1:]), start, dtype=data.dtype)
+        wide = place.reshape([-1] + [1] * (values.ndim - 1)).expand(values.shape)
+        made = _reduced_into(base, 0, wide, values, names[reduce], True)
+        if reduce == "mean":
+            made = made / n.reshape([-1] + [1] * (values.ndim - 1)).to(data.dtype)
+        rows.append(made)
+    return OPS["stack"](rows).reshape((*batch, count, *data.shape[d + 1:]))
 
 
 # ------------------------------------------------------------------ repeats, membership

@@ -36,7 +36,6 @@ class _Exposure:
     """Base of a NumPy array that shares a buffer's memory: while it lives, recorded work on the buffer is executed at once."""
 
     __slots__ = ("__array_interface__", "buffer", "counted")
-
     __array_interface__: dict[str, Any]
 
     def __init__(self, buffer: Buffer, counted: bool) -> None:

@@ -13,7 +13,7 @@ _FAMILIES = {
     "norms": "remove_spectral_norm remove_weight_norm spectral_norm weight_norm",
 }
 _WHERE = {name: family for family, names in _FAMILIES.items() for name in names.split()}
-_SUBMODULES = frozenset({*_FAMILIES, "parametrizations", "parametrize", "rnn", "stateless"})
+_SUBMODULES = frozenset({*_FAMILIES, "parametrizations", "parametrize", "prune", "rnn", "stateless"})
 
 __all__ = sorted({*_WHERE, *_SUBMODULES})
 
