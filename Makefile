@@ -16,7 +16,7 @@ BENCH_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types conformance record clean env
+.PHONY: help demo test bench profile lint types conformance record clean env
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -31,6 +31,9 @@ test: $(VENV)/.dev     ## the tests (PYTEST_ARGS='tests/test_cli.py -x')
 
 bench: $(VENV)/.demo $(TORCH_VENV)/.torch   ## every benchmark under both libraries (BENCH_ARGS='--quick --only softmax')
 	$(PY) benchmarks/run.py --flambeau $(PY) --torch $(TORCH_PY) $(BENCH_ARGS)
+
+profile: $(VENV)/.demo ## the stages of one training step, in microseconds
+	$(PY) benchmarks/profile_step.py
 
 lint: $(VENV)/.dev     ## ruff, then the import rules
 	$(VENV)/bin/ruff check .

@@ -242,6 +242,25 @@ def test_cumulative_recurrence_in_place():
     assert x.tolist() == [2.0 ** i for i in range(8)]
 
 
+def test_a_refused_call_leaves_nothing_behind():
+    x, i = torch.arange(4.0), torch.arange(3)
+    x.tolist(), i.tolist()
+    bad = x[torch.tensor([9])]
+    with pytest.raises(IndexError):
+        bad.tolist()
+    flush.flush()
+    for refused in (lambda: x + bad, lambda: torch.where(x > 0, x, bad), lambda: torch.cat([x, x * 2, bad]), lambda: i + (1 << 70)):
+        flush.flush()
+        with pytest.raises((IndexError, RuntimeError)):
+            refused()
+        # operands that were given a slot for the call have none now: every slot is in the key
+        used = sum(len(k.outs) for k in record.KEY if k.__class__ is record.Signature)
+        bound = {s for s in record.KEY if s.__class__ is int}
+        assert len(record.BUFFERS) <= used + len(bound)
+        y = (x * 2 + x).tolist()
+        assert y == [0, 3, 6, 9]
+
+
 # ---------------------------------------------------------------- threads and fork
 
 def test_two_threads_record_at_once():
@@ -518,6 +537,25 @@ def test_dead_results_are_never_computed():
         return (x + 1).sum()
     report = explain.explain(use)
     assert not any("sin" in str(launch) for f in report.flushes for launch in f.launches)
+
+
+@native
+def test_parts_of_a_stream_share_plans_on_disk(tmp_path):
+    done = run_python("""
+import flambeau as torch
+from flambeau.stream import cache
+table, w = torch.arange(12.0).reshape(4, 3), torch.zeros(3)
+table.tolist(), w.tolist()
+for n in (1, 2, 3):
+    row = table[torch.tensor([2])]
+    for k in range(n):
+        w.add_(k + 0.5)             # comes after a call that may fail: a part of its own
+    print(row.tolist(), w.tolist())
+print(cache.STATS["disk_plans"] > 0)
+""", FLAMBEAU_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    row = "[[6.0, 7.0, 8.0]]"
+    assert done.stdout.splitlines() == [f"{row} [0.5, 0.5, 0.5]", f"{row} [2.5, 2.5, 2.5]", f"{row} [7.0, 7.0, 7.0]", "True"]
 
 
 # ---------------------------------------------------------------- eager

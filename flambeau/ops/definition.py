@@ -541,16 +541,13 @@ SAVED_HOOKS: list[tuple[Any, Any]] = []      # torch.autograd.graph.saved_tensor
 
 def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], result: Buffer, params: tuple[Any, ...], numbers: Sequence[Any]) -> Node:
     """A graph node for a call that was just recorded."""
-    saved: list[Any] = []
-    for i in entry.save:
-        x = tensors[i]
-        saved.append(x._buffer)
-        saved.append(x._node)
+    saved: list[Any] = [v for i in entry.save for v in (tensors[i]._buffer, tensors[i]._node)]
     if entry.keep_y:
         saved.append(result)
     if SAVED_HOOKS:
         _pack(entry, saved, tensors, t)
-    return graph.node(entry, tuple([x._node if x._meta.dtype.is_floating_point else None for x in tensors]), tuple(saved), (params, tuple(numbers)))
+    # tensors of integers have no node
+    return graph.node(entry, tuple([x._node for x in tensors]), tuple(saved), (params, numbers))
 
 
 def _pack(entry: GradEntry, saved: list[Any], tensors: Sequence[Any], y: Any) -> None:

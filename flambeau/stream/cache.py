@@ -233,9 +233,9 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
     if name is not None:
         data = images.get("p", name)
         if data is not None and not OBSERVED:
-            stored, hosts, checks, kinds = marshal.loads(data)
+            stored, hosts, checks = marshal.loads(data)
             plan.program = None
-            _link(plan, _StoredPlan(*stored), cpu, [_restored_host(h) for h in hosts], checks, kinds)
+            _link(plan, _StoredPlan(*stored), cpu, [_restored_host(h) for h in hosts], checks)
             STATS["disk_plans"] += 1
             return
     from ..render import llvm
@@ -245,13 +245,12 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
     made = plan_of(program, cpu.vector_bytes())
     made.code = tuple(llvm.render(k) for k in made.kernels)
     plan.program = program
-    kinds = "".join("d" if d is float64 else "q" for d in program.scalars)
     used = {s[1] for s in made.steps if s[0] == "host"}
     hosts = [step if i in used else None for i, step in enumerate(program.steps)]
-    _link(plan, made, cpu, hosts, made.checks, kinds)
+    _link(plan, made, cpu, hosts, made.checks)
     if name is not None:
         try:
-            images.put("p", name, marshal.dumps((made.to_data(), [_stored_host(h) for h in hosts], made.checks, kinds)))
+            images.put("p", name, marshal.dumps((made.to_data(), [_stored_host(h) for h in hosts], made.checks)))
         except ValueError:
             pass        # a parameter that cannot be written down: the plan is made again next time
 
@@ -330,7 +329,7 @@ def _stamp() -> Any:
 _source: Any = None
 
 
-def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any, kinds: str) -> None:
+def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) -> None:
     """Load the kernels and lay out the launch list."""
     addresses = cpu.load(made.code)
     plan.plan = made
@@ -364,7 +363,7 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any, 
     close()
     plan.segments = segments
     n = len(made.table)
-    plan.pack = struct.Struct(f"=qq{n}q{kinds}").pack
+    plan.pack = struct.Struct(f"=qq{n}q{plan.scalars}").pack
     plan.pick = itemgetter(*made.table) if n > 1 else (lambda b: (b[made.table[0]],)) if n else (lambda b: ())
     if made.arena:
         _reserve(made.arena)

@@ -130,6 +130,8 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
     """``input`` limited to ``min_val .. max_val``."""
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
+    if not input.is_floating_point():
+        min_val, max_val = int(min_val), int(max_val)
     if inplace:
         return in_place(input, lambda x: _hardtanh(x, min_val, max_val))
     return _hardtanh(input, min_val, max_val)
@@ -137,7 +139,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
 
 def relu6(input: Any, inplace: bool = False) -> Any:
     """``input`` limited to 0 .. 6."""
-    return hardtanh(input, 0.0 if input.is_floating_point() else 0, 6.0 if input.is_floating_point() else 6, inplace)
+    return hardtanh(input, 0.0, 6.0, inplace)
 
 
 @composite(node="Hardsigmoid")

@@ -270,7 +270,9 @@ def _local_response_norm(x: Any, size: int, alpha: float, beta: float, k: float)
     total = squares.narrow(1, 0, x.shape[1])
     for i in range(1, size):
         total = total + squares.narrow(1, i, x.shape[1])
-    return x / (total * (alpha / size) + k) ** beta
+    # integers have an integer mean
+    mean = total / size if x.is_floating_point() else total.div(size, rounding_mode="trunc")
+    return x / (mean * alpha + k) ** beta
 
 
 @composite(node="Div")

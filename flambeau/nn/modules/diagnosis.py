@@ -5,7 +5,6 @@ Called only when an exception flies through a module, or once per model from ``p
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 import warnings
@@ -49,6 +48,8 @@ def locate(error: Exception, module: Any) -> None:
 
 def missing_forward(module: Any) -> NotImplementedError:
     """The error of a module without ``forward``, with the method that was probably meant."""
+    import difflib
+
     name = type(module).__name__
     text = f'Module [{name}] is missing the required "forward" function'
     own = [n for c in type(module).__mro__ if c.__module__ != __package__ + ".module" for n, v in vars(c).items() if callable(v)]

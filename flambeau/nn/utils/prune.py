@@ -125,7 +125,7 @@ class PruningContainer(BasePruningMethod):
             raise ValueError(
                 f"Can only add pruning methods acting on the parameter named '{self._tensor_name}' to PruningContainer {self}. Found '{method._tensor_name}'"
             )
-        parts = method._pruning_methods if isinstance(method, PruningContainer) else (method,)
+        parts: Any = method._pruning_methods if isinstance(method, PruningContainer) else (method,)
         self._pruning_methods += tuple(parts)
 
     def __len__(self) -> int:
