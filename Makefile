@@ -32,8 +32,8 @@ test: $(VENV)/.dev     ## the tests (PYTEST_ARGS='tests/test_cli.py -x')
 bench: $(VENV)/.demo $(TORCH_VENV)/.torch   ## every benchmark under both libraries (BENCH_ARGS='--quick --only softmax')
 	$(PY) benchmarks/run.py --flambeau $(PY) --torch $(TORCH_PY) $(BENCH_ARGS)
 
-profile: $(VENV)/.demo ## the stages of one training step, in microseconds
-	$(PY) benchmarks/profile_step.py
+profile: $(VENV)/.demo ## what a recorded call and each stage of a training step cost
+	$(PY) benchmarks/stages.py
 
 lint: $(VENV)/.dev     ## ruff, then the import rules
 	$(VENV)/bin/ruff check .

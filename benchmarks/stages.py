@@ -12,7 +12,8 @@ from typing import Any
 
 import flambeau as torch
 from flambeau import nn
-from flambeau.stream import cache, flush as driver, record
+from flambeau.stream import cache, record
+from flambeau.stream import flush as driver
 
 ROUNDS, BATCH = 200, 40
 

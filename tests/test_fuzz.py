@@ -494,6 +494,8 @@ class Failing(Machine):
             # found now, or found before and refused now; a comparison with contents that do not exist means nothing
             if name in ("observe", "expose") and not self.is_bad(self.operands[0]):
                 getattr(self, name)(i, j, k)        # the error was another one's, and is over
+            elif name.startswith("write") and self.operands:
+                self.mark(self.operands[0])         # with shared memory the error of an earlier call comes after the write
             return
         if any(self.is_bad(v) for v in self.operands):
             made = [v for v in self.values if not any(v is b for b in before)]

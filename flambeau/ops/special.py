@@ -110,8 +110,8 @@ def ndtri(p):
         error = _scaled_erfc(z) * math.sqrt(math.pi / 2) - small * E.exp(x * x * 0.5) * math.sqrt(2 * math.pi)
         x = x - error / (1.0 + x * error * 0.5)
     x = ir.where(small.eq(0.0), ir.lift(-math.inf, x), x)
-    x = ir.where(0.5 < p, -x, x)
-    return ir.where((p < 0.0) | (1.0 < p), ir.lift(math.nan, x), x)
+    x = ir.where(p > 0.5, -x, x)
+    return ir.where((p < 0.0) | (p > 1.0), ir.lift(math.nan, x), x)
 
 
 @ndtri.backward

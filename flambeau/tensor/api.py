@@ -6,6 +6,8 @@ import importlib
 from typing import Any
 
 from ..core import dtype as dtypes
+from ..core.shape import Size
+from ..core.shape import broadcast_shapes as common_shape
 from ..ops import composite, definition  # noqa: F401
 from ..ops.definition import OPS
 from . import creation, sampling
@@ -60,6 +62,67 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
     return definition.promote_kinds(kinds)
 
 
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that tensors of these shapes broadcast to."""
+    return Size(common_shape(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]))
+
+
+def real(input: Tensor) -> Tensor:
+    """The real part: the tensor itself, as there are no complex types."""
+    return input
+
+
+def imag(input: Tensor) -> Tensor:
+    """The imaginary part; only complex tensors have one."""
+    return input.imag
+
+
+def conj(input: Tensor) -> Tensor:
+    """The complex conjugate: the tensor itself, as there are no complex types."""
+    return input
+
+
+resolve_conj = resolve_neg = conj
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element is not zero."""
+    return bool(input)
+
+
+def compile(model: Any = None, **options: Any) -> Any:
+    """Accepted for compatibility: Flambeau fuses and compiles what a program does anyway.  Returns ``model`` as it is."""
+    return (lambda f: f) if model is None else model
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Accepted for compatibility: every kernel is deterministic."""
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """Whether results are the same run after run: always."""
+    return True
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Accepted for compatibility: float32 products are computed in float32."""
+    if precision not in ("highest", "high", "medium"):
+        raise RuntimeError(f"Invalid float32 matmul precision: {precision}. Use 'highest', 'high' or 'medium'.")
+
+
+def get_float32_matmul_precision() -> str:
+    """How float32 products are computed: ``highest``."""
+    return "highest"
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """Subnormal numbers are always kept: returns False when asked to flush them."""
+    return not mode
+
+
+_METHODS = ("numel", "detach", "is_conj", "is_inference", "is_signed", "is_same_size", "detach_", "is_neg")
+
+
 def lookup(name: str) -> Any:
     """The public object of this name, or None."""
     f = OPS.get(name)
@@ -77,6 +140,8 @@ def lookup(name: str) -> Any:
     # the in-place functions that PyTorch also has at the top level: torch.relu_(x)
     if name.endswith("_") and not name.startswith("_") and hasattr(Tensor, name):
         return getattr(Tensor, name)
+    if name in _METHODS:
+        return getattr(Tensor, name)
     here = globals().get(name)
     if callable(here) and getattr(here, "__module__", "") == __name__:
         return here
@@ -85,4 +150,4 @@ def lookup(name: str) -> Any:
 
 def names() -> list[str]:
     """Every public function's name."""
-    return [n for n, f in OPS.items() if not n.startswith("_") and getattr(f, "is_function", True)] + list(CONSTANTS) + list(creation.LEGACY)
+    return [n for n, f in OPS.items() if not n.startswith("_") and getattr(f, "is_function", True)] + list(CONSTANTS) + list(creation.LEGACY) + list(_METHODS)
