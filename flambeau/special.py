@@ -9,7 +9,7 @@ import flambeau as _torch
 
 from .ops.composite import OPS as _OPS
 
-_torch.Tensor       # loads the operations
+_loaded = _torch.Tensor     # asking for it loads the operations
 
 # torch.special.<name> is torch.<name of the common operation>
 _SAME = {

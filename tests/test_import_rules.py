@@ -30,6 +30,7 @@ ALLOWED = {
     "tensor": {"autograd", "stream", "ops", "ir", "runtime", "random", "cuda", "api"},
     "random": {"ir", "tensor"},
     "cuda": set(),
+    "backends": set(),
     "return_types": {"ops", "tensor"},
     **dict.fromkeys(("nn", "optim", "utils", "io", "linalg", "fft", "special", "distributions", "distributed", "serialization"), API),
 }

@@ -23,6 +23,9 @@ def function(library, name, entry):
     """The operation as a function of its arguments."""
     if entry.method:
         return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
+    home, _, short = name.rpartition(".")               # "special.ndtr"
+    if home:
+        return getattr(getattr(library, home), short)
     return getattr(library, name) if hasattr(library, name) else getattr(library.nn.functional, name)
 
 
@@ -230,7 +233,7 @@ def test_method_equals_function(name):
     args, kwargs = c.make(fl, dtype)
     if ENTRIES[name].method or not isinstance(args[0], fl.Tensor) or not hasattr(fl.Tensor, name) or name == "where":
         return
-    assert_same(arrays(getattr(args[0], name)(*args[1:], **kwargs)), arrays(getattr(fl, name)(*args, **kwargs)))
+    assert_same(arrays(getattr(args[0], name)(*args[1:], **kwargs)), arrays(function(fl, name, ENTRIES[name])(*args, **kwargs)))
 
 
 @pytest.mark.parametrize("name", sorted(n for n, e in ENTRIES.items() if e.inplace))
@@ -240,7 +243,7 @@ def test_in_place_equals_plain(name):
         args, kwargs = c.make(fl, ENTRIES[name].dtypes[0])
         if not isinstance(args[0], fl.Tensor) or c.args[0].layout == "expanded":
             continue
-        want = getattr(fl, name)(*args, **kwargs)
+        want = function(fl, name, ENTRIES[name])(*args, **kwargs)
         if want.shape != args[0].shape or want.dtype not in (args[0].dtype, fl.bool):
             continue
         want = want.numpy().copy()
@@ -257,10 +260,68 @@ def test_in_place_equals_plain(name):
 def test_out_equals_plain(name):
     for c in ENTRIES[name].calls:
         args, kwargs = c.make(fl, ENTRIES[name].dtypes[0])
-        want = getattr(fl, name)(*args, **kwargs)
+        want = function(fl, name, ENTRIES[name])(*args, **kwargs)
         several = isinstance(want, (tuple, list))
         targets = [fl.empty_like(w) for w in (want if several else [want])]
-        result = getattr(fl, name)(*args, **kwargs, out=tuple(targets) if several else targets[0])
+        result = function(fl, name, ENTRIES[name])(*args, **kwargs, out=tuple(targets) if several else targets[0])
         if not several:
             assert result is targets[0]
         assert_same(arrays(targets), arrays(want))
+
+
+# ------------------------------------------------------------------ what single samples do not show
+
+
+def test_a_result_that_its_own_gradient_reads_reaches_the_caller():
+    x = fl.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]], requires_grad=True)
+    for f in (lambda t: t.softmax(1), lambda t: t.std(), lambda t: t.log_softmax(0), lambda t: t.norm()):
+        np.testing.assert_array_equal(f(x).detach().numpy(), f(x.detach()).numpy())
+
+
+def test_an_overwritten_operand_matters_only_to_the_gradient_that_reads_it():
+    x, w = fl.tensor([1.0, 2.0]), fl.tensor([3.0, 4.0], requires_grad=True)
+    loss = (x * w).sum()
+    with fl.no_grad():
+        w.mul_(10)                      # only x's gradient would read w, and none is wanted
+    loss.backward()
+    assert w.grad.tolist() == [1.0, 2.0]
+    loss = (x * w).sum()
+    x.mul_(10)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_composites_of_one_name_do_not_share_plans():
+    from flambeau.ops.composite import composite
+
+    def made(factor):
+        @composite
+        def scaled(input):
+            return input * factor
+        return scaled
+
+    x = fl.tensor([1.0, 2.0])
+    assert made(3.0)(x).tolist() == [3.0, 6.0]
+    assert made(5.0)(x).tolist() == [5.0, 10.0]
+
+
+def test_whole_numbers_divided_by_zero():
+    x = fl.tensor([4, 6])
+    for f in (lambda: x // 0, lambda: x % 0, lambda: fl.fmod(x, 0)):
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            f()
+    bad = x // fl.tensor([2, 0])
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        bad.tolist()
+    assert (x + 1).tolist() == [5, 7]   # and the process goes on
+
+
+@pytest.mark.parametrize(("name", "f"), [
+    ("PowBackward0", lambda x: x ** 2), ("PowBackward1", lambda x: x ** x), ("PowBackward2", lambda x: 2 ** x), ("RsubBackward1", lambda x: 1 - x),
+    ("SumBackward0", lambda x: x.sum()), ("SumBackward1", lambda x: x.sum(0)), ("MeanBackward1", lambda x: x.mean(0)), ("MaxBackward1", lambda x: x.max()),
+    ("MaxBackward0", lambda x: x.max(0)[0]), ("ClampBackward1", lambda x: x.clamp(0, 1)), ("ClampBackward0", lambda x: x.clamp(x, None)),
+    ("MulBackward0", lambda x: 2 / x), ("SoftmaxBackward0", lambda x: x.softmax(0)), ("LinalgVectorNormBackward0", lambda x: x.norm()),
+    ("MaskedFillBackward0", lambda x: x.masked_fill(x > 0, 1)), ("ToCopyBackward0", lambda x: x.double()), ("StdBackward0", lambda x: x.std()),
+])
+def test_names_of_graph_nodes(name, f):
+    assert f(fl.ones(2, 3, requires_grad=True)).grad_fn.name() == name

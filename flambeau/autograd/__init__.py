@@ -13,7 +13,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("functional", "graph", "function", "profiler", "forward_ad", "anomaly_mode"):
+    if name in ("functional", "graph", "function"):
         return importlib.import_module("." + name, __name__)
     home = _HOMES.get(name)
     if home is None:

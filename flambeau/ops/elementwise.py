@@ -1593,7 +1593,7 @@ def isclose(input, other, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: Any =
     """Whether ``|input - other| <= atol + rtol * |other|``; infinities only to themselves, NaN to NaN if ``equal_nan``."""
     close = input.eq(other)
     if not input.dtype.is_floating_point:
-        if input.dtype is bool_ or (rtol == 0 and atol == 0):
+        if rtol == 0 and atol == 0:
             return close
         input, other = input.cast(float64), other.cast(float64)
     elif equal_nan:

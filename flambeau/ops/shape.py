@@ -169,7 +169,7 @@ def _(g, input_meta, dim):
     return g.squeeze(dim)
 
 
-@view(name="_squeeze", node="Squeeze")
+@view(name="_squeeze", node=lambda meta, dims: "SqueezeBackward0" if len(dims) == meta.ndim != 1 else "SqueezeBackward1")
 def _squeeze(input: Meta, dims: tuple):
     return squeeze_meta(input, dims)
 

@@ -1,7 +1,8 @@
 """Special functions beyond the common ones: normal distribution, Bessel functions, orthogonal polynomials, gamma relatives.
 
-Each follows a textbook formula evaluated in float64 inside the kernel, mostly the trapezoidal rule on an integral whose integrand
-is analytic, which converges faster than any power (Trefethen and Weideman, "The exponentially convergent trapezoidal rule", 2014).
+The short formulas are scalar expressions, evaluated in float64 inside the kernel; the long ones are library routines on arrays.  Most
+are the trapezoidal rule on an integral whose integrand is analytic, which converges faster than any power (Trefethen and Weideman,
+"The exponentially convergent trapezoidal rule", 2014).
 ``flambeau/special.py`` gives them their public names.
 """
 
@@ -37,14 +38,6 @@ def special(f: Callable[[Expr], Expr] | None = None, *, node: str | None = None)
     name = f.__name__.strip("_")
     camel = "".join(p[:1].upper() + p[1:] for p in name.split("_"))
     return pointwise(in_double(f), name="_special_" + name, dtype="float", inplace=False, node=node or "Special" + camel)
-
-
-def polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
-    """Σ c[k] x**k by Horner's rule."""
-    value = ir.lift(coefficients[-1], x)
-    for c in reversed(coefficients[:-1]):
-        value = value * x + c
-    return value
 
 
 # ------------------------------------------------------------------ normal distribution
@@ -150,14 +143,61 @@ def _(g, input, other, needs):
     return to_input, to_other
 
 
+# ------------------------------------------------------------------ routines on arrays
+
+
+def _floating(*metas: Meta) -> Meta:
+    return fresh(metas[0], broadcast_shapes(*[m.shape for m in metas]), float_of(promote_kinds(metas)))
+
+
+def _one(input):
+    """The operand."""
+
+
+def _two(input, other):
+    """Both operands."""
+
+
+def on_arrays(name: str, values: Callable[..., Any], operands: int = 1, node: str | None = None) -> Any:
+    """The operation ``_special_<name>``: ``values`` of float64 arrays of one shape.  Of two operands one may be a number."""
+    def run(ins: list[Any], outs: list[Any], scalars: list[Any]) -> None:
+        import numpy as np
+
+        arrays = np.broadcast_arrays(*[x.astype(np.float64) for x in ins])
+        with np.errstate(all="ignore"):
+            outs[0][...] = values(*[np.array(a) for a in arrays])
+
+    camel = "".join(p[:1].upper() + p[1:] for p in name.split("_"))
+    recorded = host(outs=_floating, like=_one if operands == 1 else _two, name="_special_" + name, node=node or "Special" + camel)(run)
+
+    def call(input: Any, *other: Any, out: Any = None) -> Any:
+        args = (input, *other)
+        tensors = [v for v in args if isinstance(v, definition.Tensor)]
+        if tensors and len(args) == operands:
+            d = float_of(promote_kinds([v._meta if isinstance(v, definition.Tensor) else v.__class__ for v in args]))
+            args = tuple([v if isinstance(v, definition.Tensor) else OPS["full"]((), v, dtype=d) for v in args])
+            if d.itemsize == 2:
+                result = recorded(*[v.float() for v in args]).to(d)
+                return result if out is None else store("special_" + name, out, result)
+        return recorded(*args) if out is None else recorded(*args, out=out)
+
+    call.__name__, call.__doc__ = name, values.__doc__
+    call.operation, call.backward = recorded.operation, recorded.backward  # type: ignore[attr-defined]
+    OPS["_special_" + name] = call
+    return call
+
+
+def series(x: Any, coefficients: Sequence[float]) -> Any:
+    """Σ c[k] x**k by Horner's rule."""
+    value = coefficients[-1] + 0 * x
+    for c in reversed(coefficients[:-1]):
+        value = value * x + c
+    return value
+
+
 # ------------------------------------------------------------------ modified Bessel functions
 
 NODES = 40
-
-
-def _angles(n: int) -> list[tuple[float, float]]:
-    """(angle, weight) of the trapezoidal rule for the mean over 0..π."""
-    return [(math.pi * k / n, (0.5 if k in (0, n) else 1.0) / n) for k in range(n + 1)]
 
 
 def _hankel(order: int, terms: int) -> list[float]:
@@ -168,44 +208,43 @@ def _hankel(order: int, terms: int) -> list[float]:
     return made
 
 
-def _scaled_i(order: int, x: Expr) -> Expr:
-    """exp(-|x|) I(x): the mean of exp(x (cos t - 1)), times x sin² t for order 1; from 30 on the asymptotic series."""
-    size = E.abs(x)
-    near = ir.minimum(size, 30.0)
-    total = ir.lift(0.0, x)
-    for angle, weight in _angles(NODES):
-        total = total + E.exp(near * (math.cos(angle) - 1)) * (weight * math.sin(angle) ** (2 * order))
+def _scaled_i(order: int, x: Any) -> Any:
+    """exp(-|x|) I(x): the mean over 0..π of exp(x (cos t - 1)), times x sin² t for order 1; from 30 on the asymptotic series."""
+    import numpy as np
+
+    size = np.abs(x)
+    near = np.minimum(size, 30.0)
+    total = np.zeros_like(x)
+    for k in range(NODES + 1):
+        angle, weight = math.pi * k / NODES, (0.5 if k in (0, NODES) else 1.0) / NODES
+        total += np.exp(near * (math.cos(angle) - 1)) * (weight * math.sin(angle) ** (2 * order))
     if order:
-        total = total * near
-    far = 1.0 / ir.maximum(size, 30.0)
-    series = polynomial(far, [a * (-1) ** k for k, a in enumerate(_hankel(order, 20))]) * E.sqrt(far * (1 / (2 * math.pi)))
-    value = ir.where(size < 30.0, total, series)
-    value = ir.where(x.ne(x), x, value)
-    return ir.where(x < 0.0, -value, value) if order else value
+        total *= near
+    far = 1.0 / np.maximum(size, 30.0)
+    asymptotic = series(far, [a * (-1) ** k for k, a in enumerate(_hankel(order, 20))]) * np.sqrt(far / (2 * math.pi))
+    value = np.where(size < 30.0, total, asymptotic)
+    return np.copysign(value, x) if order else value
 
 
-@special(node="SpecialI0E")
-def i0e(x):
-    """``exp(-|input|) * i0(input)``."""
-    return _scaled_i(0, x)
+def _grown(x: Any) -> Any:
+    import numpy as np
+
+    return np.exp(np.abs(x))
 
 
-@special(node="SpecialI1E")
-def i1e(x):
-    """``exp(-|input|) * i1(input)``."""
-    return _scaled_i(1, x)
+i0e = on_arrays("i0e", lambda x: _scaled_i(0, x), node="SpecialI0E")
+i0e.__doc__ = "``exp(-|input|) * i0(input)``."
+i1e = on_arrays("i1e", lambda x: _scaled_i(1, x), node="SpecialI1E")
+i1e.__doc__ = "``exp(-|input|) * i1(input)``."
+_i0 = on_arrays("i0", lambda x: _scaled_i(0, x) * _grown(x), node="I0")
+i1 = on_arrays("i1", lambda x: _scaled_i(1, x) * _grown(x))
+i1.__doc__ = "The modified Bessel function of the first kind of order 1."
 
 
-@special(node="I0")
-def i0(x):
+@derived(inplace=True)
+def i0(input: Any) -> Any:
     """The modified Bessel function of the first kind of order 0."""
-    return _scaled_i(0, x) * E.exp(E.abs(x))
-
-
-@special
-def i1(x):
-    """The modified Bessel function of the first kind of order 1."""
-    return _scaled_i(1, x) * E.exp(E.abs(x))
+    return _i0(input)
 
 
 def _over(y: Any, x: Any) -> Any:
@@ -213,14 +252,14 @@ def _over(y: Any, x: Any) -> Any:
     return where(x == 0, 0.5, y / x)
 
 
-@i0.backward
+@_i0.backward
 def _(g, input):
     return g * i1(input)
 
 
 @i1.backward
 def _(g, y, input):
-    return g * (i0(input) - _over(y, input))
+    return g * (_i0(input) - _over(y, input))
 
 
 @i0e.backward
@@ -233,141 +272,107 @@ def _(g, y, input):
     return g * (i0e(input) - OPS["sgn"](input) * y - _over(y, input))
 
 
-OPS["_i0"] = i0
-derived(lambda input: i0(input), name="i0", inplace=True)
-OPS["i0"].__doc__ = "The modified Bessel function of the first kind of order 0."
-
-
-def _scaled_k(order: int, x: Expr) -> Expr:
+def _scaled_k(order: int, x: Any) -> Any:
     """exp(x) K(x): the power series up to 2, the trapezoidal rule on ∫ exp(-x (cosh t - 1)) cosh(n t) dt up to 30, then asymptotic."""
-    low = ir.minimum(x, 2.0)
-    quarter = low * low * 0.25
-    log = E.log(low * 0.5)
+    import numpy as np
+
+    low = np.minimum(x, 2.0)
+    quarter = low * low / 4
+    log = np.log(low / 2)
     harmonic = [0.0]
     for k in range(1, 18):
         harmonic.append(harmonic[-1] + 1 / k)
     factorials = [math.factorial(k) for k in range(18)]
     if order == 0:
-        first = polynomial(quarter, [1 / f ** 2 for f in factorials])
-        series = polynomial(quarter, [(h - EULER) / f ** 2 for h, f in zip(harmonic, factorials, strict=True)]) - log * first
+        power = series(quarter, [(h - EULER) / f ** 2 for h, f in zip(harmonic, factorials, strict=True)])
+        power = power - log * series(quarter, [1 / f ** 2 for f in factorials])
     else:
-        first = polynomial(quarter, [1 / (f * f * (k + 1)) for k, f in enumerate(factorials)]) * low * 0.5
+        first = series(quarter, [1 / (f * f * (k + 1)) for k, f in enumerate(factorials)]) * low / 2
         psi = [(2 * (h - EULER) + 1 / (k + 1)) / (f * f * (k + 1)) for k, (h, f) in enumerate(zip(harmonic, factorials, strict=True))]
-        series = 1.0 / low + log * first - polynomial(quarter, psi) * low * 0.25
-    middle = ir.maximum(ir.minimum(x, 30.0), 2.0)
+        power = 1.0 / low + log * first - series(quarter, psi) * low / 4
+    middle = np.clip(x, 2.0, 30.0)
     step = 0.125
-    total = ir.lift(0.5, x)
+    total = np.full_like(x, 0.5)
     for k in range(1, 32):
         c = math.cosh(k * step)
-        total = total + E.exp(middle * (1 - c)) * (c if order else 1.0)
-    far = 1.0 / ir.maximum(x, 30.0)
-    asymptotic = polynomial(far, _hankel(order, 20)) * E.sqrt(far * (math.pi / 2))
-    value = ir.where(x <= 2.0, series * E.exp(low), ir.where(x < 30.0, total * step, asymptotic))
-    return ir.where(x.eq(0.0), ir.lift(math.inf, x), ir.where(x < 0.0, ir.lift(math.nan, x), ir.where(x.ne(x), x, value)))
+        total += np.exp(middle * (1 - c)) * (c if order else 1.0)
+    far = 1.0 / np.maximum(x, 30.0)
+    asymptotic = series(far, _hankel(order, 20)) * np.sqrt(far * (math.pi / 2))
+    value = np.where(x <= 2.0, power * np.exp(low), np.where(x < 30.0, total * step, asymptotic))
+    return np.where(x == 0.0, np.inf, np.where(x >= 0.0, value, np.nan))
 
 
-@special
-def modified_bessel_k0(x):
-    """The modified Bessel function of the second kind of order 0."""
-    return _scaled_k(0, x) * E.exp(-x)
+def _shrunk(x: Any) -> Any:
+    import numpy as np
+
+    return np.exp(-x)
 
 
-@special
-def modified_bessel_k1(x):
-    """The modified Bessel function of the second kind of order 1."""
-    return _scaled_k(1, x) * E.exp(-x)
-
-
-@special
-def scaled_modified_bessel_k0(x):
-    """``exp(input) * modified_bessel_k0(input)``."""
-    return _scaled_k(0, x)
-
-
-@special
-def scaled_modified_bessel_k1(x):
-    """``exp(input) * modified_bessel_k1(input)``."""
-    return _scaled_k(1, x)
+for _order in (0, 1):
+    on_arrays(f"modified_bessel_k{_order}", lambda x, n=_order: _scaled_k(n, x) * _shrunk(x)).__doc__ = (
+        f"The modified Bessel function of the second kind of order {_order}.")
+    on_arrays(f"scaled_modified_bessel_k{_order}", lambda x, n=_order: _scaled_k(n, x)).__doc__ = (
+        f"``exp(input) * modified_bessel_k{_order}(input)``.")
 
 
 # ------------------------------------------------------------------ Bessel functions
 
 
-def _bessel_far(order: int, x: Expr, second: bool) -> Expr:
+def _bessel_far(order: int, x: Any, second: bool) -> Any:
     """J or Y for large x by Hankel's expansion (Abramowitz and Stegun 9.2.5, 9.2.6)."""
+    import numpy as np
+
     a = _hankel(order, 20)
-    inverse = 1.0 / x
-    square = inverse * inverse
-    p = polynomial(square, [a[k] * (-1) ** (k // 2) for k in range(0, 20, 2)])
-    q = polynomial(square, [a[k] * (-1) ** (k // 2) for k in range(1, 20, 2)]) * inverse
+    p = series(1 / (x * x), [a[k] * (-1) ** (k // 2) for k in range(0, 20, 2)])
+    q = series(1 / (x * x), [a[k] * (-1) ** (k // 2) for k in range(1, 20, 2)]) / x
     # sin and cos of x - (2n + 1)π/4 from those of x, which are reduced exactly
-    s, c = E.sin(x), E.cos(x)
-    sine, cosine = ((s - c), (s + c)) if order == 0 else (-(s + c), (s - c))
-    wave = (p * sine + q * cosine) if second else (p * cosine - q * sine)
-    return wave * E.sqrt(inverse * (1 / math.pi))
+    s, c = np.sin(x), np.cos(x)
+    sine, cosine = (s - c, s + c) if order == 0 else (-(s + c), s - c)
+    wave = p * sine + q * cosine if second else p * cosine - q * sine
+    return wave * np.sqrt(1 / (math.pi * x))
 
 
-def _half_angles(n: int) -> list[tuple[float, float]]:
-    """(sine, weight) of the rule for the mean over 0..π of a function of sin t."""
-    return [(math.sin(math.pi * k / n), (1.0 if k == 0 or 2 * k == n else 2.0) / n) for k in range(n // 2 + 1)]
+def _half_angles(n: int) -> list[tuple[float, float, float]]:
+    """(angle, sine, weight) of the trapezoidal rule for the mean over 0..π of a function of sin t."""
+    return [(math.pi * k / n, math.sin(math.pi * k / n), (1.0 if k == 0 or 2 * k == n else 2.0) / n) for k in range(n // 2 + 1)]
 
 
-def _bessel_j(order: int, x: Expr) -> Expr:
-    size = E.abs(x)
-    near = ir.minimum(size, 25.0)
-    total = ir.lift(0.0, x)
-    for s, weight in _half_angles(NODES):
-        total = total + (E.sin(near * s) * (weight * s) if order else E.cos(near * s) * weight)
-    value = ir.where(size < 25.0, total, _bessel_far(order, ir.maximum(size, 25.0), False))
-    value = ir.where(size.eq(math.inf), ir.lift(0.0, x), ir.where(x.ne(x), x, value))
-    return ir.where(x < 0.0, -value, value) if order else value
+def _bessel_j(order: int, x: Any) -> Any:
+    """J(x): the mean of cos(x sin t), or of sin(x sin t) sin t; from 25 on Hankel's expansion."""
+    import numpy as np
+
+    size = np.abs(x)
+    near = np.minimum(size, 25.0)
+    total = np.zeros_like(x)
+    for _, s, weight in _half_angles(NODES):
+        total += np.sin(near * s) * (weight * s) if order else np.cos(near * s) * weight
+    value = np.where(size < 25.0, total, _bessel_far(order, np.maximum(size, 25.0), False))
+    value = np.where(np.isinf(x), 0.0, value)
+    return np.where(x < 0.0, -value, value) if order else value
 
 
-def _bessel_y(order: int, x: Expr) -> Expr:
+def _bessel_y(order: int, x: Any) -> Any:
     """Y by Neumann's series Y0 = 2/π (log(x/2) + γ) J0 - 4/π Σ (-1)^k J(2k)/k, summed under the integral; Y1 is -Y0'."""
-    near = ir.maximum(ir.minimum(x, 25.0), 1e-300)
-    n = 128
-    j0, j1, rest = (ir.lift(0.0, x) for _ in range(3))
-    for k in range(n // 2 + 1):
-        t = math.pi * k / n
-        s, weight = math.sin(t), (1.0 if k == 0 or 2 * k == n else 2.0) / n
-        c = math.fsum((-1) ** m * math.cos(2 * m * t) / m for m in range(1, 33))
-        cosine, sine = E.cos(near * s), E.sin(near * s)
-        j0 = j0 + cosine * weight
-        j1 = j1 + sine * (weight * s)
-        rest = rest + (sine * (weight * c * s) if order else cosine * (weight * c))
-    log = E.log(near * 0.5) + EULER
-    if order == 0:
-        value = (log * j0 - rest * 2.0) * (2 / math.pi)
-    else:
-        value = (log * j1 - j0 / near - rest * 2.0) * (2 / math.pi)
-    value = ir.where(x < 25.0, value, _bessel_far(order, ir.maximum(x, 25.0), True))
-    value = ir.where(x.eq(0.0), ir.lift(-math.inf, x), ir.where(x < 0.0, ir.lift(math.nan, x), value))
-    return ir.where(x.eq(math.inf), ir.lift(0.0, x), ir.where(x.ne(x), x, value))
+    import numpy as np
+
+    near = np.clip(x, 1e-300, 25.0)
+    j0, j1, rest = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for angle, s, weight in _half_angles(128):
+        c = math.fsum((-1) ** m * math.cos(2 * m * angle) / m for m in range(1, 33))
+        cosine, sine = np.cos(near * s), np.sin(near * s)
+        j0 += cosine * weight
+        j1 += sine * (weight * s)
+        rest += sine * (weight * c * s) if order else cosine * (weight * c)
+    log = np.log(near / 2) + EULER
+    value = (log * j0 if order == 0 else log * j1 - j0 / near) - rest * 2.0
+    value = np.where(x < 25.0, value * (2 / math.pi), _bessel_far(order, np.maximum(x, 25.0), True))
+    value = np.where(x == 0.0, -np.inf, np.where(x >= 0.0, value, np.nan))
+    return np.where(x == np.inf, 0.0, value)
 
 
-@special
-def bessel_j0(x):
-    """The Bessel function of the first kind of order 0."""
-    return _bessel_j(0, x)
-
-
-@special
-def bessel_j1(x):
-    """The Bessel function of the first kind of order 1."""
-    return _bessel_j(1, x)
-
-
-@special
-def bessel_y0(x):
-    """The Bessel function of the second kind of order 0."""
-    return _bessel_y(0, x)
-
-
-@special
-def bessel_y1(x):
-    """The Bessel function of the second kind of order 1."""
-    return _bessel_y(1, x)
+for _order in (0, 1):
+    on_arrays(f"bessel_j{_order}", lambda x, n=_order: _bessel_j(n, x)).__doc__ = f"The Bessel function of the first kind of order {_order}."
+    on_arrays(f"bessel_y{_order}", lambda x, n=_order: _bessel_y(n, x)).__doc__ = f"The Bessel function of the second kind of order {_order}."
 
 
 @special
@@ -376,40 +381,7 @@ def spherical_bessel_j0(x):
     return ir.where(x.eq(0.0), ir.lift(1.0, x), ir.where(E.abs(x).eq(math.inf), ir.lift(0.0, x), E.sin(x) / x))
 
 
-# ------------------------------------------------------------------ host: polynomials, zeta, incomplete gamma
-
-
-def _floating(a: Meta, b: Meta) -> Meta:
-    return fresh(a, broadcast_shapes(a.shape, b.shape), float_of(promote_kinds([a, b])))
-
-
-def _two(input, other):
-    """Both operands."""
-
-
-def _binary(name: str, routine: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """The host operation ``_special_<name>``: ``routine`` on float64 arrays of one shape; numbers become 0-d tensors."""
-    def run(ins: list[Any], outs: list[Any], scalars: list[Any]) -> None:
-        import numpy as np
-
-        a, b = np.broadcast_arrays(*[x.astype(np.float64) for x in ins])
-        with np.errstate(all="ignore"):
-            outs[0][...] = routine(np.array(a), np.array(b))
-
-    recorded = host(outs=_floating, like=_two, name="_special_" + name)(run)
-
-    def call(input: Any, other: Any, *, out: Any = None) -> Any:
-        if not any(isinstance(v, definition.Tensor) for v in (input, other)):
-            raise TypeError(f"special_{name}(): at least one argument must be a Tensor")
-        d = float_of(promote_kinds([v._meta if isinstance(v, definition.Tensor) else v.__class__ for v in (input, other)]))
-        wide = [v if isinstance(v, definition.Tensor) else OPS["full"]((), v, dtype=d) for v in (input, other)]
-        result = recorded(*[v.float() for v in wide]).to(d) if d.itemsize == 2 else recorded(*wide)
-        return result if out is None else store("special_" + name, out, result)
-
-    call.__name__ = name
-    call.operation, call.backward = recorded.operation, recorded.backward  # type: ignore[attr-defined]
-    OPS["_special_" + name] = call
-    return call
+# ------------------------------------------------------------------ orthogonal polynomials, zeta, incomplete gamma
 
 
 Step = Callable[[int, Any, Any, Any], Any]
@@ -428,7 +400,7 @@ def _orthogonal(name: str, first: Callable[[Any], Any], step: Step, at: Callable
             result = np.where(n == k + 1, now, result)
         return result
 
-    _binary(name, values).__doc__ = f"The {name.replace('_', ' ')} of degree ``n`` (a number or tensor) at ``input``; 0 for negative degrees."
+    on_arrays(name, values, 2).__doc__ = f"The {name.replace('_', ' ')} of degree ``n`` (a number or tensor) at ``input``; 0 for negative degrees."
 
 
 def _chebyshev(k: int, x: Any, now: Any, before: Any) -> Any:
@@ -465,7 +437,7 @@ def _zeta(x: Any, q: Any) -> Any:
     return np.where(x == 1, np.inf, np.where(x < 1, np.nan, np.where(pole, np.inf, total)))
 
 
-zeta = _binary("zeta", _zeta)
+zeta = on_arrays("zeta", _zeta, 2)
 zeta.__doc__ = "The Hurwitz zeta function Σ (k + other)**-input over k from 0."
 
 
@@ -491,7 +463,7 @@ def _incomplete_gamma(a: Any, x: Any) -> tuple[Any, Any]:
         total = total + term
         if not (np.abs(term) > 1e-17 * np.abs(total)).any():
             break
-    series = factor * total
+    below = factor * total
     z, b = np.where(low, 10.0, x), np.where(low, 1.0, a)
     tiny = 1e-300
     d_ = z + 1 - b
@@ -507,8 +479,8 @@ def _incomplete_gamma(a: Any, x: Any) -> tuple[Any, Any]:
         fraction = fraction * (c * d)
         if not (np.abs(c * d - 1) > 1e-16).any():
             break
-    upper = np.where(low, 1 - series, factor * fraction)
-    p = np.where(low, series, 1 - upper)
+    upper = np.where(low, 1 - below, factor * fraction)
+    p = np.where(low, below, 1 - upper)
     invalid = (a < 0) | (x < 0) | ((a == 0) & (x == 0))
     p = np.where(a == 0, 1.0, np.where((x == 0) | np.isinf(a), 0.0, np.where(np.isinf(x), 1.0, p)))
     q = np.where(a == 0, 0.0, np.where((x == 0) | np.isinf(a), 1.0, np.where(np.isinf(x), 0.0, upper)))
@@ -516,9 +488,9 @@ def _incomplete_gamma(a: Any, x: Any) -> tuple[Any, Any]:
     return np.where(invalid | both, np.nan, p), np.where(invalid | both, np.nan, q)
 
 
-gammainc = _binary("gammainc", lambda a, x: _incomplete_gamma(a, x)[0])
+gammainc = on_arrays("gammainc", lambda a, x: _incomplete_gamma(a, x)[0], 2)
 gammainc.__doc__ = "The regularised lower incomplete gamma function P(input, other)."
-gammaincc = _binary("gammaincc", lambda a, x: _incomplete_gamma(a, x)[1])
+gammaincc = on_arrays("gammaincc", lambda a, x: _incomplete_gamma(a, x)[1], 2)
 gammaincc.__doc__ = "The regularised upper incomplete gamma function Q(input, other)."
 
 

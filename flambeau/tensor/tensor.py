@@ -19,7 +19,7 @@ from ..core.device import CPU, META, device
 from ..core.device import device as Device
 from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int8, int16, int32, int64, uint8
 from ..core.dtype import dtype as DType
-from ..core.shape import Meta, Size, as_shape, derived, layout, meta, permute_meta
+from ..core.shape import Meta, Size, as_shape, derived, layout, meta, permute_meta, wrap_dim
 from ..ops import composite, definition  # noqa: F401
 from ..ops import shape as _shape_operations  # noqa: F401
 from ..ops.definition import OPS, make_tensor
@@ -198,10 +198,7 @@ class Tensor:
         """The shape, or one of its sizes."""
         if dim is None:
             return self._meta.shape
-        from ..core.shape import wrap_dim
-
-        d = wrap_dim(dim, self._meta.ndim)
-        return self._meta.shape[d]
+        return self._meta.shape[wrap_dim(dim, self._meta.ndim)]
 
     def dim(self) -> int:
         """The number of dimensions."""
@@ -970,11 +967,13 @@ _DUNDERS = {
     "__rshift__": "bitwise_right_shift", "__lt__": "lt", "__le__": "le", "__gt__": "gt", "__ge__": "ge", "__eq__": "eq", "__ne__": "ne",
 }
 _REFLECTED = {
-    "__rsub__": "rsub", "__rtruediv__": "_rdiv", "__rfloordiv__": "floor_divide", "__rmod__": "remainder", "__rpow__": "pow", "__rmatmul__": "matmul",
+    "__rsub__": "rsub", "__rtruediv__": "_rdiv", "__rdiv__": "_rdiv", "__rfloordiv__": "floor_divide",
+    "__rmod__": "remainder", "__rpow__": "pow", "__rmatmul__": "matmul",
     "__rlshift__": "bitwise_left_shift", "__rrshift__": "bitwise_right_shift", "__radd__": "add", "__rmul__": "mul", "__rand__": "bitwise_and",
     "__ror__": "bitwise_or", "__rxor__": "bitwise_xor",
 }
-_AS_GIVEN = {"__radd__", "__rmul__", "__rand__", "__ror__", "__rxor__", "__rsub__", "__rtruediv__"}      # f(self, other), not f(other, self)
+# f(self, other), not f(other, self)
+_AS_GIVEN = {"__radd__", "__rmul__", "__rand__", "__ror__", "__rxor__", "__rsub__", "__rtruediv__", "__rdiv__"}
 _CASTS = {"float": float32, "double": float64, "half": float16, "bfloat16": bfloat16, "long": int64, "int": int32, "short": int16, "char": int8,
           "byte": uint8, "bool": bool_}
 _OPERANDS = (Tensor, bool, int, float)

@@ -281,7 +281,7 @@ def _fractional_max_pool(n: int, input: Any, kernel_size: Any, output_size: Any,
     x = input if input.ndim == n + 2 else input.unsqueeze(0)
     if x.numel() == 0:
         empty = (*input.shape[:-n], *out)
-        y, i = input.new_empty(empty), fl.empty(empty, dtype=fl.int64, device=input.device)
+        y, i = input.reshape(empty), fl.empty(empty, dtype=fl.int64, device=input.device)
         return (y, i) if return_indices else y
     if samples is None:
         samples = fl.rand(x.shape[0], x.shape[1], n, dtype=input.dtype, device=input.device)
