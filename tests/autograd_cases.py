@@ -406,6 +406,16 @@ def writes_in_a_loop(torch):
 
 
 @case
+def result_of_a_normalisation_written(torch):
+    x = leaf(torch, 2, 3)
+    y = torch.nn.functional.layer_norm(x * x, (3,))
+    y[0] = 2.0
+    y.mul_(3)
+    (y * torch.arange(6.0, dtype=torch.float64).reshape(2, 3)).sum().backward()
+    return x.grad
+
+
+@case
 def gradient_of_several_views(torch):
     x = leaf(torch, 3, 4)
     a = x.select(0, 1) * 2 + x.narrow(1, 1, 2).sum() + x.diagonal() .sum() * x[::2, 1].sum() + x.movedim(0, 1)[1, 1] + x.squeeze().unsqueeze(1).flatten()[5]

@@ -184,6 +184,41 @@ def test_nothing_else_is_lost():
     refusal(IndexError, late.tolist)
 
 
+def test_fresh_memory_that_depends_on_it_fails_too():
+    table, existing = torch.arange(12.0).reshape(4, 3), torch.zeros(3)
+    existing.tolist()
+    fresh, healed, partly = torch.ones(3) * 2, torch.ones(3) * 3, torch.ones(3) * 4
+    bad = table[torch.tensor([7])].sum()
+    existing += 1                       # from here on a part of its own
+    fresh *= bad
+    healed *= bad
+    partly *= bad
+    healed.fill_(5.0)
+    partly[0] = 1.0
+    reads_healed, reads_fresh = healed * 2, fresh * 2
+    refusal(IndexError, reads_fresh.tolist)
+    refusal(IndexError, fresh.tolist)
+    refusal(IndexError, partly.tolist)
+    assert existing.tolist() == [1, 1, 1]
+    assert healed.tolist() == [5, 5, 5]
+    assert reads_healed.tolist() == [10, 10, 10]
+
+
+def test_existing_memory_can_be_overwritten_after_a_failed_write():
+    table, w, v = torch.arange(4.0), torch.ones(3), torch.ones(3)
+    w.tolist(), v.tolist()
+    bad = table[torch.tensor([4])].sum()
+    w *= bad
+    v *= bad
+    w.zero_()
+    v[1] = 7.0
+    seen = w + 1
+    refusal(IndexError, bad.item)
+    assert w.tolist() == [0, 0, 0]
+    assert v.tolist() == [1, 7, 1]
+    assert seen.tolist() == [1, 1, 1]
+
+
 def test_failures_at_two_places_are_told_apart():
     table = torch.arange(12.0).reshape(4, 3)
     one = table[torch.tensor([8])].sum()  # first of two

@@ -258,12 +258,10 @@ class Composite:
                         if n is not None:
                             captures.setdefault(n, []).append(i)
                     engine.run(_roots(flowing, gradients), True, False, captures, grads, accumulate=False)
-                    # the gradient must have the operand's own layout, not a view of something else
                 return self._finish(key, values, symbolic, outputs, structure, writes, forward_key, forward_scalars, slots, flowing, gradients, grads, leaves)
             finally:
                 MODE.grad = mode
-                for part, old in zip((KEY, BUFFERS, SCALARS, ORIGINS), held[:4], strict=True):
-                    part[:] = old  # type: ignore[index]
+                KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:] = held[:4]
                 definition.SAVED_HOOKS[:] = hooks
                 LIMIT[0], STATE.tracing, STATE.bytes = held[4], held[5], held[6]
 
@@ -566,7 +564,9 @@ class _Entry:
                 if b.__class__ is definition.Packed:
                     b = _unpacked(b, trace.metas[i] if what == "operand" else trace.forward.outs[trace.hidden[i]])
                 elif b.wrote > node.seq:
-                    raise definition.stale_error(node, trace.metas[i] if what == "operand" else flows[0])  # type: ignore[arg-type]
+                    if what == "hidden":            # a result that was written since: its old value is made again
+                        return self.recomputed(node, given)
+                    raise definition.stale_error(node, trace.metas[i])
                 operands.append(b)
         fresh = stream.append(trace.backward, operands, node.params[: len(trace.backward.scalars)])
         out: list[Any] = []
@@ -578,6 +578,14 @@ class _Entry:
                 assert m is not None
                 out.append(make_tensor(m, fresh[i] if what == "fresh" else operands[i]))
         return out
+
+    def recomputed(self, node: Node, given: list[Any]) -> list[Any]:
+        """The gradient from the operands alone."""
+        MODE.grad = True
+        try:
+            return [None if x is None else x.detach() for x in self.again(node, given)]
+        finally:
+            MODE.grad = False
 
     def again(self, node: Node, given: list[Any]) -> list[Any]:
         """The gradient as an ordinary recorded computation, for higher derivatives."""

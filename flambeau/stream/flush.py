@@ -19,7 +19,6 @@ PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
 BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
 _held = [0]                                # words in the keys of PLANS
 OBSERVERS: list[Any] = []                  # explain: called with (plan, key) after each flush
-_NOTHING: set[int] = set()
 
 
 def flush() -> None:
@@ -58,7 +57,7 @@ def _flush() -> None:
         while part is not None:
             failed = part.run(part, BUFFERS, SCALARS)
             if failed:
-                raise _fail(part, failed)
+                raise _fail(plan, part, failed)
             part = part.then
     except BaseException as error:
         if not failed:
@@ -119,46 +118,64 @@ def _find(key: Any) -> LaunchPlan:
     return plan
 
 
-def _fail(part: LaunchPlan, failed: list[Any]) -> BaseException:
-    """After a failed check: what depends on it fails with the same error, all the rest is executed; returns the first error.
+def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any]) -> BaseException:
+    """After a failed check in ``part``: what depends on it fails with the same error, all the rest is executed; returns the first error.
 
-    A call of a later part that depends on it is left out, so that memory which existed before keeps its contents.
+    A call of a later part that depends on it is left out, so that memory which existed before the flush keeps its contents.
     """
-    bad: dict[int, BaseException] = {}      # slot -> why its contents do not exist
+    damage = _Damage()
     origins = {f[3]: _error(part, *f) for f in reversed(failed)}
-    first = origins[failed[0][3]]
-    _spread(part.calls, origins, bad, executed=True)
-    written: set[int] = set()               # existing memory that was to get contents which do not exist
+    for c in part.calls:
+        damage.spread(c, origins.get(c.index))
+    kept: set[int] = set()                  # existing memory that was to get contents which do not exist
     while part.then is not None:
         part = part.then
-        reached = [c for c in part.calls if not _spread([c], {}, bad, executed=False, written=written)]
+        reached = []
+        for c in part.calls:
+            before = set(damage.bad)
+            if damage.spread(c, None):
+                kept.update(s for s in set(damage.bad) - before if plan.external[s])
+            else:
+                reached.append(c)
         if reached:
             rest = cache.build_part(reached, part.nbytes, part.external, [b.ptr != 0 for b in BUFFERS], part.scalars)
             more = rest.run(rest, BUFFERS, SCALARS)
             if more:
-                _spread(reached, {f[3]: _error(rest, *f) for f in more}, bad, executed=True)
-    for s, error in bad.items():
-        if s not in written:
+                late = {f[3]: _error(rest, *f) for f in more}
+                for c in reached:
+                    damage.spread(c, late.get(c.index))
+    for s, error in damage.bad.items():
+        if s not in kept:
             BUFFERS[s].error = error
-    return first
+    return origins[failed[0][3]]
 
 
-def _spread(calls: list[cache.Call], origins: dict[int, BaseException], bad: dict[int, BaseException], executed: bool, written: set[int] = _NOTHING) -> bool:
-    """Extend ``bad`` by what the failed calls ``origins`` (by number) and all that read bad slots make; whether there was any."""
-    any_bad = False
-    for c in calls:
-        error = origins.get(c.index) or next((bad[s] for s in c.ins if s in bad), None)
+class _Damage:
+    """Why the contents of some slots do not exist."""
+
+    def __init__(self) -> None:
+        self.bad: dict[int, BaseException] = {}
+
+    def spread(self, c: cache.Call, error: BaseException | None) -> bool:
+        """Whether the call failed by itself (``error``) or reads what does not exist; then what it makes does not exist either."""
+        sig = c.sig
+        # an operation's destination comes last and is not read
+        only_written = sig.kinds is not None and sig.writes
         if error is None:
-            continue
-        any_bad = True
-        for s in c.outs:
-            bad[s] = error
-        for w in c.sig.writes:
-            s = c.ins[w]
-            if not executed and s not in bad and BUFFERS[s].ptr:
-                written.add(s)
-            bad.setdefault(s, error)
-    return any_bad
+            error = next((self.bad[s] for s in (c.ins[:-1] if only_written else c.ins) if s in self.bad), None)
+        if error is None:
+            if only_written and sig.ins[-1].nbytes == buffer_size(c.ins[-1]):
+                self.bad.pop(c.ins[-1], None)       # overwritten as a whole
+            return False
+        for s in (*c.outs, *[c.ins[w] for w in sig.writes]):
+            self.bad.setdefault(s, error)
+        return True
+
+
+def buffer_size(slot: int) -> int:
+    """Bytes of the memory of a slot; 0 when it has none."""
+    b = BUFFERS[slot]
+    return b.nbytes if b.ptr else 0
 
 
 _ERRORS = {"IndexError": IndexError, "RuntimeError": RuntimeError, "ValueError": ValueError, "ZeroDivisionError": RuntimeError}
