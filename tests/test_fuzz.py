@@ -24,14 +24,16 @@ DTYPES = ["float64", "float64", "float64", "float32", "int64", "bool"]
 @contextlib.contextmanager
 def renderer(reference):
     """Plans are made for the reference interpreter inside the block."""
-    flush.flush()
+    with contextlib.suppress(IndexError):
+        flush.flush()
     kept = dict(flush.PLANS), dict(flush.BY_LIVENESS), cache._reference
     flush.PLANS.clear()
     flush.BY_LIVENESS.clear()
     cache._reference = reference or kept[2]
     try:
         yield
-        flush.flush()
+        with contextlib.suppress(IndexError):       # of a read that nobody looked at
+            flush.flush()
     finally:
         flush.PLANS.clear()
         flush.BY_LIVENESS.clear()
@@ -45,7 +47,15 @@ def lazy():
     yield
 
 
-WAYS = {"lazy": lazy, "eager": lambda: flambeau.eager(), "reference": lambda: renderer(True)}
+@contextlib.contextmanager
+def eager():
+    with contextlib.suppress(IndexError):
+        flush.flush()
+    with flambeau.eager():
+        yield
+
+
+WAYS = {"lazy": lazy, "eager": eager, "reference": lambda: renderer(True)}
 
 
 class Skip(Exception):
@@ -454,7 +464,9 @@ class Failing(Machine):
 
     def __init__(self, lib):
         super().__init__(lib)
-        self.bad, self.operands = {}, []        # arrays whose contents do not exist, by identity; operands of the instruction
+        self.operands = []      # of the instruction
+        self.bad = {}           # arrays whose contents need not exist, by identity
+        self.lost = set()       # those among them that surely do not
 
     @staticmethod
     def memory(a):
@@ -482,10 +494,12 @@ class Failing(Machine):
         t = self.lib.index_select(v.t, d, index) if k % 2 else v.t[(slice(None),) * d + (index,)]
         self.values.append(Value(t, np.zeros(tuple(t.shape), v.a.dtype)))
         self.mark(self.values[-1])
+        self.lost.add(id(self.values[-1].a))
 
     def carry_out(self, name, i, j, k):
         self.operands = []
         before = list(self.values)
+        memories = {id(self.memory(v.a)) for v in before}
         try:
             getattr(self, name)(i, j, k)
         except Skip:
@@ -497,6 +511,10 @@ class Failing(Machine):
             elif name.startswith("write") and self.operands:
                 self.mark(self.operands[0])         # with shared memory the error of an earlier call comes after the write
             return
+        if name.startswith("write") and self.operands:
+            self.lost.discard(id(self.memory(self.operands[0].a)))
+        elif any(id(self.memory(v.a)) in self.lost for v in self.operands):
+            self.lost.update(id(self.memory(v.a)) for v in self.values if id(self.memory(v.a)) not in memories)
         if any(self.is_bad(v) for v in self.operands):
             made = [v for v in self.values if not any(v is b for b in before)]
             for v in made or (self.operands[:1] if name.startswith("write") else []):
@@ -512,8 +530,12 @@ def check_failures(program):
             for number, i, j, k in program:
                 machine.carry_out("bad_read" if number == 0 else INSTRUCTIONS[number], i, j, k)
             for v in machine.values:
-                with contextlib.suppress(IndexError):
+                try:
                     v.t.tolist()
+                    read = True
+                except IndexError:
+                    read = False
+                assert not (read and id(machine.memory(v.a)) in machine.lost)
                 if not machine.is_bad(v):
                     assert_equal(np.array(v.t.tolist()).reshape(v.a.shape), v.a, machine.rough)
 
