@@ -305,6 +305,17 @@ def test_composites_of_one_name_do_not_share_plans():
     assert made(5.0)(x).tolist() == [5.0, 10.0]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_running_totals_accumulate_in_float64(dtype):
+    d = getattr(fl, dtype)
+    x = fl.from_numpy(np.random.default_rng(0).random(100_000 if dtype == "float32" else 3000).astype("f")).to(d)
+    exact = x.double().numpy()
+    error = fl.finfo(d).eps
+    for got, want in ((x.cumsum(0), exact.cumsum()), ((x.double() * 1e-4 + 1).float().cumprod(0), (exact * 1e-4 + 1).astype("f").astype("d").cumprod())):
+        np.testing.assert_allclose(got.double().numpy(), want, rtol=error)
+    assert x.cumsum(0).dtype is d
+
+
 def test_whole_numbers_divided_by_zero():
     x = fl.tensor([4, 6])
     for f in (lambda: x // 0, lambda: x % 0, lambda: fl.fmod(x, 0)):

@@ -642,10 +642,20 @@ def _scan(op: str, x: Operand, dim: int, value: Callable[[Expr], Expr]) -> Any:
     return Scanned(op, value(x[i]), i[wrap_dim(dim, x.ndim)])
 
 
+def _running_element(d: DType | None) -> Callable[[Expr], Expr]:
+    """Elements as a running total of dtype ``d`` takes them: floats in float64, as PyTorch's CPU does."""
+    element = _element(d)
+
+    def wide(e: Expr) -> Expr:
+        e = element(e)
+        return e.cast(float64) if e.dtype.is_floating_point else e
+    return wide
+
+
 @compute(dtype=_total_dtype)
 def cumsum(input, dim: int, *, dtype: Any = None):
     """The sum of the elements up to each position along ``dim``."""
-    return _scan("sum", input, dim, _element(dtype))
+    return _scan("sum", input, dim, _running_element(dtype))
 
 
 @cumsum.backward
@@ -661,7 +671,7 @@ def _from_the_end(g: Any, dim: int) -> Any:
 @compute(dtype=_total_dtype)
 def cumprod(input, dim: int, *, dtype: Any = None):
     """The product of the elements up to each position along ``dim``."""
-    return _scan("prod", input, dim, _element(dtype))
+    return _scan("prod", input, dim, _running_element(dtype))
 
 
 def _keeps_its_dtype(op: Any) -> None:
