@@ -216,3 +216,15 @@ def test_zeroing_gradients_in_place():
     t.loss(t.model(t.batch[0]), t.batch[1]).backward()
     t.optimizer.step()
     assert counts() == before
+
+
+@pytest.mark.parametrize("shape,strip,dims", [((2, 3_000_000), None, 1), ((3_000_000, 2), None, 0), ((1_000_000, 4), 3, (0, 1)), ((30_000, 2), None, (0, 1)),
+                                              ((3_000_000,), None, 0)], ids=str)
+def test_long_sums_keep_their_precision(shape, strip, dims):
+    """Millions of equal numbers: one accumulator after the other would be wrong in the fourth digit."""
+    x = torch.full(shape, 0.1)
+    x = x if strip is None else x[:, :strip]
+    exact = x.double().sum(dims)
+    assert float(((x.sum(dims).double() - exact) / exact).abs().max()) < 1e-5
+    mean, variance = (x + 100).mean(dims).double(), (x + 100).var(dims).double()
+    assert float((mean - 100.1).abs().max()) < 2e-3 and float(variance.abs().max()) < 1e-4

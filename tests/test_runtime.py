@@ -319,7 +319,7 @@ def test_unused_memory_goes_back_and_used_memory_stays():
     for i, (a, n) in enumerate(zip(blocks, sizes, strict=True)):
         if i != 1234:
             memory.release(a, n)
-    assert memory.statistics()["cached"] - before["cached"] == sum(map(memory.size_class, sizes)) - 128
+    assert memory.statistics()["cached"] - held["cached"] == sum(map(memory.size_class, sizes)) - 128
     memory.release_cached()
     after = memory.statistics()
     assert after["reserved"] <= before["reserved"] + 65536 and after["cached"] < held["allocated"] / 10

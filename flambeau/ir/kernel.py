@@ -117,6 +117,9 @@ class Kernel:
         Worth longer code: unrolled loops with an unmasked main part.
     jam
         A row axis of which several positions are worked on together, because they share loads; or -1.
+    cascade
+        A column axis along which sums are taken block by block, the blocks' sums then added up; or -1.  The rounding error of a long
+        sum grows with the number of additions in a row, which this makes the square root of what it was.
     tiled
         Some places have unit stride along axis ``rank - 2`` and another one along the lanes: they are read as square tiles that
         are transposed in registers.  Only in kernels whose one stage is a loop without reductions.
@@ -131,6 +134,7 @@ class Kernel:
     ragged: int
     large: bool
     jam: int
+    cascade: int
     tiled: bool
     places: tuple[Place, ...]
     stages: tuple[Stage, ...]

@@ -45,6 +45,7 @@ def verify(kernel: Kernel, words: int | None = None) -> None:
     need(lane == -1 or (0 <= lane < rank and lane in (split - 1, rank - 1)), "lanes run along the last row axis or the last column axis")
     need(kernel.ragged < 0 or (split >= 1 and rank == split + 1), "a ragged end needs rows and one column axis")
     need(kernel.jam == -1 or (kernel.jam < split and kernel.jam != lane and not kernel.tiled), "rows worked on together are not the lanes")
+    need(kernel.cascade == -1 or split <= kernel.cascade < rank, "blocks of sums lie along the columns")
     need(not kernel.tiled or (lane == rank - 1 == split > 0 and len(kernel.stages) == 1),
          "tiles need one loop, with lanes along its columns")
     for n in kernel.sizes:

@@ -25,6 +25,7 @@ _SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
 _INDEX = frozenset({"axis", "const", "arg", "add", "sub", "mul", "neg", "minimum", "maximum", "floordiv", "mod", "truncdiv", "truncmod"})
 _SCRATCH_BYTES = 64          # of the dummy cell that masked-out scalar accesses go to
 JAM = 4                      # rows worked on together where they share loads
+BLOCK = 1024                 # iterations of a block of a long sum
 LONG = 24                    # instructions from which one element is enough work to hide an addition's latency
 
 
@@ -65,6 +66,7 @@ class _Function:
         self.root: list[Any] = []
         self.scopes = [_Scope(self.root)]
         self.index: list[str] = [""] * kernel.rank     # SSA name of each open loop's position
+        self.block_of: tuple[str, str] | None = None    # where the open block of the cascaded axis starts and ends
         self.mask: str | None = None                    # <lanes x i1> of the lanes inside the iteration space
         self.blocks: list[str] = [""]                   # positions of the vectors that are worked on together
         self.copy = 0                                   # which of them is being written out
@@ -216,6 +218,8 @@ class _Function:
     def bounds(self, axis: int) -> tuple[str, str]:
         """First position and end of an axis."""
         kernel = self.kernel
+        if axis == kernel.cascade and self.block_of is not None:
+            return self.block_of
         size = self.word(kernel.sizes[axis])
         if axis == 0 and kernel.unit >= 0:
             def make(end: str) -> Callable[[], str]:
@@ -297,6 +301,24 @@ class _Function:
             result = self.loop(end, hi, width, first, masked, True) + values[per:]
         self.blocks = outside
         return result
+
+    def blockwise(self, axis: int, step: int, carried: list[tuple[str, str]], body: Callable[[list[str]], list[str]]) -> list[str]:
+        """Run over blocks of ``step`` positions of an axis; ``body`` runs over the block that :meth:`bounds` then gives."""
+        lo, hi = self.bounds(axis)
+
+        def block(i: str, values: list[str]) -> Sequence[str]:
+            # a block is no axis of its own: code that belongs before the axis's loop goes to the start of the block
+            inside, outside = self.scopes.pop(), self.scopes.pop()
+            self.scopes.append(_Scope(inside.out, dict(outside.memo)))
+            depth = len(self.scopes) - 1
+            end = self.call(depth, "i64", "llvm.smin.i64", ("i64", self.op(depth, f"add nsw i64 {i}, {step}")), ("i64", hi))
+            self.block_of = i, end
+            new = body(values)
+            self.block_of = None
+            self.scopes.pop()
+            self.scopes += [outside, inside]
+            return new
+        return self.loop(lo, hi, step, carried, block, False)
 
     def _jammed(self, lo: str, hi: str, body: Callable[[list[str]], Sequence[str]]) -> None:
         """Run over a row axis, several positions at a time, so that they share what does not depend on it."""
@@ -471,7 +493,15 @@ class _Function:
 
             def body(values: list[str]) -> Sequence[str]:
                 return columns(axis + 1, [(carried[i][0], v) for i, v in enumerate(values)])
-            return self.along(axis, carried, copies, body)
+            if axis != kernel.cascade:
+                return self.along(axis, carried, copies, body)
+
+            def block(totals: list[str]) -> list[str]:
+                depth = len(self.scopes) - 1
+                parts = self.along(axis, start * copies, copies, body)
+                return [self.combine(depth, reductions[i % per][0].combine, reductions[i % per][1].dtype, total, part, vectors)
+                        for i, (total, part) in enumerate(zip(totals, parts, strict=True))]
+            return self.blockwise(axis, BLOCK * (kernel.lanes * copies if axis == kernel.lane else 1), carried, block)
 
         values = columns(kernel.split, start * copies)
         depth = kernel.split

@@ -482,6 +482,8 @@ def split_large_reduction(item: Item, new_slot: Callable[[int], int]) -> tuple[I
     sizes, kept, d = item.sizes, item.kept, item.value.dtype
     if kept:
         return _split_columns(item, new_slot)
+    item = flat(item)
+    sizes = item.sizes
     if len(sizes) > 1:
         while kept < len(sizes) - 1 and (elements(sizes[kept:]) > 4 * CHUNK or kept == 0):
             kept += 1
@@ -503,6 +505,16 @@ def split_large_reduction(item: Item, new_slot: Callable[[int], int]) -> tuple[I
     second = Item("reduce", (count,), 0, leaf, store, item.combine, item.finish, None, None, item.step)
     second.scan_loads()
     return first, second
+
+
+def flat(item: Item) -> Item:
+    """A reduction to one value over one axis, where everything that it reads lies evenly; else the item as it is."""
+    sizes, n = item.sizes, len(item.sizes)
+    if n < 2 or any(x.op == "axis" for x in nodes(item.value)):
+        return item
+    if any(x.strides[a] != x.strides[a + 1] * sizes[a + 1] for x, _ in item.loads for a in range(n - 1)):
+        return item
+    return item.moved([(0, (int(a == n - 1),)) for a in range(n)], (elements(sizes),), 0)
 
 
 STRIP = 16                  # rows that are added at a time: as many streams as the processor follows

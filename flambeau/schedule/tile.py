@@ -19,6 +19,7 @@ from .fuse import Group, Item, elements, key, padded
 
 LARGE = 1 << 15             # points from which longer code pays
 GRAIN = 1 << 15             # points of a parallel unit
+LONG_SUM = 1 << 11          # vectors added one after the other that are too many for one accumulator
 _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})     # constants that stay in the code
 
 
@@ -294,6 +295,7 @@ class _Assembly:
         total = elements(self.sizes)
         large = total >= LARGE and not sequential
         jam = self.choose_jam(accesses, lane) if reductions else -1
+        cascade = self.choose_cascade(lane, lanes) if large and reductions else -1
         tiled = large and pure_map and self.choose_tiles(accesses, lane, lanes)
         # one row cannot be shared out when it has results of its own
         alone = reductions or sequential or any(s[0] == "store" for s in self.stages)
@@ -313,7 +315,7 @@ class _Assembly:
         self.lane = lane
         self.tiled = tiled
         stages = tuple(self.stage(s) for s in self.stages)
-        kernel = Kernel(len(self.sizes), self.split, lane, lanes, sizes, unit, ragged, large, jam, tiled, tuple(self.places), stages)
+        kernel = Kernel(len(self.sizes), self.split, lane, lanes, sizes, unit, ragged, large, jam, cascade, tiled, tuple(self.places), stages)
         return Launchable(kernel, tuple(self.words), units, frozenset(x.slot for x in self.stored()))
 
     # ------------------------------------------------------------ axes
@@ -439,6 +441,14 @@ class _Assembly:
                 return -1
             self.permute(order)
         return order.index(jam)
+
+    def choose_cascade(self, lane: int, lanes: int) -> int:
+        """The column axis along which floating-point sums are long enough to be taken in blocks, or -1."""
+        if not any(r.combine == "sum" and r.value.dtype.is_floating_point for s in self.stages if s[0] == "loop" for r in s[1]):
+            return -1
+        trips = {a: self.sizes[a] // lanes if a == lane else self.sizes[a] for a in range(self.split, len(self.sizes))}
+        axis = max(trips, key=lambda a: trips[a])
+        return axis if trips[axis] > LONG_SUM else -1
 
     def choose_tiles(self, accesses: list[Access], lane: int, lanes: int) -> bool:
         """Whether loads that are contiguous away from the lanes come as transposed tiles; moves their axis beside the lanes."""
