@@ -1,5 +1,6 @@
 """``python -m flambeau``: a script run by it behaves as one run by Python itself, except that ``torch`` is Flambeau."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -147,6 +148,32 @@ print(hasattr(torch, "warp_drive"), hasattr(torch, "ones"))
 def test_the_users_own_attribute_error_gets_no_note(tmp_path):
     write(tmp_path, "script.py", "class Mine: pass\nMine().thing")
     assert "Flambeau" not in flambeau("run", "script.py", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("method", sorted(multiprocessing.get_all_start_methods()))
+def test_processes_that_the_script_starts_find_torch_too(method, tmp_path):
+    write(tmp_path, "script.py", f"""
+import torch
+from torch.utils.data import DataLoader, Dataset
+import multiprocessing
+
+class Squares(Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, i):
+        return torch.tensor(i) ** 2
+
+def double(x):
+    return torch.add(x, x)
+
+if __name__ == "__main__":
+    for batch in DataLoader(Squares(), batch_size=2, num_workers=1, multiprocessing_context="{method}"):
+        print(batch)
+    with multiprocessing.get_context("{method}").Pool(1) as pool:
+        print(pool.map(double, [torch.ones(2)]))
+""")
+    result = flambeau("run", "script.py", cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("tensor([0, 1])\ntensor([4, 9])\n[tensor([2., 2.])]\n", "")
 
 
 # ---------------------------------------------------------------------------------------------------- the other commands
