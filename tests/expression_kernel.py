@@ -13,7 +13,7 @@ import numpy as np
 
 from flambeau.core.dtype import dtype
 from flambeau.ir.expression import Access, Expr, make, walk
-from flambeau.runtime import cpu
+from flambeau.runtime import cpu, pool
 
 NUMPY = {"float32": np.float32, "float64": np.float64, "int32": np.int32, "int64": np.int64, "bool": np.bool_}
 FLOAT_BINARY = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
@@ -83,7 +83,7 @@ def text(root: Expr, types: list[dtype], width: int = 8) -> str:
     head = [f"  %q{i} = getelementptr ptr, ptr %args, i64 {i}\n  %p{i} = load ptr, ptr %q{i}" for _, i in pointers]
     step = [f"  %at{i} = getelementptr {d.llvm}, ptr %p{i}, i64 %i" for d, i in pointers]
     return "\n".join([
-        *declared, "define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {", "entry:", *head, "  br label %loop", "loop:",
+        *declared, "define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {", "entry:", *head, "  br label %loop", "loop:",
         f"  %i = phi i64 [ %begin, %entry ], [ %next, %loop ]\n  %next = add i64 %i, {width}", *step, *lines,
         f"  store {of(root.dtype)} {names[root]}, ptr %at{len(types)}, align {root.dtype.itemsize}",
         "  %more = icmp slt i64 %next, %end\n  br i1 %more, label %loop, label %done", "done:\n  ret void\n}\n",
@@ -113,8 +113,8 @@ def evaluate(root: Expr, *arrays: np.ndarray, width: int = 8) -> np.ndarray:
 def launch(address: int, arrays: list[np.ndarray], out: np.ndarray) -> None:
     """Run a kernel made from :func:`text` over whole vectors."""
     args = (ctypes.c_int64 * (len(arrays) + 1))(*(a.ctypes.data for a in [*arrays, out]))
-    records = (ctypes.c_int64 * 3)(address, ctypes.addressof(args), out.size)
-    cpu.walker()[0](ctypes.addressof(records), 1, b"")
+    records = pool.launch_list([(address, ctypes.addressof(args), out.size, 1)])
+    pool.walker()[0](ctypes.addressof(records), 1, b"")
 
 
 def _types() -> list[dtype]:

@@ -12,10 +12,10 @@ from flambeau.core.dtype import DTYPES, dtype
 from flambeau.ir.loops import Host, Program
 from flambeau.ir.verify import verify
 from flambeau.render.llvm import render
-from flambeau.runtime import cpu, reference
+from flambeau.runtime import cpu, pool, reference
 from flambeau.schedule import Plan, build
 
-CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 MARGIN = 4096
@@ -51,6 +51,7 @@ class Machine:
         self.arena[:] = 0xFF        # NaN: what is read before it is written shows
         self.words = [np.array(s[2] or (0,), np.int64) if s[0] == "kernel" else None for s in self.plan.steps]
         self.errors = np.zeros(4, np.int64)
+        self.scratch = empty(pool.SCRATCH)
 
     def run(self, memory: list[np.ndarray], scalars: list[float] = [], pieces: int = 1) -> list[tuple]:  # noqa: B006
         words = [self.arena.ctypes.data, self.errors.ctypes.data] + [memory[s].ctypes.data for s in self.plan.table]
@@ -70,7 +71,7 @@ class Machine:
             cuts = [units * k // pieces for k in range(pieces + 1)] if units >= pieces else [0, units]
             for a, b in list(pairwise(cuts))[::-1]:
                 if a < b:
-                    self.calls[number](table.ctypes.data, args.ctypes.data, a, b)
+                    self.calls[number](table.ctypes.data, args.ctypes.data, a, b, self.scratch.ctypes.data)
         if self.errors[0]:
             message, origin = self.plan.checks[int(self.errors[0]) - 1]
             return [(message, int(self.errors[1]), int(self.errors[2]), origin)]

@@ -14,10 +14,10 @@ import warnings
 import pytest
 
 from flambeau.core import dtype as dtypes
-from flambeau.runtime import cpu, images, memory
+from flambeau.runtime import cpu, images, memory, pool
 
 TRIPLE_PLUS = """declare float @llvm.fma.f32(float, float, float)
-define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {{
+define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {{
   %p = load ptr, ptr %args
   %v = load float, ptr %p, align 4
   %z = call float @llvm.fma.f32(float %v, float 3.0, float {constant})
@@ -27,7 +27,7 @@ define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {{
 """
 
 # a vector constant (.rodata), and a call into the C library
-REMAINDER = """define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {
+REMAINDER = """define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {
   %p = load ptr, ptr %args
   %v = load <4 x float>, ptr %p, align 4
   %w = fadd <4 x float> %v, <float 1.0, float 2.0, float 3.0, float 4.0>
@@ -55,8 +55,8 @@ def cache(tmp_path, monkeypatch):
 def run(addresses: list[int], values: list[float], keep_lock: bool = False) -> list[float]:
     data = (ctypes.c_float * len(values))(*values)
     args = (ctypes.c_int64 * 1)(ctypes.addressof(data))
-    records = (ctypes.c_int64 * (3 * len(addresses)))(*(word for a in addresses for word in (a, ctypes.addressof(args), 1)))
-    cpu.walker()[keep_lock](ctypes.addressof(records), len(addresses), b"")
+    records = pool.launch_list([(a, ctypes.addressof(args), 1, 1) for a in addresses])
+    pool.walker()[keep_lock](ctypes.addressof(records), len(addresses), b"")
     return list(data)
 
 
@@ -101,7 +101,7 @@ def test_objects_that_cannot_be_laid_out_are_linked_by_llvm(cache, monkeypatch):
 
 def test_a_warm_process_imports_neither_llvmlite_nor_numpy(cache):
     program = (
-        "import sys; from flambeau.runtime import cpu, memory; cpu.walker(); cpu.vector_bytes();"
+        "import sys; from flambeau.runtime import cpu, memory, pool; pool.walker(); cpu.vector_bytes();"
         "print(sorted({'llvmlite', 'numpy'} & set(sys.modules)), int(cpu.STATS['disk_hits']))"
     )
     def start() -> str:

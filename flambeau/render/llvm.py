@@ -1,7 +1,7 @@
 """Kernels as LLVM IR text: one function with explicit vectors per kernel.
 
 Input: a :class:`~flambeau.ir.kernel.Kernel`; output: the text of one function named ``@NAME`` with attributes ``#ATTR`` and the
-declarations it needs, in the ABI ``void(ptr table, ptr args, i64 begin, i64 end)``.  Every expression is emitted at the
+declarations it needs, in the ABI ``void(ptr table, ptr args, i64 begin, i64 end, ptr scratch)``.  Every expression is emitted at the
 outermost loop it does not depend on, as a scalar when it is the same for all lanes, else as a vector, and once.
 """
 
@@ -88,7 +88,7 @@ class _Function:
         self.scopes[0].out.append("  ret void")
         lines: list[str] = []
         _flatten(self.root, lines)
-        head = ["define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end) #ATTR {", "entry:"]
+        head = ["define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {", "entry:"]
         if self.uses_dummy:
             head += [f"  %dummy = alloca [{_SCRATCH_BYTES} x i8], align 64",
                      f"  store <{_SCRATCH_BYTES} x i8> zeroinitializer, ptr %dummy, align 64"]

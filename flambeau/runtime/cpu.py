@@ -2,8 +2,7 @@
 
 A kernel seen before in this process is an entry of a table; seen before on this machine it is an image from the disk cache:
 position-independent bytes that are copied into memory and made executable, without LLVM.  Only what is new is compiled,
-all of one call in one module; llvmlite is imported then and not before.  :func:`walker` gives the native loop that runs a
-plan's list of launches.
+all of one call in one module; llvmlite is imported then and not before.  ``pool`` runs what is loaded here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import struct
 import time
 import warnings
 from _thread import RLock  # threading takes as long to import as a whole warm start
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from . import images
@@ -28,7 +27,6 @@ _keep: list[Any] = []                   # mappings and trackers that own the cod
 _compiler: _Compiler | None = None
 _host: dict[str, Any] | None = None
 _missing: str | None = None             # why llvmlite could not be loaded
-_walker: tuple[Callable[..., None], Callable[..., None]] | None = None
 
 
 def _after_fork() -> None:
@@ -362,42 +360,3 @@ def _symbol(name: str) -> int:
         except (AttributeError, OSError):
             continue
     raise OSError(f"no function {name} in the C library")
-
-
-# ---------------------------------------------------------------- running
-
-WALK = """
-define void @NAME(ptr %list, i64 %n, ptr %table) #ATTR {
-entry:
-  %some = icmp sgt i64 %n, 0
-  br i1 %some, label %next, label %done
-next:
-  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
-  %record = getelementptr [3 x i64], ptr %list, i64 %i
-  %second = getelementptr i64, ptr %record, i64 1
-  %third = getelementptr i64, ptr %record, i64 2
-  %kernel = load ptr, ptr %record, align 8
-  %args = load ptr, ptr %second, align 8
-  %units = load i64, ptr %third, align 8
-  call void %kernel(ptr %table, ptr %args, i64 0, i64 %units)
-  %i1 = add nuw i64 %i, 1
-  %more = icmp slt i64 %i1, %n
-  br i1 %more, label %next, label %done
-done:
-  ret void
-}
-"""
-
-
-def walker() -> tuple[Callable[..., None], Callable[..., None]]:
-    """``walk(list_address, n, table)`` twice: releasing Python's lock while it runs, and holding it (for plans of microseconds).
-
-    ``list_address`` points at ``n`` records of three int64 words: the kernel's address, the address of its argument words,
-    its number of units.  Each is called as ``kernel(table, args, 0, units)``, in order.  ``table`` is bytes (or an address).
-    """
-    global _walker
-    if _walker is None:
-        address, = load([WALK])
-        signature = (None, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_char_p)
-        _walker = ctypes.CFUNCTYPE(*signature)(address), ctypes.PYFUNCTYPE(*signature)(address)
-    return _walker

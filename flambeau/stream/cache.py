@@ -19,7 +19,7 @@ from ..core import config
 from ..core.dtype import float64, int64
 from ..core.shape import Meta, span
 from ..ir.loops import BufferInfo, Host, Program
-from ..runtime import images, memory
+from ..runtime import images, memory, pool
 from ..version import __version__
 from . import record
 from .record import Buffer, Signature
@@ -335,27 +335,27 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
     plan.plan = made
     plan.arena = made.arena
     plan.checks = checks
-    releasing, holding = cpu.walker()
+    releasing, holding = pool.walker()
     segments: list[Any] = []
-    words: list[int] = []
+    records: list[tuple[int, int, int, int]] = []
     work = 0
 
     def close() -> None:
-        nonlocal words, work
-        if words:
-            block = (ctypes.c_int64 * len(words))(*words)
+        nonlocal records, work
+        if records:
+            block = pool.launch_list(records)
             plan.hold.append(block)
             # a plan of a few microseconds keeps the interpreter lock: handing it over costs more
             walk = releasing if work > 20_000 else holding
-            segments.append((walk, ctypes.addressof(block), len(words) // 3))
-            words, work = [], 0
+            segments.append((walk, ctypes.addressof(block), len(records)))
+            records, work = [], 0
 
     for i, step in enumerate(made.steps):
         if step[0] == "kernel":
             _, k, args, units = step
             block = (ctypes.c_int64 * max(1, len(args)))(*args)
             plan.hold.append(block)
-            words.extend((addresses[k], ctypes.addressof(block), units))
+            records.append((addresses[k], ctypes.addressof(block), units, 1))
             work += made.points[i]
         else:
             close()
