@@ -227,4 +227,4 @@ def test_long_sums_keep_their_precision(shape, strip, dims):
     exact = x.double().sum(dims)
     assert float(((x.sum(dims).double() - exact) / exact).abs().max()) < 1e-5
     mean, variance = (x + 100).mean(dims).double(), (x + 100).var(dims).double()
-    assert float((mean - 100.1).abs().max()) < 2e-3 and float(variance.abs().max()) < 1e-4
+    assert float((mean - 100.1).abs().max()) < 5e-3 and float(variance.abs().max()) < 1e-4

@@ -25,7 +25,7 @@ _SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
 _INDEX = frozenset({"axis", "const", "arg", "add", "sub", "mul", "neg", "minimum", "maximum", "floordiv", "mod", "truncdiv", "truncmod"})
 _SCRATCH_BYTES = 64          # of the dummy cell that masked-out scalar accesses go to
 JAM = 4                      # rows worked on together where they share loads
-BLOCK = 1024                 # iterations of a block of a long sum
+BLOCK = 512                  # iterations of a block of a long sum
 LONG = 24                    # instructions from which one element is enough work to hide an addition's latency
 
 

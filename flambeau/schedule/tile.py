@@ -19,7 +19,7 @@ from .fuse import Group, Item, elements, key, padded
 
 LARGE = 1 << 15             # points from which longer code pays
 GRAIN = 1 << 15             # points of a parallel unit
-LONG_SUM = 1 << 11          # vectors added one after the other that are too many for one accumulator
+LONG_SUM = 1 << 10          # vectors added one after the other that are too many for one accumulator
 _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})     # constants that stay in the code
 
 
