@@ -410,6 +410,13 @@ def test_tensors_travel_between_processes():
     assert y.tolist() == x.tolist() and y.shape == x.shape
 
 
+def test_a_tensor_that_is_a_processs_first():
+    import pickle
+
+    done = run_python(f"import pickle\nx = pickle.loads({pickle.dumps(torch.arange(3.0))!r})\nprint(x * 2 + x, x[1], x.sum())")
+    assert done.stdout == "tensor([0., 3., 6.]) tensor(1.) tensor(3.)\n", done.stderr
+
+
 # ---------------------------------------------------------------- bounded plans, kernels, memory
 
 def step(w, x, t):

@@ -898,6 +898,8 @@ def _empty_lists(shape: Any) -> Any:
 
 def _restore(cls: type | None, shape: tuple[int, ...], d: dtype, dev: device, data: bytes | None, requires_grad: bool, extra: dict[str, Any]) -> Tensor:
     """Unpickle."""
+    from . import api       # noqa: F401  in a process that has used nothing yet, it gives tensors their operators
+
     m = meta(shape, None, 0, d, dev)
     if data is None:
         t = make_tensor(m, new_buffer())
