@@ -176,6 +176,60 @@ if __name__ == "__main__":
     assert (result.stdout, result.stderr) == ("tensor([0, 1])\ntensor([4, 9])\n[tensor([2., 2.])]\n", "")
 
 
+# ---------------------------------------------------------------------------------------------------- explain
+
+TRAINING = """
+import sys
+import torch
+w = torch.ones(3, requires_grad=True)
+for _ in range(3):
+    loss = (w * torch.arange(3.0) - 1).square().mean()
+    loss.backward()
+    with torch.no_grad():
+        w -= 0.1 * w.grad
+    w.grad = None
+    print(f"{loss.item():.4f}", sys.argv)
+"""
+
+
+def test_explain_runs_the_script_and_tells_what_happened(tmp_path):
+    write(tmp_path, "script.py", TRAINING)
+    plain, told = flambeau("run", "script.py", "a", cwd=tmp_path), flambeau("explain", "script.py", "a", cwd=tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(plain.stdout)
+    report = told.stdout[len(plain.stdout):]
+    for words in ("kernel 0: calls", "reads ", "writes ", "operations", "plans: ", "found in the cache", "machine code: "):
+        assert words in report
+
+
+@pytest.mark.parametrize(("option", "words"), [("--loops", "for "), ("--llvm", "define ")])
+def test_explain_shows_the_code(option, words, tmp_path):
+    write(tmp_path, "script.py", TRAINING)
+    result = flambeau("explain", option, "script.py", cwd=tmp_path)
+    assert result.returncode == 0 and words in result.stdout
+    assert words not in flambeau("explain", "script.py", cwd=tmp_path).stdout
+
+
+def test_explain_of_a_script_that_fails(tmp_path):
+    write(tmp_path, "script.py", "import torch\nprint(torch.ones(3).exp())\nraise ValueError('here')")
+    plain, told = flambeau("run", "script.py", cwd=tmp_path), flambeau("explain", "script.py", cwd=tmp_path)
+    assert told.returncode == 1 and told.stderr == plain.stderr
+    assert "kernel 0: calls" in told.stdout
+
+
+def test_explain_of_a_script_that_leaves_a_failure_behind(tmp_path):
+    write(tmp_path, "script.py", "import torch\nx = torch.arange(3)[torch.tensor([5])]")
+    told = flambeau("explain", "script.py", cwd=tmp_path)
+    assert told.returncode == 1 and "index 5 is out of bounds" in told.stderr and "script.py, line 2" in told.stderr
+    assert "calls [1] (_index)" in told.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["--loops"], ["--wrong", "script.py"]])
+def test_explain_without_a_script(words, tmp_path):
+    result = flambeau("explain", *words, cwd=tmp_path)
+    assert result.returncode == 1 and "which script" in result.stderr and not result.stdout
+
+
 # ---------------------------------------------------------------------------------------------------- the other commands
 
 @pytest.mark.parametrize("words", [[], ["warp"]])

@@ -59,10 +59,15 @@ def explain(words: list[str]) -> None:
     from ..visual.explain import session
 
     ir = words[0][2:] if words[:1] in (["--loops"], ["--llvm"]) else None
+    words = words[1:] if ir else words
+    if not words or (words[0].startswith("-") and words[0] != "-m"):
+        sys.exit("python -m flambeau explain: which script?  (python -m flambeau explain [--loops | --llvm] script.py [arguments])")
     report = None
     try:
         with session(ir) as report:
-            run(words[1:] if ir else words)
+            run(words)
+    except Exception as error:      # of what the script recorded and never looked at
+        _report(error)
     finally:
         print(f"{'-' * 100}\n{report}")
 

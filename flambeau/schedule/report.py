@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ir.loops import Program
+from ..ir.expression import Access, walk
+from ..ir.loops import Host, Program
 from ..ir.simplify import cost
 from .fuse import Group, elements
 from .tile import Launchable
@@ -20,10 +21,12 @@ def report(program: Program, launched: list[tuple[Group, Launchable | None]]) ->
     Returns
     -------
     list of dict
-        ``steps`` (numbers in the program), ``origins``, ``kernel`` (loop IR as text), ``read`` and ``written`` (bytes),
-        ``operations`` (scalar), ``apart`` (why the previous launches could not take its first step).
+        ``steps`` (numbers in the program, those that became part of another's expression included), ``origins``, ``kernel``
+        (loop IR as text), ``read`` and ``written`` (bytes), ``operations`` (scalar), ``apart`` (why the previous launches could
+        not take its first step).
     """
     out: list[dict[str, Any]] = []
+    everything = _folded(program, [{g.host} if g.host is not None else {i.step for i in g.items} for g, _ in launched])
     for k, (g, made) in enumerate(launched):
         if g.host is not None:
             step: Any = program.steps[g.host]
@@ -37,13 +40,44 @@ def report(program: Program, launched: list[tuple[Group, Launchable | None]]) ->
             for x, opaque in i.loads:
                 if (x.slot, x.offset, x.strides) not in written:
                     read[x.slot, x.offset, x.strides] = elements(i.sizes) * x.dtype.itemsize if opaque else _bytes(x, i.sizes)
-        steps = sorted({i.step for i in g.items})
+        steps = everything[k]
         out.append({
             "steps": steps, "origins": [program.steps[s].origin for s in steps], "kernel": str(made.kernel), "read": sum(read.values()),
             "written": sum(n for key, n in written.items() if key[0] in made.stored),
             "operations": sum(cost(i.value) * elements(i.sizes) for i in g.items),
             "apart": _why(launched[k - 1][0], g) if k else "",
         })
+    return out
+
+
+def _folded(program: Program, carried: list[set[int]]) -> list[list[int]]:
+    """The steps of each launch, and with them those that no launch carries out because their values are computed where they are used."""
+    writers: dict[int, list[int]] = {}
+    reads: list[set[int]] = []
+    for number, step in enumerate(program.steps):
+        if isinstance(step, Host):
+            stores, loads = [x for x, _ in step.outputs], {x.slot for x, _ in step.inputs}
+        else:
+            roots = tuple(e for e in (step.value, step.finish, step.target, step.guard) if e is not None)
+            stores, loads = [step.store], {e.attr.slot for e in walk(roots) if isinstance(e.attr, Access)}
+        for x in stores:
+            writers.setdefault(x.slot, []).append(number)
+        reads.append(loads)
+    elsewhere = set().union(*carried)
+    out = []
+    for own in carried:
+        found, waiting = set(own), list(own)
+        while waiting:
+            reader = waiting.pop()
+            for slot in reads[reader]:
+                for writer in reversed(writers.get(slot, ())):
+                    if writer >= reader or writer in found:
+                        continue
+                    if writer in elsewhere:
+                        break
+                    found.add(writer)
+                    waiting.append(writer)
+        out.append(sorted(found))
     return out
 
 

@@ -31,25 +31,35 @@ def _count(n: float) -> str:
     return f"{n:.0f} "
 
 
+def _some(n: int, thing: str, plural: str = "s") -> str:
+    return f"{n} {thing}{'' if n == 1 else plural}"
+
+
 class Flush:
     """One execution of the stream: the calls recorded and the launches they became."""
 
     def __init__(self, plan: Any, key: tuple[Any, ...], known: bool) -> None:
         self.known = known
         self.calls = [_call_text(c) for c in plan.calls]
+        self.first: int = plan.calls[0].index if plan.calls else 0     # a stream may be executed in parts
         made = getattr(plan, "plan", None)
+        self.interpreted = made is None and plan.program is not None
+        if self.interpreted:
+            made = _as_if_compiled(plan.program)
         self.launches: list[dict[str, Any]] = getattr(made, "report", [])
         self.llvm: tuple[str, ...] = getattr(made, "code", ())
-        self.arena = getattr(plan, "arena", 0)
+        self.arena = getattr(made, "arena", 0)
 
     def text(self, ir: str | None = None) -> str:
         """A readable account; ``ir``: "loops" or "llvm" adds the kernels' code."""
-        out = [f"flush of {len(self.calls)} calls, {len(self.launches)} launches, arena {_bytes(self.arena)}"]
+        out = [f"flush of {_some(len(self.calls), 'call')}, {_some(len(self.launches), 'launch', 'es')}, arena {_bytes(self.arena)}"]
+        if self.interpreted:
+            out.append("  NumPy interpreted the calls one by one; compiled, they would be the kernels below")
         for i, c in enumerate(self.calls):
-            out.append(f"  call {i:<3d} {c}")
+            out.append(f"  call {self.first + i:<3d} {c}")
         for k, launch in enumerate(self.launches):
             fused = sorted(set(launch["origins"]))
-            names = ", ".join(self.calls[o].split(" ", 1)[0] for o in fused if o is not None)
+            names = ", ".join(self.calls[o - self.first].split(" ", 1)[0] for o in fused if o is not None)
             out.append(f"  kernel {k}: calls {fused} ({names})")
             out.append(f"    reads {_bytes(launch['read'])}, writes {_bytes(launch['written'])}, {_count(launch['operations'])}operations")
             if launch["apart"]:
@@ -60,6 +70,16 @@ class Flush:
             for text in self.llvm:
                 out.append(text)
         return "\n".join(out)
+
+
+def _as_if_compiled(program: Any) -> Any:
+    """The plan that the scheduler would make of a program that the reference interpreter runs."""
+    from ..render import llvm
+    from ..schedule import build
+
+    made = build(program)
+    made.code = tuple(llvm.render(k) for k in made.kernels)
+    return made
 
 
 def _call_text(call: Any) -> str:
@@ -97,8 +117,15 @@ class Report:
         written = sum(x["written"] for f in self.flushes for x in f.launches)
         operations = sum(x["operations"] for f in self.flushes for x in f.launches)
         plans = sum(not f.known for f in self.flushes)
-        parts.append(f"total: {len(self.flushes)} flushes of {plans} plans, {self.kernels} launches, reads {_bytes(read)}, writes {_bytes(written)}, "
-                     f"{_count(operations)}operations; kernels compiled {self.compiled}, from the disk cache {self.disk_hits}")
+        parts.append(f"total: {_some(len(self.flushes), 'flush', 'es')}, {_some(self.kernels, 'launch', 'es')}, reads {_bytes(read)}, "
+                     f"writes {_bytes(written)}, {_count(operations)}operations")
+        parts.append(f"plans: {plans} made, {len(self.flushes) - plans} found in the cache")
+        if any(f.interpreted for f in self.flushes):
+            parts.append("machine code: none, NumPy interpreted everything")
+        else:
+            needed = sum(len(f.llvm) for f in self.flushes if not f.known)
+            parts.append(f"machine code: {self.compiled} compiled, {self.disk_hits} from the disk cache, "
+                         f"{max(0, needed - self.compiled - self.disk_hits)} in memory already")
         return "\n".join(parts)
 
     __repr__ = __str__
@@ -114,12 +141,12 @@ def session(ir: str | None = None) -> Iterator[Report]:
     plans, by_liveness = dict(driver.PLANS), dict(driver.BY_LIVENESS)
     driver.PLANS.clear()
     driver.BY_LIVENESS.clear()
-    seen = set(by_liveness)
+    seen: dict[int, Any] = {}           # plans by identity, kept alive so that no other takes it
     before = dict(cpu.STATS)
 
     def see(plan: Any, key: tuple[Any, ...]) -> None:
-        report.flushes.append(Flush(plan, key, key in seen))
-        seen.add(key)
+        report.flushes.append(Flush(plan, key, id(plan) in seen))
+        seen[id(plan)] = plan
 
     driver.OBSERVERS.append(see)
     cache.OBSERVED.append(report)
@@ -150,7 +177,14 @@ def explain(fn: Callable[..., Any], *args: Any, ir: str | None = None, **kwargs:
     -------
     Report
         Prints as text; ``report.flushes[i].launches`` holds the figures, ``report.result`` what ``fn`` returned.
+
+    Raises
+    ------
+    ValueError
+        For another ``ir``; otherwise whatever ``fn`` raises.
     """
+    if ir not in (None, "loops", "llvm"):
+        raise ValueError(f"explain: ir must be None, 'loops' or 'llvm', got {ir!r}")
     with session(ir) as report:
         report.result = fn(*args, **kwargs)
     return report
