@@ -50,8 +50,8 @@ class Machine:
         self.arena = empty(self.plan.arena)
         self.arena[:] = 0xFF        # NaN: what is read before it is written shows
         self.words = [np.array(s[2] or (0,), np.int64) if s[0] == "kernel" else None for s in self.plan.steps]
-        self.errors = np.zeros(4, np.int64)
-        self.scratch = empty(pool.SCRATCH)
+        private = empty(64 + pool.SCRATCH)
+        self.errors, self.scratch = private[:32].view(np.int64), private[64:]
 
     def run(self, memory: list[np.ndarray], scalars: list[float] = [], pieces: int = 1) -> list[tuple]:  # noqa: B006
         words = [self.arena.ctypes.data, self.errors.ctypes.data] + [memory[s].ctypes.data for s in self.plan.table]

@@ -1107,7 +1107,7 @@ class _Function:
             bad = self.op(depth, f"icmp ne i{width} {word}, 0")
 
         def block() -> str:
-            return self.op(0, f"load ptr, ptr {self.op(0, 'getelementptr i64, ptr %table, i64 1')}, align 8")
+            return self.op(0, "getelementptr i8, ptr %scratch, i64 -64")      # this thread's
         errors = self.cached(0, "errors", block)
         earlier = self.op(depth, f"load i64, ptr {errors}, align 8")
         fresh = self.op(depth, f"icmp eq i64 {earlier}, 0")

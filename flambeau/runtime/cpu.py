@@ -348,7 +348,8 @@ def _executable(code: bytearray) -> int:
     protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     if protect(address, len(code), mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the system refuses executable memory (mprotect)")
-    _keep.append((mapping, window))
+    # for good: a thread that goes on while the interpreter ends may be running it
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(window))
     return address
 
 

@@ -123,7 +123,7 @@ class LaunchPlan:
 
     __slots__ = (
         "arena", "calls", "checks", "external", "hold", "keep", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars",
-        "segments", "then",
+        "segments", "shared", "then",
     )
 
     calls: list[Call]               # what it runs, with the bytes of all slots, which had memory, and the letters of the run-time numbers:
@@ -135,6 +135,7 @@ class LaunchPlan:
     # of machine code only
     plan: Any                       # what the scheduler made, or what is stored of it
     arena: int                      # bytes for temporaries
+    shared: bool                    # whether worker threads take part
     segments: Any
     pack: Callable[..., bytes]      # the table of addresses and numbers
     pick: Callable[[Sequence[Buffer]], Any]     # the buffers in it
@@ -238,12 +239,12 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
             _link(plan, _StoredPlan(*stored), cpu, [_restored_host(h) for h in hosts], checks)
             STATS["disk_plans"] += 1
             return
-    from ..render import llvm
+    from ..render import render
     from ..schedule import build as plan_of
 
     program = program_of(plan.calls, plan.nbytes, external, live, plan.scalars)
     made = plan_of(program, cpu.vector_bytes())
-    made.code = tuple(llvm.render(k) for k in made.kernels)
+    made.code = tuple(render(k) for k in made.kernels)
     plan.program = program
     used = {s[1] for s in made.steps if s[0] == "host"}
     hosts = [step if i in used else None for i, step in enumerate(program.steps)]
@@ -336,6 +337,7 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
     plan.arena = made.arena
     plan.checks = checks
     releasing, holding = pool.walker()
+    plan.shared = False
     segments: list[Any] = []
     records: list[tuple[int, int, int, int]] = []
     work = 0
@@ -355,7 +357,9 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
             _, k, args, units = step
             block = (ctypes.c_int64 * max(1, len(args)))(*args)
             plan.hold.append(block)
-            records.append((addresses[k], ctypes.addressof(block), units, 1))
+            per_ticket = pool.share(made.points[i], units)
+            plan.shared |= per_ticket < units
+            records.append((addresses[k], ctypes.addressof(block), units, per_ticket))
             work += made.points[i]
         else:
             close()
@@ -376,6 +380,8 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
 
 def _run_single(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
     walk, launches, n = plan.segments
+    if plan.shared and not pool.started:
+        pool.start()
     if plan.arena > Arena.size:
         _reserve(plan.arena)
     walk(launches, n, plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars))
@@ -385,6 +391,8 @@ def _run_single(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> 
 
 
 def _run_segments(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
+    if plan.shared and not pool.started:
+        pool.start()
     if plan.arena > Arena.size:
         _reserve(plan.arena)
     table = plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars)
