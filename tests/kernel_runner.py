@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 
 from flambeau.core.dtype import DTYPES, dtype
+from flambeau.ir.kernel import Kernel
 from flambeau.ir.loops import Host, Program
 from flambeau.ir.verify import verify
-from flambeau.render.llvm import render
+from flambeau.render import render
 from flambeau.runtime import cpu, pool, reference
 from flambeau.schedule import Plan, build
 
@@ -43,7 +44,7 @@ class Machine:
         self.program = program
         self.plan: Plan = build(program, vector_bytes)
         for step in self.plan.steps:
-            if step[0] == "kernel":
+            if step[0] == "kernel" and isinstance(self.plan.kernels[step[1]], Kernel):
                 verify(self.plan.kernels[step[1]], len(step[2]))
         self.texts = [render(k) for k in self.plan.kernels]
         self.calls = [CALL(a) for a in cpu.load(self.texts)]

@@ -1,7 +1,7 @@
 """Contractions: sums of products over shared axes.
 
 Everything here ends in one primitive, :func:`matmul`; the other names check their arguments as PyTorch does and arrange their
-operands for it.  Products too large for the formula's loops go to a library (``ops/library.py``).
+operands for it.  The scheduler gives large ones to the product engine (``schedule/contract.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from ..core.shape import Meta, broadcast_shapes, count, wrap_dim
 from .composite import composite, public
 from .definition import OPS, compute, store, title
 from .formula import Operand, Reduced, Sum, out, over
-from .library import matmul_by_blas
 
 Tensor = Any
 
@@ -144,7 +143,7 @@ def _product(a: Operand, b: Operand) -> Reduced:
     return Sum(a[(*places(a.shape), *i, k)] * b[(*places(b.shape), k, *j)], k)
 
 
-@compute(node=_node, library=matmul_by_blas)
+@compute(node=_node)
 def matmul(input, other):
     """The matrix product ``(*B, I, K) @ (*B, K, J) -> (*B, I, J)``.
 
@@ -199,7 +198,7 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     return matmul(input, mat2) if out is None else matmul(input, mat2, out=out)
 
 
-@compute(library=matmul_by_blas)
+@compute
 def bmm(input, mat2):
     """A batch of matrix products, ``(B, I, K) @ (B, K, J)``; no broadcasting."""
     _check_batches("bmm", input.meta, mat2.meta)

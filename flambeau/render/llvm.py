@@ -45,6 +45,18 @@ def render(kernel: Kernel) -> str:
     return _Function(kernel).text()
 
 
+def render_window(kernel: Kernel, name: str, ranges: int, roles: Sequence[int], declared: dict[str, None]) -> str:
+    """An internal function that runs a kernel over a part of its space: ``void(table, args, lo0, hi0, lo1, hi1, ...)``.
+
+    ``roles[a]`` is the number of the range, of ``ranges``, that axis ``a`` runs over; ``declared`` takes the ``declare`` lines.
+    """
+    f = _Function(kernel, roles)
+    parameters = ", ".join(f"i64 %lo{r}, i64 %hi{r}" for r in range(ranges))
+    text = f.text(f"define internal void {name}(ptr %table, ptr %args, {parameters}) #ATTR {{")
+    declared.update(f.declared)
+    return text
+
+
 class _Scope:
     """One level of loops: what is known there and where code of that level goes."""
 
@@ -58,8 +70,9 @@ class _Scope:
 class _Function:
     """State while one kernel is written out."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, roles: Sequence[int] = ()) -> None:
         self.kernel = kernel
+        self.roles = roles      # of a window: the parameters that bound each axis
         self.count = 0
         self.block = "entry"
         self.declared: dict[str, None] = {}
@@ -83,16 +96,16 @@ class _Function:
 
     # ------------------------------------------------------------ text
 
-    def text(self) -> str:
+    def text(self, head: str = "define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {") -> str:
         self._rows(0)
         self.scopes[0].out.append("  ret void")
         lines: list[str] = []
         _flatten(self.root, lines)
-        head = ["define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {", "entry:"]
+        opening = [head, "entry:"]
         if self.uses_dummy:
-            head += [f"  %dummy = alloca [{_SCRATCH_BYTES} x i8], align 64",
-                     f"  store <{_SCRATCH_BYTES} x i8> zeroinitializer, ptr %dummy, align 64"]
-        return "\n".join([*self.declared, *head, *lines, "}", ""])
+            opening += [f"  %dummy = alloca [{_SCRATCH_BYTES} x i8], align 64",
+                        f"  store <{_SCRATCH_BYTES} x i8> zeroinitializer, ptr %dummy, align 64"]
+        return "\n".join([*([] if self.roles else self.declared), *opening, *lines, "}", ""])
 
     def op(self, depth: int, text: str) -> str:
         """Append an instruction at loop depth ``depth``; its SSA name."""
@@ -220,6 +233,8 @@ class _Function:
         kernel = self.kernel
         if axis == kernel.cascade and self.block_of is not None:
             return self.block_of
+        if self.roles:
+            return f"%lo{self.roles[axis]}", f"%hi{self.roles[axis]}"
         size = self.word(kernel.sizes[axis])
         if axis == 0 and kernel.unit >= 0:
             def make(end: str) -> Callable[[], str]:

@@ -6,7 +6,9 @@ from typing import Any
 
 from ..ir.expression import Access
 from ..ir.kernel import Kernel
-from ..ir.loops import Host, Program
+from ..ir.loops import BufferInfo, Host, Program
+from ..ir.product import Product
+from .contract import lower_product, products
 from .fuse import Grouper, Item, canonical, elements, needed
 from .memory_plan import layout
 from .plan import Plan
@@ -35,13 +37,17 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
     buffers = list(program.buffers)
     steps_as_items: list[tuple[int, Host] | list[Item]] = []
     readers: dict[int, int] = {}
+
+    def temporary(nbytes: int) -> int:
+        buffers.append(BufferInfo(nbytes, False, False))
+        return len(buffers) - 1
     for number, step in enumerate(program.steps):
         if isinstance(step, Host):
             steps_as_items.append((number, step))
             for x, _ in step.inputs:
                 readers[x.slot] = readers.get(x.slot, 0) + 1
         else:
-            items = canonical(step, number, sites)
+            items = [x for item in canonical(step, number, sites) for x in products(item, temporary)]
             steps_as_items.append(items)
             for item in items:
                 for x, _ in item.loads:
@@ -59,7 +65,7 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
     grouper = Grouper(preparer.cheaper)
     for entry in needed(entries, buffers):
         if isinstance(entry, Item):
-            grouper.add(entry, preparer.temporary)
+            grouper.add(entry, temporary)
         else:
             grouper.add_host(*entry)
     groups = grouper.groups
@@ -82,11 +88,11 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
             for item in g.items:
                 for x, opaque in item.loads:
                     touched[x.slot] = None
-                    if opaque or (x.slot, x.offset, x.strides + (0,) * (n - len(x.strides)), x.dtype) not in written:
+                    if opaque or item.product or (x.slot, x.offset, x.strides + (0,) * (n - len(x.strides)), x.dtype) not in written:
                         loaded.add(x.slot)
                 s = item.store
                 touched[s.slot] = None
-                if item.kind == "scatter":
+                if item.kind == "scatter" or item.product:
                     loaded.add(s.slot)
                 written[s.slot, s.offset, s.strides + (0,) * (n - len(s.strides)), s.dtype] = None  # type: ignore[index]
         inside.append(loaded)
@@ -104,7 +110,7 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
         at = position.get(slot)
         return (0, offsets[slot]) if at is None else (at, 0)
 
-    kernels: dict[Kernel, int] = {}
+    kernels: dict[Kernel | Product, int] = {}
     steps: list[tuple[Any, ...]] = []
     launched: list[tuple[Any, Launchable | None]] = []
     points: list[int] = []
@@ -127,12 +133,15 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
 
         def wanted(slot: int, k: int = k) -> bool:
             return outlives[slot] or last_use.get(slot, -1) > k or slot in inside[k]
-        launch = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
-        if launch is None:
-            continue
-        steps.append(("kernel", kernels.setdefault(launch.kernel, len(kernels)), launch.words, launch.units))
-        points.append(max(elements(item.sizes) for item in g.items))
-        launched.append((g, launch))
+        if g.product:
+            launches = lower_product(g, wanted, locate, 2 + len(table), vector_bytes)
+        else:
+            launch = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
+            launches = [] if launch is None else [launch]
+        for launch in launches:
+            steps.append(("kernel", kernels.setdefault(launch.kernel, len(kernels)), launch.words, launch.units))
+            points.append(max(elements(item.sizes) for item in g.items))
+            launched.append((g, launch))
     checks = [("", None)] * len(sites)
     for (message, number), site in sites.items():
         checks[site] = (message, program.steps[number].origin)

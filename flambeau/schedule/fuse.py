@@ -42,6 +42,7 @@ class Item:
     row: bool = False               # runs once per row of its group
     at: int = 0                     # position in program order
     ragged: int = 0                 # first and last axis together cover only this many positions
+    product: bool = False           # for the product engine
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""
@@ -61,7 +62,7 @@ class Item:
         def go(e: Expr | None) -> Expr | None:
             return None if e is None else move(e, terms, n, memo)
         new = Item(self.kind, sizes, kept, move(self.value, terms, n, memo), move_access(self.store, terms, n), self.combine,
-                   go(self.finish), go(self.target), go(self.guard), self.step, row=self.row, at=self.at, ragged=self.ragged)
+                   go(self.finish), go(self.target), go(self.guard), self.step, row=self.row, at=self.at, ragged=self.ragged, product=self.product)
         new.scan_loads()
         return new
 
@@ -75,6 +76,7 @@ class Group:
     items: list[Item] = field(default_factory=list)
     host: int | None = None
     closed: bool = False            # scans and scatters run alone
+    product: bool = False           # a product, over its kept axes, and the maps of its epilogue
     ragged: int = 0
     cost: int = 0
     reads: dict[int, list[tuple[Access | None, Region]]] = field(default_factory=dict)
@@ -215,21 +217,24 @@ class Grouper:
 
     def add(self, item: Item, new_slot: Callable[[int], int]) -> None:
         """Place one item; ``new_slot(nbytes)`` makes a temporary."""
-        if item.kind == "reduce" and not item.ragged and elements(item.sizes) >= 2 * CHUNK:
+        if item.kind == "reduce" and not item.product and not item.ragged and elements(item.sizes) >= 2 * CHUNK:
             parts = split_large_reduction((item.kept and self.cheaper(item)) or item, new_slot)
             if parts is not None:
                 for part in parts:
                     self.add(part, new_slot)
                 return
         at = self.place(item)
-        if at < 0:
+        if at < 0 and not item.product:
             other = self.cheaper(item)
             if other is not None:
                 item = other
                 at = self.place(item)
         if at < 0:
             # everything that must come before is in some group already, so a new one at the end is late enough
-            g = Group(item.sizes, item.kept if item.kind != "map" else None, closed=item.kind in ("scan", "scatter"), ragged=item.ragged)
+            if item.product:
+                g = Group(item.sizes[:item.kept], product=True)
+            else:
+                g = Group(item.sizes, item.kept if item.kind != "map" else None, closed=item.kind in ("scan", "scatter"), ragged=item.ragged)
             self.groups.append(g)
             at = len(self.groups) - 1
             g.items.append(item)
@@ -249,7 +254,7 @@ class Grouper:
 
     def place(self, item: Item) -> int:
         """The number of the latest group that took the item, or -1."""
-        if item.kind not in ("map", "reduce"):
+        if item.kind not in ("map", "reduce") or item.product:
             return -1
         low = self.barrier(*self.regions(item))
         for k in range(len(self.groups) - 1, max(low, len(self.groups) - 24) - 1, -1):
@@ -261,6 +266,8 @@ class Grouper:
 
 def related(g: Group, item: Item) -> bool:
     """Whether fusing saves memory traffic or is small enough not to matter."""
+    if g.product and not (item.kind == "map" and any(x.slot in g.writes for x, _ in item.loads)):
+        return False
     if len(g.items) >= MAX_ITEMS or len(g.accesses) + len(item.loads) > MAX_ACCESSES or g.cost > MAX_COST:
         return False
     if item.store.slot in g.writes or item.store.slot in g.reads or any(x.slot in g.writes or x.slot in g.reads for x, _ in item.loads):
@@ -289,7 +296,9 @@ def note(g: Group, item: Item) -> None:
     n = len(g.sizes)
     g.cost += cost(item.value)
     for x, opaque in item.loads:
-        g.reads.setdefault(x.slot, []).append((None, EVERYTHING) if opaque else (key(padded(x, n)), region(x, item.sizes)))
+        # what a product reads, it reads many times and not at the element that it writes
+        element = None if opaque or item.product else key(padded(x, n))
+        g.reads.setdefault(x.slot, []).append((element, EVERYTHING if opaque else region(x, item.sizes)))
         g.accesses.add((x.slot, x.offset, x.strides))
     s = item.store
     g.writes.setdefault(s.slot, []).append((key(padded(s, n)), region(s, item.sizes)))
@@ -305,6 +314,8 @@ def join(g: Group, item: Item) -> Item | None:
     """Try to put the item into the group, in one of the ways their spaces can match; the item as placed, or None."""
     for how in arrangements(g, item):
         split, group_terms, sizes, candidate, lift = how
+        if g.product and (group_terms is not None or lift or split is not None or candidate.row):
+            continue
         if group_terms is None and not lift:
             if safe(g, candidate, len(sizes)):
                 g.split = split

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..ir.kernel import Kernel
+from ..ir.product import Product
 
 Launch = tuple[Any, ...]
 
@@ -40,7 +41,7 @@ class Plan:
 
     table: tuple[int, ...]
     arena: int
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[Kernel | Product, ...]
     steps: tuple[Launch, ...]
     checks: tuple[tuple[str, Any], ...]
     points: tuple[int, ...] = ()

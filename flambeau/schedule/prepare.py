@@ -56,6 +56,9 @@ class Preparer:
     def __call__(self, item: Item) -> list[Item]:
         """The items to schedule for one item."""
         item.at = self.clock + 1
+        if item.product:
+            self.note(item)
+            return [item]
         item = self.fetch(item)
         if item.kind == "scatter":
             item = self.as_comparison(item) or item

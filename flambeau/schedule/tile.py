@@ -14,6 +14,7 @@ from typing import Any
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Place, Reduction, Scan, Scatter, Stage, Write
+from ..ir.product import Product
 from ..ir.simplify import Term, cost, move, move_access, nodes
 from .fuse import Group, Item, elements, key, padded
 
@@ -27,7 +28,7 @@ _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})   
 class Launchable:
     """A kernel with what one launch of it needs."""
 
-    kernel: Kernel
+    kernel: Kernel | Product
     words: tuple[int, ...]
     units: int
     stored: frozenset[int]          # slots it stores to
@@ -231,11 +232,27 @@ def _solo(item: Item) -> tuple[list[Any], list[int], int]:
     return [("scatter", item.store, item.combine, item.value, target, item.guard)], list(item.sizes), 0
 
 
+def lower_epilogue(g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+                   vector_bytes: int) -> tuple[Launchable, tuple[int, ...]] | None:
+    """The maps that follow a product, as a kernel whose axes are those of the product, and the role of each of its axes.
+
+    ``roles`` are those of the group's axes; None when their axes do not merge as the product's do.
+    """
+    body = Body(Group(g.sizes, items=g.items[1:]), wanted)
+    assembly = _Assembly(g, body.stages(), list(body.sizes), body.split, locate, scalars, vector_bytes, list(roles))
+    made = assembly.finish()
+    return (made, tuple(assembly.roles)) if len(set(assembly.roles)) == len(assembly.roles) else None
+
+
 class _Assembly:
-    """The last step: choose axes and lanes, number places and words."""
+    """The last step: choose axes and lanes, number places and words.
+
+    ``roles``: of a product's epilogue, what each axis is to the product; only axes of one role are merged, and the last has the lanes.
+    """
 
     def __init__(self, g: Group, stages: list[Any], sizes: list[int], split: int, locate: Callable[[int], tuple[int, int]], scalars: int,
-                 vector_bytes: int) -> None:
+                 vector_bytes: int, roles: list[int] | None = None) -> None:
+        self.roles = roles or []
         self.group, self.stages, self.sizes, self.split = g, stages, sizes, split
         self.locate, self.first_scalar, self.vector_bytes = locate, scalars, vector_bytes
         self.words: list[int] = []
@@ -290,13 +307,13 @@ class _Assembly:
         if not any(x.dtype.itemsize == 4 or x.dtype.itemsize == 2 for x in used if x.dtype is not ir.int64) and any(
                 x.dtype in (ir.float64, ir.int64) for x in used):
             lanes = self.vector_bytes // 8
-        lane = self.choose_lane(accesses, kind, pure_map, lanes)
+        lane = len(self.sizes) - 1 if self.roles else self.choose_lane(accesses, kind, pure_map, lanes)
         reductions = any(s[0] == "loop" and s[1] for s in self.stages)
         total = elements(self.sizes)
         large = total >= LARGE and not sequential
         jam = self.choose_jam(accesses, lane) if reductions else -1
         cascade = self.choose_cascade(lane, lanes) if large and reductions else -1
-        tiled = large and pure_map and self.choose_tiles(accesses, lane, lanes)
+        tiled = large and pure_map and not self.roles and self.choose_tiles(accesses, lane, lanes)
         # one row cannot be shared out when it has results of its own
         alone = reductions or sequential or any(s[0] == "store" for s in self.stages)
         divisible = bool(self.sizes) and kind != "scatter" and (self.split > 0 or not alone)
@@ -351,13 +368,14 @@ class _Assembly:
         parts = [[a] for a in range(len(sizes))]
         i = len(sizes) - 2
         while i >= 0:
-            border = not pure_map and i == split - 1
+            border = (not pure_map and i == split - 1) or (self.roles and self.roles[i] != self.roles[i + 1])
             if not border and not self.group.ragged and not (pinned & {*parts[i], *parts[i + 1]}) \
                     and all(s[i] == s[i + 1] * sizes[i + 1] for s in columns):
                 sizes[i:i + 2] = [sizes[i] * sizes[i + 1]]
                 for s in columns:
                     s[i:i + 2] = [s[i + 1]]
                 parts[i:i + 2] = [parts[i] + parts[i + 1]]
+                del self.roles[i:i + 1]
                 if i < split:
                     split -= 1
             i -= 1

@@ -239,12 +239,12 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
             _link(plan, _StoredPlan(*stored), cpu, [_restored_host(h) for h in hosts], checks)
             STATS["disk_plans"] += 1
             return
-    from ..render import llvm
+    from ..render import render
     from ..schedule import build as plan_of
 
     program = program_of(plan.calls, plan.nbytes, external, live, plan.scalars)
     made = plan_of(program, cpu.vector_bytes())
-    made.code = tuple(llvm.render(k) for k in made.kernels)
+    made.code = tuple(render(k) for k in made.kernels)
     plan.program = program
     used = {s[1] for s in made.steps if s[0] == "host"}
     hosts = [step if i in used else None for i, step in enumerate(program.steps)]

@@ -74,11 +74,11 @@ class Flush:
 
 def _as_if_compiled(program: Any) -> Any:
     """The plan that the scheduler would make of a program that the reference interpreter runs."""
-    from ..render import llvm
+    from ..render import render
     from ..schedule import build
 
     made = build(program)
-    made.code = tuple(llvm.render(k) for k in made.kernels)
+    made.code = tuple(render(k) for k in made.kernels)
     return made
 
 
