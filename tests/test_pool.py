@@ -316,8 +316,8 @@ import time
 import flambeau as torch
 torch.set_num_threads(4)
 (torch.ones(1 << 20) + 1).sum().item()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(30)
 except KeyboardInterrupt:
     print("interrupted", (torch.ones(1 << 20) + 1).sum().item())

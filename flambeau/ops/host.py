@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core import blas
 from ..core.dtype import bfloat16, bool_, float32, int32, int64
 from ..core.shape import Meta, meta, wrap_dim
 from ..ir import expression as ir
@@ -22,6 +23,7 @@ from .results import named
 
 def host_array(t: Any) -> Any:
     """The values as a NumPy array (bfloat16 widened to float32)."""
+    blas.prepare()      # what is done with them may be a product
     return _plain(t.detach())._array()
 
 
