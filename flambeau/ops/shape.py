@@ -20,6 +20,7 @@ from ..core.shape import (
     permute_meta,
     select_meta,
     slice_meta,
+    span,
     squeeze_meta,
     unsqueeze_meta,
     view_strides,
@@ -56,13 +57,28 @@ def _(g, input_meta):
     return g.reshape(input_meta.shape)
 
 
-@view
-def as_strided(input: Meta, size: tuple, stride: tuple, storage_offset: int | None = None):
-    """A view with the given sizes, strides and offset (elements) of the same memory."""
+@view(name="_as_strided", node="AsStrided")
+def _as_strided(input: Meta, size: tuple, stride: tuple, storage_offset: int | None = None):
+    if any(s < 0 for s in stride):
+        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}. Use flip().")
     return layout(input, size, stride, input.offset if storage_offset is None else storage_offset)
 
 
-@as_strided.backward
+@public
+def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+    """A view with the given sizes, strides and offset (elements) of the same memory."""
+    view = OPS["_as_strided"](input, tuple(size), tuple(stride), storage_offset)
+    m, whole = view._meta, input._meta
+    if m.numel:
+        last = span(m)[1]
+        # what lies inside the operand's own elements needs no look at the memory, which may not exist yet
+        if last > span(whole)[1] and input.device.type != "meta" and (last + 1) * m.dtype.itemsize > (have := input.untyped_storage().nbytes()):
+            raise RuntimeError(f"setStorage: sizes {list(m.shape)}, strides {list(m.strides)}, storage offset {m.offset}, and itemsize {m.dtype.itemsize} "
+                               f"requiring a storage size of {(last + 1) * m.dtype.itemsize} are out of bounds for storage of size {have}")
+    return view
+
+
+@_as_strided.backward
 def _(g, input_meta, size, stride, storage_offset):
     from ..autograd.inplace import _AsStrided
 
@@ -759,6 +775,8 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
 @public
 def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
     """Rotated by 90 degrees ``k`` times in the plane of two dimensions."""
+    if input.ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
     a, b = (wrap_dim(d, input.ndim) for d in dims)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
@@ -795,6 +813,9 @@ def repeat(input: Any, *repeats: Any) -> Any:
     sizes = as_shape(repeats, "repeat")
     if len(sizes) < input.ndim:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    if min(sizes, default=0) < 0:
+        shape = [s * r for s, r in zip((1,) * (len(sizes) - input.ndim) + tuple(input.shape), sizes)]
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {shape}")
     return OPS["_repeat"](input, sizes)
 
 
@@ -991,6 +1012,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
         tensors = tuple(tensors[0])
     if not tensors:
         raise RuntimeError("meshgrid expects a non-empty TensorList")
+    for x in tensors:
+        if x.ndim > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x} of shape {list(x.shape)}")
     parts = [x.reshape(-1) for x in tensors]
     if indexing not in (None, "ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
@@ -1000,7 +1024,6 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
     shape = [x.numel() for x in parts]
     grids = [x.reshape([-1 if j == i else 1 for j in range(len(parts))]).expand(shape) for i, x in enumerate(parts)]
     if swap:
-        grids = [x.transpose(0, 1) for x in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
@@ -1008,6 +1031,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
 @public(method=False)
 def cartesian_prod(*tensors: Any) -> Any:
     """All combinations of the elements of 1-d tensors, one per row."""
+    for x in tensors:
+        if x.ndim != 1:
+            raise RuntimeError(f"Expect a 1D vector, but got shape {list(x.shape)}")
     if len(tensors) == 1:
         return tensors[0]
     return stack([x.reshape(-1) for x in meshgrid(*tensors, indexing="ij")], 1)
@@ -1018,6 +1044,8 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
     """Combinations of ``r`` elements of a 1-d tensor, one per row."""
     import itertools
 
+    if input.ndim != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
     pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(pick(range(input.numel()), r))
     if not rows:
@@ -1054,6 +1082,7 @@ triu = _triangle("triu", False)
 @public(method=False)
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None, layout: Any = None) -> Any:
     """Row and column numbers of the lower triangle, as a ``(2, n)`` tensor."""
+    _not_negative(row, col)
     pairs = [(r, c) for r in range(row) for c in range(max(0, min(col, r + offset + 1)))]
     return _pairs(pairs, dtype)
 
@@ -1061,8 +1090,15 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, devi
 @public(method=False)
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None, layout: Any = None) -> Any:
     """Row and column numbers of the upper triangle, as a ``(2, n)`` tensor."""
+    _not_negative(row, col)
     pairs = [(r, c) for r in range(row) for c in range(max(0, r + offset), col)]
     return _pairs(pairs, dtype)
+
+
+def _not_negative(row: int, col: int) -> None:
+    for name, n in (("row", row), ("col", col)):
+        if n < 0:
+            raise RuntimeError(f"{name} must be non-negative, got{n}")
 
 
 def _pairs(pairs: list[tuple[int, int]], dtype: Any) -> Any:

@@ -1,0 +1,111 @@
+"""Constructors, factorizations and views that no sample and no other test names: each against what it is defined by."""
+
+import numpy as np
+import pytest
+
+import flambeau as torch
+
+A = np.array([[4.0, 1.0, 0.5], [1.0, 3.0, 0.25], [0.5, 0.25, 2.0]])
+
+
+def matrix():
+    return torch.from_numpy(A.copy())
+
+
+def close(got, want, tolerance=1e-10):
+    np.testing.assert_allclose(got.numpy() if hasattr(got, "numpy") else got, want.numpy() if hasattr(want, "numpy") else want, rtol=tolerance, atol=tolerance)
+
+
+def test_constructors():
+    x = torch.arange(6, dtype=torch.int32).reshape(2, 3)
+    assert torch.ones_like(x).tolist() == [[1] * 3] * 2 and torch.ones_like(x).dtype is torch.int32
+    assert torch.ones_like(x, dtype=torch.float64).dtype is torch.float64
+    e = torch.empty_strided((2, 3), (1, 2))
+    assert e.shape == (2, 3) and e.stride() == (1, 2)
+    assert e.copy_(x).tolist() == x.tolist()
+    assert torch.logspace(0, 3, 4).tolist() == pytest.approx([1, 10, 100, 1000])
+    assert torch.logspace(0, 4, 3, base=2.0).tolist() == pytest.approx([1, 4, 16])
+    assert torch.scalar_tensor(2.5).item() == 2.5 and torch.scalar_tensor(2.5).shape == ()
+    assert torch.as_tensor(x) is x
+    assert torch.as_tensor([1.0, 2.0], dtype=torch.float64).dtype is torch.float64
+    shared = np.zeros(3)
+    torch.as_tensor(shared).add_(1)
+    assert shared.tolist() == [1, 1, 1]
+
+
+def test_draws_of_a_tensors_shape():
+    torch.manual_seed(3)
+    want = torch.randint(5, (3, 2)).tolist()
+    torch.manual_seed(3)
+    got = torch.randint_like(torch.zeros(3, 2), 5)
+    assert got.tolist() == want and got.dtype is torch.float32
+
+
+def test_alias_and_views_as_another_type():
+    x = torch.arange(4.0, requires_grad=True)
+    y = x.detach()                          # detach_alias
+    y[0] = 7
+    assert x.tolist() == [7, 1, 2, 3] and not y.requires_grad
+    assert x.detach().view(torch.int32).view(torch.float32).tolist() == [7, 1, 2, 3]        # view_as_dtype
+    assert x.detach().view(torch.uint8).shape == (16,)
+
+
+def test_triangular_factors():
+    a = matrix()
+    lower, info = torch.linalg.cholesky_ex(a)
+    close(lower @ lower.mT, A)
+    assert info.item() == 0 and torch.linalg.cholesky_ex(-a).info.item() == 1
+    lu, pivots, failed = torch.linalg.lu_factor_ex(a)
+    p, l, u = torch.lu_unpack(lu, pivots)
+    close(p @ l @ u, A)
+    assert failed.item() == 0
+    x, failed = torch.linalg.solve_ex(a, torch.ones(3, 1, dtype=torch.float64))
+    close(a @ x, np.ones((3, 1)))
+    assert failed.item() == 0
+    solution, triangle = torch.triangular_solve(torch.ones(3, 1, dtype=torch.float64), a)
+    close(torch.triu(triangle) @ solution, np.ones((3, 1)))
+
+
+def test_quantities_of_a_matrix():
+    a = matrix()
+    close(torch.logdet(a), np.log(np.linalg.det(A)))
+    close(torch.linalg.eigvalsh(a), np.linalg.eigvalsh(A))
+    close(torch.pinverse(a[:, :2]), np.linalg.pinv(A[:, :2]))
+
+
+def test_reflections():
+    a = matrix()
+    reflectors, factors = torch.geqrf(a)
+    q = torch.orgqr(reflectors, factors)
+    close(q @ torch.triu(reflectors), A)
+    close(torch.ormqr(reflectors, factors, a), q @ a)
+    close(torch.ormqr(reflectors, factors, a, transpose=True), q.mT @ a)
+
+
+def test_products_of_vectors():
+    a, b = matrix(), matrix().flip(0)
+    close(torch.linalg.vecdot(a, b), (A * A[::-1]).sum(-1))
+    close(torch.linalg.cross(a, b), np.cross(A, A[::-1]))
+    close(torch.linalg.vander(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)), np.vander([1.0, 2.0, 3.0], increasing=True))
+
+
+def test_views_stay_within_the_memory():
+    x = torch.arange(12.0).reshape(3, 4)
+    assert x.as_strided((2, 2), (4, 1), 5).tolist() == [[5, 6], [9, 10]]
+    assert x[1:].as_strided((3, 4), (4, 1), 0).tolist() == x.tolist()          # more than the view has, all that the memory has
+    for refused in (lambda: x.as_strided((5, 5), (4, 1)), lambda: x[1:].as_strided((3, 4), (4, 1)), lambda: torch.empty(0).as_strided((1,), (1,)),
+                    lambda: (x * 2).as_strided((13,), (1,)), lambda: torch.as_strided(x, (2,), (1,), 11)):
+        with pytest.raises(RuntimeError, match="out of bounds for storage of size"):
+            refused()
+    with pytest.raises(RuntimeError, match="Negative strides"):
+        x.as_strided((2,), (-1,))
+    g = torch.arange(4.0, requires_grad=True)
+    y = g.as_strided((2, 2), (1, 1))
+    assert y.grad_fn.name() == "AsStridedBackward0"
+    y.sum().backward()
+    assert g.grad.tolist() == [1, 2, 1, 0]
+
+
+def test_grids_of_coordinates():
+    x, y = torch.meshgrid(torch.arange(3), torch.arange(2), indexing="xy")
+    assert x.tolist() == [[0, 1, 2], [0, 1, 2]] and y.tolist() == [[0, 0, 0], [1, 1, 1]]
