@@ -59,7 +59,7 @@ from . import cpu
 
 SCRATCH = 4 << 20
 SLOTS = 4                   # walks at the same time; more wait for a place
-SPIN = 30_000               # nanoseconds
+SPIN = 50_000               # nanoseconds
 MOST = 512                  # threads
 WORTH = 1 << 16             # points of a launch from which sharing pays: some 10 microseconds
 TICKET = 1 << 15            # points of one ticket
@@ -535,32 +535,33 @@ def start() -> None:
     """Start the workers that are missing; if the system refuses one, those that are there are enough."""
     global started
     with _lock:
-        if started:
-            return
-        started = True
         missing = min(threads(), MOST) - 1 - len(_workers)
-        if missing <= 0 or not _waiting():
-            return
-        control = block()
-        try:
-            address, = cpu.load([_native(_WORKER, _waiting())])
-        except cpu.Unavailable:     # the rest came from the disk cache; the caller runs everything
-            return
-        library = ctypes.CDLL(None)
-        attributes = (ctypes.c_int64 * 32)()
-        library.pthread_attr_init(attributes)
-        library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(STACK))
-        masked = _mask()
-        try:
-            for _ in range(missing):
-                worker = _idle.pop() if _idle else _Worker()
-                if not worker.start(library, attributes, address):
-                    _idle.append(worker)
-                    break
-                _workers.append(worker)
-        finally:
-            _unmask(masked)
-            library.pthread_attr_destroy(attributes)
+        if missing > 0 and _waiting() and not started:
+            try:
+                address, = cpu.load([_native(_WORKER, _waiting())])
+                _start(missing, address)
+            except cpu.Unavailable:     # the rest came from the disk cache; the caller runs everything
+                pass
+        started = True
+
+
+def _start(missing: int, address: int) -> None:
+    control = block()
+    library = ctypes.CDLL(None)
+    attributes = (ctypes.c_int64 * 32)()
+    library.pthread_attr_init(attributes)
+    library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(STACK))
+    masked = _mask()
+    try:
+        for _ in range(missing):
+            worker = _idle.pop() if _idle else _Worker()
+            if not worker.start(library, attributes, address):
+                _idle.append(worker)
+                break
+            _workers.append(worker)
+    finally:
+        _unmask(masked)
+        library.pthread_attr_destroy(attributes)
         _set(control + _WORDS["workers"], len(_workers))
 
 
