@@ -142,6 +142,29 @@ def test_an_array_that_is_part_of_another_stays_shared():
     assert whole.sum() == 4
 
 
+def test_a_gradient_that_is_added_to_is_seen_through_its_array():
+    w = torch.ones(3, requires_grad=True)
+    (w * 2).sum().backward()
+    a = w.grad.numpy()
+    (w * 3).sum().backward()
+    assert a.tolist() == [5, 5, 5]
+    b = np.zeros(3, np.float32)
+    w.grad = torch.from_numpy(b)
+    (w * 4).sum().backward()
+    assert b.tolist() == [4, 4, 4] and w.grad.tolist() == [4, 4, 4]
+    b[0] = 1
+    assert w.grad.tolist() == [1, 4, 4]
+
+
+def test_an_optimizer_writes_through_shared_memory():
+    a = np.ones(3, np.float32)
+    w = torch.nn.Parameter(torch.from_numpy(a))
+    optimizer = torch.optim.SGD([w], 0.5)
+    (w * torch.arange(3.0)).sum().backward()
+    optimizer.step()
+    assert a.tolist() == [1, 0.5, 0]
+
+
 def test_array_outlives_its_tensor():
     t = torch.arange(1000.0) * 2
     a = t.numpy()
@@ -386,6 +409,44 @@ def test_fork_while_another_thread_records():
             assert status == 0
     finally:
         go.set()
+        t.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("name", ["memory", "cpu"])          # for those of the stream and of the pool the fork waits
+def test_fork_while_another_thread_holds_a_lock_of_the_runtime(name):
+    import importlib
+
+    module = importlib.import_module("flambeau.runtime." + name)
+    holding, done = threading.Event(), threading.Event()
+
+    def hold():
+        with module._lock:
+            holding.set()
+            done.wait(60)
+
+    t = threading.Thread(target=hold)
+    (torch.ones(10) * 2).sum().item()
+    t.start()
+    holding.wait()
+    size = 3 + ["memory", "cpu"].index(name)
+    child = os.fork()
+    if not child:
+        x = torch.rand(1 << 17, size).sin() * 1.25 + size           # new memory, a new kernel, enough work to share out
+        os._exit(0 if x.sum().isfinite().item() else 1)
+    try:
+        for _ in range(600):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                break
+            threading.Event().wait(0.05)
+        else:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        assert status == 0
+    finally:
+        done.set()
         t.join()
 
 
