@@ -99,6 +99,41 @@ def printing() -> Iterator[Case]:
     yield "optimizer", "torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=0.1, momentum=0.9)"
 
 
+def tensors() -> Iterator[Case]:
+    """``repr`` of what calls give: types of mixed operands, limits of types, 16-bit accuracy, copies, NumPy's arrays."""
+    types = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+    for name in types:
+        yield f"promotion {name}", f"""\
+result = []
+for other in {types}:
+    a, b = torch.ones(2, dtype=torch.{name}), getattr(torch, other)
+    result.append([(a + torch.ones(2, dtype=b)).dtype, (a + torch.ones((), dtype=b)).dtype, (a / torch.ones(2, dtype=b)).dtype,
+                   (a > torch.ones(2, dtype=b)).dtype, torch.can_cast(torch.{name}, b)])
+result = repr(result)"""
+        yield f"promotion {name} numbers", f"a = torch.ones(2, dtype=torch.{name})\nresult = repr([a + 1, a + 1.5, a * True, 2 / a, 3 // a, 2 ** a, a ** 1, a ** True, a ** 0])"
+    for kind in ("int64", "int32", "int8"):
+        yield f"uint8 in place {kind}", f"torch.tensor([250, 1], dtype=torch.uint8).add_(torch.tensor([10, -2], dtype=torch.{kind}))"
+    calls = {
+        "linspace": "[torch.linspace(-1, 1, 7, dtype=torch.float64), torch.linspace(-5, 5, 200).tolist(), torch.linspace(0, 10, 4, dtype=torch.int64)]",
+        "of NumPy scalars": "[torch.tensor([__import__('numpy').float64(1), 2.0]), torch.tensor([True, __import__('numpy').int16(2)])]",
+        "uint8 wraps": "[torch.tensor([-1, -255], dtype=torch.uint8), torch.full((1,), -1, dtype=torch.uint8)]",
+        "power 1 gradient": "torch.autograd.grad((x ** 1).sum() + (x ** 0).sum(), x)",
+        "all and any over no dimension": "[torch.all(x, ()), torch.any(x, ()), torch.all(x)]",
+        "nuclear norm": "[x.norm('nuc'), torch.norm(x, 'nuc', dim=(0, 1))]",
+        "bfloat16 statistics": "[f(x.detach().bfloat16()) for f in (torch.var, torch.std, lambda t: t.softmax(1), lambda t: t.logsumexp(1))]",
+        "float16 norms": "[(x * 100).half().norm(), (x * 30).half().norm(3), (x * 100).half().norm(dim=1)]",
+        "NumPy operand": "[x.detach() + __import__('numpy').ones(3), x.detach() == __import__('numpy').arange(3.0), x.detach() @ __import__('numpy').ones(3, 'float32')]",
+        "fill of an expanded tensor": "[torch.ones(1).expand(3).fill_(2), torch.ones(1).expand(3).zero_()]",
+        "out of diag": "[torch.diag(x.detach(), out=torch.empty(0)), torch.slice_scatter(x.detach(), torch.ones(1, 3), 0, 0, 1, out=torch.empty(2, 3))]",
+        "axis of concat": "torch.concat([x.detach(), x.detach()], axis=1)",
+        "bilinear of integers": "torch.nn.functional.bilinear(*[torch.ones(2, 3, dtype=torch.int32)] * 2, torch.ones(1, 3, 3, dtype=torch.int32))",
+        "pickled strides": "[(c := __import__('pickle').loads(__import__('pickle').dumps(t))).stride() + (c.tolist(),) for t in (x.detach().t(), torch.arange(24).view(2, 3, 4).permute(1, 2, 0))]",
+        "median's node": "x.median()",
+    }
+    for name, call in calls.items():
+        yield name, f"x = torch.arange(6.0).view(2, 3).requires_grad_()\nresult = repr({call})"
+
+
 def random_streams() -> Iterator[Case]:
     """Values drawn after ``manual_seed``, one call after another, so that the state between calls counts as well."""
     for size in (1, 2, 5, 15, 16, 17, 31, 40):
@@ -255,13 +290,17 @@ def errors() -> Iterator[Case]:
         "einsum": "torch.einsum('ij,jk->ik', x, x)", "norm shape": nn + "LayerNorm(4)(x)",
         "conv input": nn + "Conv2d(3, 4, 3)(torch.ones(1, 2, 8, 8))", "batch norm one": nn + "BatchNorm1d(3)(torch.ones(1, 3))",
         "load keys": nn + "Linear(2, 2).load_state_dict({})", "index type": "x['a']", "set shape": "x[0] = torch.ones(4)",
-        "masked": "x[torch.tensor([True, False, True])]", "multinomial": "torch.multinomial(torch.tensor([-1.0, 2.0]), 1).tolist()",
+        "masked": "x[torch.tensor([True, False, True])]",
+        "division by 0 after another": "y = torch.tensor([4, 6]); y // 2; y // 0", "delete item": "del x[0]", "invert float": "~x", "cat of nothing": "torch.cat([])",
+        "unbind scalar": "torch.tensor(1.0).unbind()", "select range": "x.select(0, 5)", "like of list": "torch.zeros_like([1])", "full size": "torch.full(2, 3)",
+        "uint8 of negative": "torch.tensor([-1.5], dtype=torch.uint8)", "int8 overflow": "torch.full((2,), 300, dtype=torch.int8)",
+        "float overflow": "torch.zeros(2).fill_(1e39)", "write to expanded": "x.expand(2, 2, 3)[:, 0].copy_(x)", "linear of list": nn + "functional.linear([1.0], x)", "multinomial": "torch.multinomial(torch.tensor([-1.0, 2.0]), 1).tolist()",
     }
     for name, call in calls.items():
         yield name, head + call
 
 
-FILES = {"printing": printing, "random": random_streams, "weights": initial_weights, "training": training, "data": data_order, "errors": errors}
+FILES = {"printing": printing, "tensors": tensors, "random": random_streams, "weights": initial_weights, "training": training, "data": data_order, "errors": errors}
 
 
 # Where PyTorch's first line says more than the point: the part that Flambeau's message has to have.
@@ -286,11 +325,11 @@ def plain(value: Any) -> Any:
 def carry_out(kind: str, source: str, torch: Any) -> Any:
     """Run one case with ``torch`` meaning the given package; what is returned can be written as JSON.
 
-    Printing: the text.  Errors: the exception's type and the first line of its message, or None when nothing was raised.
+    Printing and tensors: the text.  Errors: the exception's type and the first line of its message, or None when nothing was raised.
     Everything else: numbers.
     """
     names: dict[str, Any] = {"torch": torch}
-    if kind == "printing" and "result" not in source:
+    if kind in ("printing", "tensors") and "result" not in source:
         source = f"result = repr({source})"
     if kind == "errors":
         try:

@@ -54,6 +54,11 @@ def test_printing(source, expected):
     assert answer("printing", source) == expected
 
 
+@pytest.mark.parametrize(("source", "expected"), cases("tensors"))
+def test_tensors(source, expected):
+    assert answer("tensors", source) == expected
+
+
 @pytest.mark.parametrize(("source", "expected"), cases("random"))
 def test_random_stream(source, expected):
     assert_close(answer("random", source), expected, CLOSE["random"])

@@ -123,9 +123,7 @@ def scalar_dtype(value: object) -> dtype:
 
 def can_cast(from_: dtype, to: dtype) -> bool:
     """Whether an in-place operation may store a ``from_`` result in a ``to`` tensor."""
-    if from_.category > to.category:
-        return False
-    return not (from_.category == 1 and to.category == 1 and from_.is_signed and not to.is_signed)
+    return from_.category <= to.category
 
 
 def result_dtype(dimensioned: list[dtype], zero_dim: list[dtype], scalars: list[dtype]) -> dtype:

@@ -14,7 +14,7 @@ from typing import Any
 from ..autograd import graph
 from ..autograd.graph import MODE, Leaf, Node
 from ..core.device import META
-from ..core.dtype import dtype, float64
+from ..core.dtype import compute_dtype, dtype, float64
 from ..core.errors import TraceError, type_name
 from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, meta
@@ -88,11 +88,18 @@ class Prepared:
         return True
 
 
+def _narrowed(result: Any, wide: dtype, narrow: dtype) -> Any:
+    """A result, or those in a tuple or list, converted from ``wide`` to ``narrow``."""
+    if isinstance(result, (tuple, list)):
+        return type(result)(_narrowed(r, wide, narrow) for r in result)
+    return result.to(narrow) if result.dtype is wide else result
+
+
 class Composite:
     """A composite function and the traces of its signatures."""
 
-    def __init__(self, fn: Callable[..., Any], node: str | None, runtime: Sequence[str], name: str | None) -> None:
-        self.fn = fn
+    def __init__(self, fn: Callable[..., Any], node: str | None, runtime: Sequence[str], name: str | None, wide: bool) -> None:
+        self.fn, self.wide = fn, wide
         self.name = name or fn.__name__
         camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
         self.node_name = node if node is not None and "Backward" in node else (node or camel) + "Backward0"
@@ -157,7 +164,7 @@ class Composite:
             raise TypeError(f"{self.name}(): cannot use an argument of type {_unhashable(values)} here") from None
         if trace is None:
             if any(m.device is META for m in key if m.__class__ is Meta) or not tensors:
-                return self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
+                return self.body(values)
             trace = self.trace(values, tensors, mask, whole)
         if fast is not None:
             self.cache[fast] = trace
@@ -219,6 +226,19 @@ class Composite:
 
     # -------------------------------------------------------------- tracing
 
+    def body(self, values: Sequence[Any]) -> Any:
+        """Run the function; a wide one computes 16-bit floats in float32 and rounds its results only."""
+        half = None
+        if self.wide:
+            floats = {v.dtype for v in values if isinstance(v, definition.Tensor) and v.dtype.is_floating_point}
+            half = next(iter(floats)) if len(floats) == 1 else None
+            if half is not None and compute_dtype(half) is half:
+                half = None
+        if half is not None:
+            values = [v.to(compute_dtype(half)) if isinstance(v, definition.Tensor) and v.dtype is half else v for v in values]
+        result = self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
+        return result if half is None else _narrowed(result, compute_dtype(half), half)
+
     def trace(self, values: Sequence[Any], tensors: list[Any], mask: Any, key: Any) -> Trace:
         """Run the body on symbolic tensors and keep what it recorded."""
         from ..autograd import engine
@@ -241,7 +261,7 @@ class Composite:
                 count = len(symbolic)
                 numbers = iter(range(len(values)))
                 arguments = _substitute(values, iter(inputs), self.runtime, numbers)
-                result = self.fn(*arguments[: self.positional], **dict(zip(self.names[self.positional:], arguments[self.positional:], strict=True)))
+                result = self.body(arguments)
                 outputs: list[Any] = []
                 structure = _outline(result, outputs)
                 writes = tuple(i for i, t in enumerate(symbolic) if t._buffer.wrote)
@@ -660,7 +680,7 @@ def _restore(v: Any, tensors: Any) -> Any:
 
 
 def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, runtime: Sequence[str] = (), name: str | None = None,
-              register: bool = False, inplace: bool = False) -> Any:
+              register: bool = False, inplace: bool = False, wide: bool = False) -> Any:
     """Record calls of ``fn`` as one instruction; see the module's text.
 
     Parameters
@@ -673,10 +693,12 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, 
         Also make it ``torch.<name>`` and a method, as ``@public`` does.
     inplace : bool
         Also make the in-place method ``<name>_`` (with ``register``).
+    wide : bool
+        Intermediate values of 16-bit floats are float32, as in PyTorch's kernels; only the results are rounded.
     """
     if fn is None:
-        return lambda f: composite(f, node=node, runtime=runtime, name=name, register=register, inplace=inplace)
-    c = Composite(fn, node, runtime, name)
+        return lambda f: composite(f, node=node, runtime=runtime, name=name, register=register, inplace=inplace, wide=wide)
+    c = Composite(fn, node, runtime, name, wide)
 
     count, cache, classes, general, replay, numbers = len(c.names), c.cache, definition._TENSORS, c.general, c.replay, bool(c.runtime)
 

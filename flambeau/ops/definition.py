@@ -651,7 +651,8 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return record_out(op, kinds, params, tensors, numbers, out)
     sig = op.signature(kinds, params)
     if op.kind != "host" and params == op.default_params and sig.outs[0].device is not META and not sig.checks:
-        if not any(n in op.runtime and isinstance(v, NUMBERS) for n, v in zip(op.params, params, strict=True)):
+        checked = op.how.get("nonzero") and sig.scalars == "q"      # a number that scalars_of() has to look at every time
+        if not checked and not any(n in op.runtime and isinstance(v, NUMBERS) for n, v in zip(op.params, params, strict=True)):
             op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
     result = record_fresh(sig, tensors, scalars_of(op, sig, params, numbers))
     if sig.grad is not None:
@@ -773,8 +774,8 @@ def copy_into(dst: Any, src: Any) -> None:
     record_into(op, (src._meta,), (), (src,), [], dst)
 
 
-def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dtype) -> None:
-    """The rules for writing into ``t``."""
+def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dtype, idempotent: bool = False) -> None:
+    """The rules for writing into ``t``; ``idempotent``: storing an element twice does no harm."""
     m = t._meta
     if MODE.grad and t._node is not None:
         if isinstance(t._node, graph.Leaf):
@@ -802,7 +803,7 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
             f"result type {title(result)} can't be cast to the desired output type {title(m.dtype)}\n"
             f"In-place {op_name} gives {result.name} values that cannot be stored in an {m.dtype.name} tensor. "
             f"Use the out-of-place form (x = x / 2), an integer one (x //= 2), or x.{'float' if result.name == 'float32' else 'to(...)'}() first.")
-    if overlaps_itself(m):
+    if not idempotent and overlaps_itself(m):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
                            f"Please clone() the tensor before performing the operation.\n"
                            f"{op_name}: the tensor was made by expand(); its elements share memory.")

@@ -525,19 +525,39 @@ def _(g, y):
     return -g * _power_2(y)
 
 
+@pointwise(name="_power_0", node="Pow", inplace=False)
+def _power_0(input):
+    return ir.lift(1, input)
+
+
+@_power_0.backward
+def _(g):
+    return zeros_like(g)
+
+
+@pointwise(name="_power_1", node="Pow", inplace=False)
+def _power_1(input):
+    return input
+
+
+@_power_1.backward
+def _(g):
+    return g
+
+
 # exponents for which a few multiplications do what the general power needs a logarithm and an exponential for
-_CHEAP = {2: _power_2, 3: _power_3, 0.5: _power_half, -1: _power_minus_1}
+_CHEAP = {0: _power_0, 1: _power_1, 2: _power_2, 3: _power_3, 0.5: _power_half, -1: _power_minus_1}
 
 
 def _cheap_power(input: Any, exponent: Any) -> Any:
     """The operation for this exponent when there is a cheap one; refuses what whole numbers cannot do."""
     c = exponent.__class__
-    if (c is int or c is float) and isinstance(input, definition.Tensor):
+    if c in definition.NUMBERS and isinstance(input, definition.Tensor):
         d = input._meta.dtype
         if exponent < 0 and c is int and not d.is_floating_point:
             raise RuntimeError("Integers to negative integer powers are not allowed.\n"
                                f"pow: {d.name} tensor to the power {exponent}; convert with .float() first, or write {float(exponent)}.")
-        if d.is_floating_point or (c is int and d is not bool_):
+        if d.is_floating_point or c is bool or (c is int and d is not bool_):
             return _CHEAP.get(exponent)
     return None
 

@@ -241,16 +241,22 @@ def _truth_dtype(d: DType, kinds: Sequence[Any], params: dict[str, Any]) -> DTyp
     return kinds[0].dtype if kinds[0].dtype.name == "uint8" else bool_  # type: ignore[no-any-return]
 
 
+def _truth(name: str, x: Operand, dim: Any, keepdim: bool) -> Any:
+    if dim == ():       # no dimension, unlike in the reductions that are older
+        return x[out(*x.shape)].cast(bool_)
+    return combine(name, x, dim, keepdim, lambda e: e.cast(bool_), name)
+
+
 @compute(dtype=_truth_dtype)
 def all(input, dim: Any = None, keepdim: bool = False):
     """Whether every element is nonzero, over ``dim`` or all."""
-    return combine("all", input, dim, keepdim, lambda e: e.cast(bool_), "all")
+    return _truth("all", input, dim, keepdim)
 
 
 @compute(dtype=_truth_dtype)
 def any(input, dim: Any = None, keepdim: bool = False):
     """Whether some element is nonzero, over ``dim`` or all."""
-    return combine("any", input, dim, keepdim, lambda e: e.cast(bool_), "any")
+    return _truth("any", input, dim, keepdim)
 
 
 # ------------------------------------------------------------------ extremes
@@ -477,23 +483,23 @@ def _without(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
     return x if keepdim else x.squeeze(dims)
 
 
-@composite(node="Var")
+@composite(node="Var", wide=True)
 def _var(input: Any, dims: tuple[int, ...], correction: Any, keepdim: bool) -> Any:
     return _variance(input, dims, correction, keepdim)[0]
 
 
-@composite(node="Std")
+@composite(node="Std", wide=True)
 def _std(input: Any, dims: tuple[int, ...], correction: Any, keepdim: bool) -> Any:
     return _root(_variance(input, dims, correction, keepdim)[0])
 
 
-@composite(node="VarMean")
+@composite(node="VarMean", wide=True)
 def _var_mean(input: Any, dims: tuple[int, ...], correction: Any, keepdim: bool) -> Any:
     v, m = _variance(input, dims, correction, keepdim)
     return v, _without(m, dims, keepdim)
 
 
-@composite(node="StdMean")
+@composite(node="StdMean", wide=True)
 def _std_mean(input: Any, dims: tuple[int, ...], correction: Any, keepdim: bool) -> Any:
     v, m = _variance(input, dims, correction, keepdim)
     return _root(v), _without(m, dims, keepdim)
@@ -583,12 +589,12 @@ def _normalised(x: Any, dim: int, value: Any) -> Any:
     return value(x, peak, sum(OPS["exp"](still - peak), dim, True), dim)
 
 
-@composite(node="Softmax")
+@composite(node="Softmax", wide=True)
 def _softmax(input: Any, dim: int) -> Any:
     return _normalised(input, dim, _softmax_value)
 
 
-@composite(node="LogSoftmax")
+@composite(node="LogSoftmax", wide=True)
 def _log_softmax(input: Any, dim: int) -> Any:
     return _normalised(input, dim, _log_softmax_value)
 
@@ -613,7 +619,7 @@ derived(softmax)
 derived(log_softmax)
 
 
-@composite(node="Logsumexp")
+@composite(node="Logsumexp", wide=True)
 def _logsumexp(input: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
     if input.ndim == 0 or input.numel() == 0:
         return OPS["log"](sum(OPS["exp"](input), dims, keepdim))
@@ -850,7 +856,7 @@ def _comparable(x: Any) -> Any:
     return x.to(float32) if x.dtype.itemsize == 2 and x.is_floating_point() else x
 
 
-@compute(name="_evenly", dtype=lambda d, kinds, params: kinds[0].dtype)
+@compute(name="_evenly", node="Median", dtype=lambda d, kinds, params: kinds[0].dtype)
 def _evenly(input, value):
     """``value``, an element of ``input``; elements equal to it share its gradient."""
     out()
@@ -929,7 +935,7 @@ def _(g, y, p):
     return where(y == 0, 0.0, g * y.pow(1 - p) / p)
 
 
-@composite(node="LinalgVectorNorm")
+@composite(node="LinalgVectorNorm", wide=True)
 def _vector_norm(input: Any, p: float, dims: tuple[int, ...], keepdim: bool) -> Any:
     if p == 2:
         return _root(sum(input * input, dims, keepdim))
@@ -968,7 +974,7 @@ def any_empty(shape: Sequence[int], dims: Sequence[int]) -> bool:
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """The p-norm of the elements over ``dim`` (None: all); ``p``: a number, inf, ``"fro"`` (2) or ``"nuc"`` (matrices)."""
     if p == "nuc":
-        return OPS["_nuclear_norm"](input, (0, 1) if dim is None else dim, keepdim, dtype)
+        return OPS["linalg_matrix_norm"](input, "nuc", (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
     if p is None or p == "fro":
         p = 2.0
     return vector_norm(input, p, dim, keepdim, dtype, "norm")

@@ -32,7 +32,7 @@ from ..ir.loops import Nest
 from ..stream.record import signature
 from . import definition
 from .composite import public
-from .definition import OPS, compute, view
+from .definition import OPS, compute, title, view
 from .formula import Operand, out
 
 # ------------------------------------------------------------------ views
@@ -153,7 +153,7 @@ def select(input: Meta, dim: int, index: int):
     d = wrap_dim(dim, input.ndim, "select", input.shape)
     n = input.shape[d]
     if not -n <= index < n:
-        raise IndexError(f"index {index} is out of bounds for dimension {d} with size {n}")
+        raise IndexError(f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {d}")
     return select_meta(input, d, index % n if n else 0)
 
 
@@ -287,7 +287,7 @@ def _view_dtype(input: Meta, dtype: DType):
         return meta(input.shape, input.strides, input.offset, dtype, input.device)
     old, new = input.dtype.itemsize, dtype.itemsize
     if input.ndim == 0:
-        raise RuntimeError(f"self.dim() cannot be 0 to view {input.dtype} as {dtype} (different element sizes)")
+        raise RuntimeError(f"self.dim() cannot be 0 to view {title(input.dtype)} as {title(dtype)} (different element sizes)")
     if input.strides[-1] != 1:
         raise RuntimeError(f"self.stride(-1) must be 1 to view {input.dtype} as {dtype} (different element sizes), but got {input.strides[-1]}")
     if old > new:
@@ -595,7 +595,7 @@ _split_along("dsplit", lambda n: 2, 3)
 def unbind(input: Any, dim: int = 0) -> Any:
     """The positions of a dimension as a tuple of views."""
     if input._meta.ndim == 0:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     d = wrap_dim(dim, input._meta.ndim)
     m = input._meta
     return definition.parts(input, "Unbind", [select_meta(m, d, i) for i in range(m.shape[d])], lambda grads: OPS["stack"](grads, d))
@@ -651,12 +651,12 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> A
 
 
 @public
-def diag(input: Any, diagonal: int = 0) -> Any:
+def diag(input: Any, diagonal: int = 0, *, out: Any = None) -> Any:
     """The diagonal of a matrix, or a matrix with this diagonal."""
     if input.ndim == 1:
-        return diag_embed(input, diagonal)
+        return definition.store("diag", diag_embed(input, diagonal), out)
     if input.ndim == 2:
-        return OPS["diagonal"](input, diagonal, 0, 1).clone()
+        return definition.store("diag", OPS["diagonal"](input, diagonal, 0, 1).clone(), out)
     raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
 
 
@@ -672,13 +672,13 @@ def diagflat(input: Any, offset: int = 0) -> Any:
 def _scatter_form(name: str, region: Any) -> None:
     """``<name>_scatter``: a copy of ``input`` in which a view of it is overwritten by ``src``."""
 
-    def call(input: Any, src: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(input: Any, src: Any, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         copy = OPS["clone"](input)
         where = region(copy, *args, **kwargs)
         if where.shape != src.shape:
             raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(src.shape)}, slice size = {list(where.shape)}")
         where.copy_(src)
-        return copy
+        return definition.store(name, copy, out)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"A copy of ``input`` with ``src`` stored in its ``{name.removesuffix('_scatter')}``."
@@ -841,7 +841,7 @@ def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
         raise TypeError("cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
     tensors = list(tensors)
     if not tensors:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(tensors):
         if not isinstance(x, definition.Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
@@ -923,15 +923,15 @@ def _into(target: Any, made: Any) -> Any:
 
 
 @public(method=False)
-def concat(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
+def concat(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Any:
     """``cat`` under another name."""
-    return cat(tensors, dim, out=out)
+    return cat(tensors, dim if axis is None else axis, out=out)
 
 
 @public(method=False)
-def concatenate(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
+def concatenate(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Any:
     """``cat`` under NumPy's name."""
-    return cat(tensors, dim, out=out)
+    return cat(tensors, dim if axis is None else axis, out=out)
 
 
 @public(method=False)

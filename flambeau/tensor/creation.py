@@ -138,22 +138,29 @@ def filled(m: Meta, value: Any) -> Any:
             return constant(m, value)
     c = dtypes.compute_dtype(d)
     floating = c.is_floating_point
-    if not floating:
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise RuntimeError(f"value cannot be converted to type {d.name} without overflow")
-            value = int(value)
-        if d is bool_:
-            value = int(bool(value))
-        elif not _fits(value, d):
-            raise RuntimeError(f"value cannot be converted to type {d.name} without overflow\nfull: {value} does not fit into {d.name}.")
+    if d is bool_:
+        value = int(bool(value))
+    elif not _fits(value, d):
+        raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(d.name, d.name)} without overflow\n"
+                           f"full: {value} does not fit into {d.name}.")
+    elif not floating:
+        value = int(value)
     else:
         value = float(value)
     return record_fill(m, "scalar", lambda: ir.scalar(0, c).cast(d), (value,), "d" if floating else "q")
 
 
-def _fits(value: int, d: dtype) -> bool:
+_C_NAMES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t", "float32": "float"}
+
+
+def _fits(value: float, d: dtype) -> bool:
+    """Whether a number can be written into a tensor of dtype ``d``; of whole numbers, a small negative one wraps into uint8."""
+    if d.is_floating_point:
+        return d is not float32 or not math.isfinite(value) or abs(value) <= _LARGEST["float32"]
     bits = 8 * d.itemsize
+    if isinstance(value, float):
+        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if d.is_signed else (0, (1 << bits) - 1)
+        return low <= value <= high
     return -(1 << (bits - 1)) <= value < (1 << (bits - 1)) if d.is_signed else -(1 << bits) < value < 1 << bits
 
 
@@ -221,6 +228,8 @@ def empty(*size: Any, **kwargs: Any) -> Any:
 @public(method=False)
 def full(size: Any, fill_value: Any, **kwargs: Any) -> Any:
     """A tensor of ``fill_value``; its dtype follows the value unless ``dtype=`` is given."""
+    if not isinstance(size, Sequence):
+        raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
     if isinstance(fill_value, definition.Tensor):
         fill_value = fill_value.item()
     m, grad, out = _options(_sizes((size,), {}), scalar_dtype(fill_value), kwargs)
@@ -233,7 +242,9 @@ def ones_constant(m: Meta) -> Any:
     return constant(m, 1)
 
 
-def _like(input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool]:
+def _like(name: str, input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool]:
+    if not isinstance(input, definition.Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {definition.type_name(input)}")
     m = input._meta
     kwargs.setdefault("device", m.device)
     made, grad, _ = _options(tuple(m.shape), m.dtype, kwargs)
@@ -243,21 +254,21 @@ def _like(input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool]:
 @public(method=False)
 def zeros_like(input: Any, **kwargs: Any) -> Any:
     """Zeros of the shape, dtype and device of ``input``."""
-    m, grad = _like(input, kwargs)
+    m, grad = _like("zeros_like", input, kwargs)
     return finish(constant(m, 0), grad)
 
 
 @public(method=False)
 def ones_like(input: Any, **kwargs: Any) -> Any:
     """Ones of the shape, dtype and device of ``input``."""
-    m, grad = _like(input, kwargs)
+    m, grad = _like("ones_like", input, kwargs)
     return finish(constant(m, 1), grad)
 
 
 @public(method=False)
 def empty_like(input: Any, **kwargs: Any) -> Any:
     """Arbitrary contents, of the shape, dtype and device of ``input``."""
-    m, grad = _like(input, kwargs)
+    m, grad = _like("empty_like", input, kwargs)
     return finish(make_tensor(m, new_buffer()) if m.device is META else allocated(m), grad)
 
 
@@ -266,7 +277,7 @@ def full_like(input: Any, fill_value: Any, **kwargs: Any) -> Any:
     """``fill_value`` everywhere, of the shape, dtype and device of ``input``."""
     if isinstance(fill_value, definition.Tensor):
         fill_value = fill_value.item()
-    m, grad = _like(input, kwargs)
+    m, grad = _like("full_like", input, kwargs)
     return finish(filled(m, fill_value), grad)
 
 
@@ -329,16 +340,16 @@ def linspace(start: Any, end: Any, steps: int, **kwargs: Any) -> Any:
     m, grad, out = _options((steps,), dtypes.get_default_dtype(), kwargs)
     d = m.dtype
     c = dtypes.compute_dtype(d) if d.is_floating_point else float64
-    step = (end - start) / (steps - 1) if steps > 1 else 0.0
 
     def make() -> Expr:
-        # from both ends towards the middle, so that the last element is exactly ``end``
-        i = ir.axis(0)
-        up = ir.scalar(0, c) + i.cast(c) * ir.scalar(2, c)
-        down = ir.scalar(1, c) - (ir.scalar(3, int64) - i).cast(c) * ir.scalar(2, c)
-        return ir.where(i < ir.scalar(4, int64), up, down).cast(d)
+        # from both ends towards the middle, so that the last element is exactly ``end``; fused as PyTorch's kernel has it
+        i, low, high, last = ir.axis(0), ir.scalar(0, c), ir.scalar(1, c), ir.scalar(2, int64)
+        step = (high - low) / ir.maximum(last, 1).cast(c)
+        up = ir.fma(i.cast(c), step, low)
+        down = ir.fma((i - last).cast(c), step, high)
+        return ir.where(i < ir.scalar(3, int64), up, down).cast(d)
 
-    made = record_fill(m, "linspace", make, (float(start), float(end), float(step), steps - 1, steps // 2 if steps > 1 else 1), "dddqq")
+    made = record_fill(m, "linspace", make, (float(start), float(end), steps - 1, steps // 2 if steps > 1 else 1), "ddqq")
     return _give(made, grad, out)
 
 
@@ -394,30 +405,33 @@ def _is_sequence(x: Any) -> bool:
     )
 
 
+_NUMBERS = {float, int, bool}
+
+
 def _infer(values: list[Any]) -> dtype:
-    """The dtype of Python numbers: the widest category among them."""
-    best = bool_
+    """The dtype of Python numbers, NumPy's and 0-d tensors: the one they promote to."""
+    kinds = set(map(type, values))
+    best = dtypes.get_default_dtype() if float in kinds else int64 if int in kinds else bool_
+    if kinds <= _NUMBERS:
+        return best
     for v in values:
-        c = v.__class__
-        if c is float:
-            return dtypes.get_default_dtype()
-        if c is int:
-            best = int64
-        elif c is not bool:
-            if isinstance(v, definition.Tensor):
-                best = dtypes.promote_types(best, v.dtype)
-            elif isinstance(v, complex):
-                raise TypeError("complex numbers are not available yet")
-            elif isinstance(v, float):
-                return dtypes.get_default_dtype()
-            elif hasattr(v, "dtype") and hasattr(v, "item"):
-                best = dtypes.promote_types(best, DTYPES[str(v.dtype)])
-            elif isinstance(v, int) or hasattr(v, "__index__"):
-                best = int64
-            elif v is None or isinstance(v, str):
-                raise TypeError(f"new(): invalid data type '{type(v).__name__}'" if isinstance(v, str) else "must be real number, not NoneType")
-            else:
-                raise RuntimeError(f"Could not infer dtype of {type(v).__name__}")
+        if v.__class__ in _NUMBERS:
+            continue
+        if isinstance(v, definition.Tensor):
+            d = v.dtype
+        elif hasattr(v, "dtype") and hasattr(v, "item") and str(v.dtype) in DTYPES:
+            d = DTYPES[str(v.dtype)]
+        elif isinstance(v, complex):
+            raise TypeError("complex numbers are not available yet")
+        elif isinstance(v, float):
+            d = dtypes.get_default_dtype()
+        elif isinstance(v, int) or hasattr(v, "__index__"):
+            d = int64
+        elif v is None or isinstance(v, str):
+            raise TypeError(f"new(): invalid data type '{type(v).__name__}'" if isinstance(v, str) else "must be real number, not NoneType")
+        else:
+            raise RuntimeError(f"Could not infer dtype of {type(v).__name__}")
+        best = dtypes.promote_types(best, d)
     return best
 
 
@@ -432,12 +446,14 @@ def write_values(t: Any, values: list[Any]) -> None:
         elif d.is_floating_point:
             data = struct.pack(f"={len(values)}{d.code}", *values) if d is not float32 else array.array("f", values).tobytes()
         else:
-            ints = [int(v) for v in values]
+            bad = next((v for v in values if isinstance(v, float) and not _fits(v, d)), None)
+            ints = [] if bad is not None else [int(v) for v in values]
             try:
-                data = struct.pack(f"={len(ints)}{d.code}", *ints)
+                data = struct.pack(f"={len(values)}{d.code}", *ints)
             except struct.error:
                 bits = 8 * d.itemsize
-                bad = next((v for v in ints if not _fits(v, d)), None)
+                if bad is None:
+                    bad = next((v for v in ints if not _fits(v, d)), None)
                 if bad is not None:
                     raise RuntimeError(f"value cannot be converted to type {d.name} without overflow\ntensor: {bad} does not fit into {d.name}.") from None
                 data = b"".join((v & ((1 << bits) - 1)).to_bytes(d.itemsize, "little") for v in ints)
@@ -449,8 +465,11 @@ def write_values(t: Any, values: list[Any]) -> None:
     ctypes.memmove(t._buffer.ptr, data, len(data))
 
 
+_LARGEST = {"float16": 65504.0, "float32": 3.4028234663852886e38}
+
+
 def _clip(v: float, d: dtype) -> float:
-    limit = {"float16": 65504.0, "float32": 3.4028234663852886e38}.get(d.name, math.inf)
+    limit = _LARGEST.get(d.name, math.inf)
     return v if abs(v) <= limit or v != v else math.copysign(math.inf, v)
 
 

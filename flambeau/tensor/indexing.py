@@ -123,6 +123,7 @@ def setitem(t: Any, index: Any, value: Any) -> None:
 
 def _store(view: Any, value: Any, is_tensor: bool) -> None:
     if not is_tensor:
+        definition.check_inplace("copy_", view, view._meta.shape, view._meta.dtype)
         view.fill_(value)
         return
     shape = view._meta.shape

@@ -206,23 +206,23 @@ def randperm(n: int, **kwargs: Any) -> Any:
     return creation._give(from_values(streams.permutation(generator_of(g), n), (n,), m.dtype), grad, out)
 
 
-def _like(input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool, Any]:
+def _like(name: str, input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool, Any]:
     g = kwargs.pop("generator", None)
-    m, grad = creation._like(input, kwargs)
+    m, grad = creation._like(name, input, kwargs)
     return m, grad, g
 
 
 @public(method=False)
 def rand_like(input: Any, **kwargs: Any) -> Any:
     """``rand`` of the shape and dtype of ``input``."""
-    m, grad, g = _like(input, kwargs)
+    m, grad, g = _like("rand_like", input, kwargs)
     return creation.finish(uniform_values(m, g, 0.0, 1.0), grad)
 
 
 @public(method=False)
 def randn_like(input: Any, **kwargs: Any) -> Any:
     """``randn`` of the shape and dtype of ``input``."""
-    m, grad, g = _like(input, kwargs)
+    m, grad, g = _like("randn_like", input, kwargs)
     return creation.finish(normal_values(m, g, 0.0, 1.0), grad)
 
 
@@ -231,7 +231,7 @@ def randint_like(input: Any, *args: Any, **kwargs: Any) -> Any:
     """``randint`` of the shape and dtype of ``input``: ``randint_like(x, high)`` or ``randint_like(x, low, high)``."""
     low = kwargs.pop("low", 0 if len(args) < 2 else args[0])
     high = kwargs.pop("high", args[-1] if args else None)
-    m, grad, g = _like(input, kwargs)
+    m, grad, g = _like("randint_like", input, kwargs)
     return creation.finish(integer_values(m, g, int(low), int(high)), grad)
 
 

@@ -674,12 +674,12 @@ class Tensor:
         if isinstance(value, Tensor):
             if value.ndim:
                 raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
-            return write(self, value)
-        return write(self, creation.filled(meta((), None, 0, self.dtype, self.device), value))
+            return write(self, value, fill=True)
+        return write(self, creation.filled(meta((), None, 0, self.dtype, self.device), value), fill=True)
 
     def zero_(self) -> Tensor:
         """Store 0 everywhere."""
-        return write(self, creation.constant(meta((), None, 0, self.dtype, self.device), 0))
+        return write(self, creation.constant(meta((), None, 0, self.dtype, self.device), 0), fill=True)
 
     def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
         """Become a view of the memory of ``source``."""
@@ -842,10 +842,16 @@ class Tensor:
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not self.is_leaf:
             self = self.detach()
-        m = self._meta
-        data = None if m.device is META else OPS["clone"](self.detach())._bytes()
+        # stored row-major in the order of the strides, so that a transposed tensor comes back transposed
+        order = sorted(range(self.ndim), key=lambda d: -self._meta.strides[d])
+        dense = self.detach().permute(order)
+        m = dense._meta
+        data = None if m.device is META else OPS["clone"](dense)._bytes()
         extra = {k: v for k, v in self.__dict__.items() if k not in ("_post_hooks", "_hooks", "_retains", "_grad")}
-        return (_restore, (None if type(self) is Tensor else type(self), tuple(m.shape), m.dtype, m.device, data, self._node is not None, extra))
+        return (_restore, (None if type(self) is Tensor else type(self), tuple(m.shape), m.dtype, m.device, data, self._node is not None, extra, order))
+
+    def __delitem__(self, index: Any) -> None:
+        raise TypeError("Tensor does not support deleting items")
 
     def share_memory_(self) -> Tensor:
         """Accepted for compatibility."""
@@ -896,9 +902,10 @@ def _empty_lists(shape: Any) -> Any:
     return [_empty_lists(shape[1:]) for _ in range(shape[0])] if len(shape) > 1 else [] if shape[0] == 0 else [[]] * shape[0]
 
 
-def _restore(cls: type | None, shape: tuple[int, ...], d: dtype, dev: device, data: bytes | None, requires_grad: bool, extra: dict[str, Any]) -> Tensor:
-    """Unpickle."""
-    from . import api       # noqa: F401  in a process that has used nothing yet, it gives tensors their operators
+def _restore(cls: type | None, shape: tuple[int, ...], d: dtype, dev: device, data: bytes | None, requires_grad: bool, extra: dict[str, Any],
+             order: list[int] | None = None) -> Tensor:
+    """Unpickle; ``order``: where the dimensions of the stored tensor belong, None for as they are."""
+    from . import api  # noqa: F401  in a process that has used nothing yet, it gives tensors their operators
 
     m = meta(shape, None, 0, d, dev)
     if data is None:
@@ -906,6 +913,8 @@ def _restore(cls: type | None, shape: tuple[int, ...], d: dtype, dev: device, da
     else:
         t = creation.allocated(m)
         ctypes.memmove(t._buffer.ptr, data, len(data))
+    if order is not None:
+        t._meta = permute_meta(t._meta, sorted(range(len(order)), key=order.__getitem__))
     if cls is not None:
         made: Any = _new(cls)
         made._meta, made._buffer, made._node, made._base = t._meta, t._buffer, None, None
@@ -930,8 +939,8 @@ class _WriteEntry:
         return [None if own is None else OPS["zeros_like"](g), None if other is None else definition.fit(g, self.source)]
 
 
-def write(t: Tensor, src: Tensor) -> Tensor:
-    """``t.copy_(src)``: recorded, with history."""
+def write(t: Tensor, src: Tensor, fill: bool = False) -> Tensor:
+    """``t.copy_(src)``: recorded, with history; ``fill``: ``src`` is one value, which may be stored twice in one place."""
     m, s = t._meta, src._meta
     if MODE.grad or s.shape != m.shape:
         from ..core.shape import broadcast_shapes
@@ -944,7 +953,7 @@ def write(t: Tensor, src: Tensor) -> Tensor:
             raise RuntimeError(f"The expanded size of the tensor ({m.shape[-1] if m.ndim else 1}) "
                                f"must match the existing size ({s.shape[-1] if s.ndim else 1}) "
                                f"at non-singleton dimension {max(0, m.ndim - 1)}.  Target sizes: {list(m.shape)}.  Tensor sizes: {list(s.shape)}")
-        definition.check_inplace("copy", t, m.shape, m.dtype)
+        definition.check_inplace("copy_", t, m.shape, m.dtype, idempotent=fill)
     if m.device is META:
         return t
     if s.device is META:
@@ -992,8 +1001,10 @@ def _operator(f: Any, name: str, reverse: bool = False) -> Any:
             try:
                 return f(self, other)
             except TypeError:
-                if isinstance(other, _OPERANDS) or hasattr(other, "__array__"):
+                if isinstance(other, _OPERANDS):
                     raise
+                if hasattr(other, "__array__") and name not in _REFLECTED:
+                    return f(self, creation.as_tensor(other))
                 if name in ("__eq__", "__ne__") and isinstance(other, (list, tuple)):
                     warnings.warn(f"tensor {'==' if name == '__eq__' else '!='} {type(other).__name__} is always {name == '__ne__'}: a list is not converted. "
                                   "Use x == torch.tensor([...]), or torch.equal for one answer.", UserWarning, stacklevel=2)
@@ -1001,6 +1012,12 @@ def _operator(f: Any, name: str, reverse: bool = False) -> Any:
 
     dunder.__name__ = dunder.__qualname__ = name
     return dunder
+
+
+def _invert(self: Tensor) -> Tensor:
+    if self._meta.dtype.is_floating_point:
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return OPS["bitwise_not"](self)  # type: ignore[no-any-return]
 
 
 _ALIASES: dict[str, tuple[str, ...]] = {}
@@ -1034,9 +1051,10 @@ def install() -> None:
                 setattr(Tensor, dunder, _operator(f, dunder))
             else:
                 setattr(Tensor, dunder, _operator(f, dunder, True))
-    for dunder, name in (("__neg__", "neg"), ("__abs__", "abs"), ("__pos__", "positive"), ("__invert__", "bitwise_not")):
+    for dunder, name in (("__neg__", "neg"), ("__abs__", "abs"), ("__pos__", "positive")):
         if name in OPS:
             setattr(Tensor, dunder, OPS[name])
+    Tensor.__invert__ = _invert  # type: ignore[method-assign]
     for dunder, name in (("__iadd__", "add_"), ("__isub__", "sub_"), ("__imul__", "mul_"), ("__itruediv__", "div_"), ("__ifloordiv__", "floor_divide_"),
                          ("__imod__", "remainder_"), ("__ipow__", "pow_"), ("__iand__", "bitwise_and_"), ("__ior__", "bitwise_or_"),
                          ("__ixor__", "bitwise_xor_"), ("__ilshift__", "bitwise_left_shift_"), ("__irshift__", "bitwise_right_shift_")):

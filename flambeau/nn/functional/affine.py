@@ -51,9 +51,15 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     Tensor
         Shape ``(*, out_features)``.
     """
-    if input.ndim == 2:
-        return _mm(input, weight) if bias is None else _addmm(input, weight, bias)
-    return _map(input, weight) if bias is None else _affine(input, weight, bias)
+    try:
+        if input.ndim == 2:
+            return _mm(input, weight) if bias is None else _addmm(input, weight, bias)
+        return _map(input, weight) if bias is None else _affine(input, weight, bias)
+    except (AttributeError, TypeError):
+        if isinstance(input, fl.Tensor):
+            raise
+        raise TypeError(f"linear(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}\n"
+                        "linear: convert first, for example with torch.as_tensor(data, dtype=torch.float32).") from None
 
 
 def check_linear(input: Any, weight: Any, bias: Any) -> None:
@@ -147,7 +153,7 @@ def _bilinear(x1: Any, x2: Any, weight: Any, bias: Any) -> Any:
     a, b = x1.reshape(-1, x1.shape[-1]), x2.reshape(-1, x2.shape[-1])
     out, i, j = weight.shape
     y = fl.matmul(a, weight.permute(1, 0, 2).reshape(i, out * j)).reshape(-1, out, j)
-    y = (y * b.unsqueeze(1)).sum(-1)
+    y = (y * b.unsqueeze(1)).sum(-1, dtype=y.dtype)
     if bias is not None:
         y = y + bias
     return y.reshape(*shape, out)
