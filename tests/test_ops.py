@@ -331,6 +331,24 @@ def test_running_totals_accumulate_in_float64(dtype):
     assert x.cumsum(0).dtype is d
 
 
+ROUNDED_ONCE = ("softmax", "log_softmax", "logsumexp", "var", "std", "norm", "gelu", "silu", "mish", "softplus", "logsigmoid", "hardsigmoid", "hardswish", "elu", "celu")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ROUNDED_ONCE)
+def test_16_bit_results_are_rounded_once(name, dtype):
+    f = getattr(fl, name, None) or getattr(fl.nn.functional, name)
+    dim = {"dim": 1} if name in ROUNDED_ONCE[:6] else {}
+    x = fl.from_numpy(np.random.default_rng(0).standard_normal((16, 40)).astype("f")).to(getattr(fl, dtype))
+    y = f(x, **dim)
+    assert y.dtype is x.dtype
+    assert fl.equal(y, f(x.float(), **dim).to(x.dtype))
+    w = x.clone().requires_grad_()
+    f(w, **dim).float().square().sum().backward()
+    assert w.grad.dtype is x.dtype
+    assert w.grad.isfinite().all()
+
+
 def test_whole_numbers_divided_by_zero():
     x = fl.tensor([4, 6])
     for f in (lambda: x // 0, lambda: x % 0, lambda: fl.fmod(x, 0)):

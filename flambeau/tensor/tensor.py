@@ -110,6 +110,8 @@ class Tensor:
             t = creation.empty(*(args or (0,)), device=dev)
         elif isinstance(args[0], Tensor):
             t = args[0].detach()
+        elif isinstance(args[0], float):
+            raise TypeError(f"new(): data must be a sequence (got {type(args[0]).__name__})\nTensor: use torch.tensor({args[0]}) for a number.")
         else:
             t = creation.tensor(args[0], dtype=dtypes.get_default_dtype(), device=dev)
         if cls is not Tensor:

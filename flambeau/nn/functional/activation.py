@@ -41,7 +41,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
     return _leaky_relu(input, negative_slope)
 
 
-@composite(node="Elu")
+@composite(node="Elu", wide=True)
 def _elu(x: Any, alpha: Any, scale: Any) -> Any:
     # clamped, so that the unused branch neither overflows nor has a gradient
     negative = fl.expm1(x.clamp(max=0)) * (alpha * scale)
@@ -62,7 +62,7 @@ def selu(input: Any, inplace: bool = False) -> Any:
     return _elu(input, SELU_ALPHA, SELU_SCALE)
 
 
-@composite(node="Celu")
+@composite(node="Celu", wide=True)
 def _celu(x: Any, alpha: Any) -> Any:
     return fl.where(x > 0, x, fl.expm1(x.clamp(max=0) / alpha) * alpha)
 
@@ -76,7 +76,7 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     return _celu(input, alpha)
 
 
-@composite(node="Gelu")
+@composite(node="Gelu", wide=True)
 def _gelu(x: Any, approximate: str) -> Any:
     if approximate == "tanh":
         return x * 0.5 * (1 + fl.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
@@ -90,7 +90,7 @@ def gelu(input: Any, approximate: str = "none", *, out: Any = None) -> Any:
     return into(out, _gelu(input, approximate))
 
 
-@composite(node="Silu")
+@composite(node="Silu", wide=True)
 def _silu(x: Any) -> Any:
     return x * fl.sigmoid(x)
 
@@ -100,7 +100,7 @@ def silu(input: Any, inplace: bool = False) -> Any:
     return in_place(input, _silu) if inplace else _silu(input)
 
 
-@composite(node="Softplus")
+@composite(node="Softplus", wide=True)
 def _softplus(x: Any, beta: Any, threshold: Any) -> Any:
     z = x * beta
     return fl.where(z > threshold, x, fl.log1p(fl.exp(z.clamp(max=threshold))) / beta)
@@ -111,7 +111,7 @@ def softplus(input: Any, beta: float = 1, threshold: float = 20, *, out: Any = N
     return into(out, _softplus(input, beta, threshold))
 
 
-@composite(node="Mish")
+@composite(node="Mish", wide=True)
 def _mish(x: Any) -> Any:
     return x * fl.tanh(_softplus(x, 1.0, 20.0))
 
@@ -142,7 +142,7 @@ def relu6(input: Any, inplace: bool = False) -> Any:
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
-@composite(node="Hardsigmoid")
+@composite(node="Hardsigmoid", wide=True)
 def _hardsigmoid(x: Any) -> Any:
     return _hardtanh(x + 3, 0.0, 6.0) / 6
 
@@ -152,7 +152,7 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     return in_place(input, _hardsigmoid) if inplace else _hardsigmoid(input)
 
 
-@composite(node="Hardswish")
+@composite(node="Hardswish", wide=True)
 def _hardswish(x: Any) -> Any:
     return x * _hardtanh(x + 3, 0.0, 6.0) / 6
 
@@ -162,7 +162,7 @@ def hardswish(input: Any, inplace: bool = False) -> Any:
     return in_place(input, _hardswish) if inplace else _hardswish(input)
 
 
-@composite(node="LogSigmoid")
+@composite(node="LogSigmoid", wide=True)
 def _logsigmoid(input: Any) -> Any:
     return fl.minimum(input, fl.zeros_like(input)) - fl.log1p(fl.exp(-input.abs()))
 

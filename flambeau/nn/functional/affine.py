@@ -146,7 +146,7 @@ def check_dtypes(what: str, input: Any, weight: Any, phrase: str, role: str = "i
     raise RuntimeError(f"{phrase}\n{what}: {role} is {have} but weight is {want}. {advice}.")
 
 
-@composite(node="View")
+@composite(node="View", wide=True)
 def _bilinear(x1: Any, x2: Any, weight: Any, bias: Any) -> Any:
     # (*, i), (o, i, j), (*, j) -> (*, o)
     shape = x1.shape[:-1]
