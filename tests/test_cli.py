@@ -256,6 +256,19 @@ def test_environment(tmp_path):
     assert rows["vectors"] in ("128 bits", "256 bits", "512 bits")
 
 
+def test_environment_tells_what_runs_kernels(tmp_path):
+    def kernels(**environment):
+        rows = dict(line.split(None, 1) for line in flambeau("env", cwd=tmp_path, **environment).stdout.splitlines())
+        return rows["kernels"]
+    assert kernels(FLAMBEAU_RENDERER="llvm") == "machine code (LLVM)"
+    assert kernels(FLAMBEAU_RENDERER="reference").startswith("reference (NumPy)")
+    write(tmp_path, "broken/llvmlite/__init__.py", "raise ImportError('no such library')")
+    paths = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
+    result = subprocess.run([sys.executable, "-m", "flambeau", "env"], cwd=tmp_path, capture_output=True, text=True,
+                            env={**os.environ, "PYTHONPATH": paths, "FLAMBEAU_RENDERER": "llvm"})
+    assert "reference (NumPy): llvmlite cannot be loaded (no such library)" in result.stdout
+
+
 def test_cache_clear(tmp_path):
     cache = tmp_path / "cache"
     write(tmp_path, "script.py", "import torch\nprint((torch.rand(10).exp() + 1).sum().item())")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import flambeau as torch
+from flambeau.core import config
 from flambeau.runtime import images
 
 nn, F = torch.nn, torch.nn.functional
@@ -230,6 +231,7 @@ def test_a_cache_that_becomes_full_is_given_up_with_one_warning(tmp_path, monkey
         images.reopen()
 
 
+@pytest.mark.skipif(config.renderer == "reference", reason="nothing is compiled here")
 def test_memory_only_is_as_good(tmp_path):
     (tmp_path / "file").write_text("in the way")
     code = "import flambeau as torch\nfor i in range(3): print((torch.arange(4.0).exp() + i).sum().item())"

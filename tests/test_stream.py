@@ -724,6 +724,7 @@ def test_a_damaged_cache_is_ignored(tmp_path):
     assert again.stdout == good.stdout
 
 
+@native
 def test_an_unwritable_cache_gives_one_warning(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")

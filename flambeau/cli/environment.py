@@ -1,6 +1,6 @@
 """``python -m flambeau env`` and ``cache``: what this installation is made of and what it keeps on disk.
 
-Reads package metadata without importing the packages, so that the command works where one of them is broken.
+Reads package metadata without relying on the packages, so that the command works where one of them is broken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def print_environment() -> None:
         "platform": platform.platform(),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "vectors": f"{8 * cpu.vector_bytes()} bits",
-        "kernels": "machine code (LLVM)" if cpu.available() else "reference (NumPy): llvmlite cannot be loaded",
+        "kernels": _kernels(),
         "cache": f"{images.directory() or 'in memory only'}  ({count} entries, {size / 2**20:.1f} MiB)",
     }
     settings = {name: value for name, value in sorted(os.environ.items()) if name.startswith("FLAMBEAU_") or name == "OMP_NUM_THREADS"}
@@ -46,6 +46,19 @@ def cache(words: list[str]) -> None:
         print(f"{images.directory()}: {count} entries, {size / 2**20:.1f} MiB")
     else:
         sys.exit(f"python -m flambeau cache: expected nothing or `clear`, got {' '.join(words)!r}")
+
+
+def _kernels() -> str:
+    """What executes kernels; llvmlite is loaded to see whether it can be."""
+    from ..core import config
+
+    if config.renderer == "reference":
+        return "reference (NumPy): FLAMBEAU_RENDERER asks for it"
+    try:
+        import llvmlite.binding  # noqa: F401
+    except Exception as error:
+        return f"reference (NumPy): llvmlite cannot be loaded ({error})"
+    return "machine code (LLVM)"
 
 
 def _installed(package: str) -> str:
