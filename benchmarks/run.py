@@ -3,6 +3,10 @@
 Input: the two interpreters.  Output: a table on the terminal, ``benchmarks/results/latest.json`` with every sample, and
 ``benchmarks/results/table.md`` for ``docs/benchmarks.md``.  A ratio is PyTorch's figure divided by Flambeau's within one round, so
 that a busy machine slows both; reported are the median of the rounds' ratios and the smallest and largest of them.
+
+A *family* (products, linear layers, convolutions) is a script that times many shapes in one process.  Its rounds alternate between Flambeau
+and PyTorch in both modes of the C library's allocator: as it is, and with thresholds so high that large blocks are kept, not
+returned to the system and fetched again as pages of zeros.  Their table has arithmetic per second and the share of this machine's peak.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,11 @@ class Case:
     kind: str = "step"
     ratio: float = 0.0
     limit: float = 0.0
+    threads: int = 1
+
+    @property
+    def label(self) -> str:
+        return self.title if self.threads == 1 else f"{self.title}, {self.threads} threads"
 
 
 TABLE = (
@@ -63,6 +73,16 @@ TABLE = (
     Case("cross-entropy with gradient", "cross_entropy_gradient", ratio=1.5),
 )
 
+# Scripts that time many cases each, and what their lines begin with
+FAMILIES = {"products": "product", "linear_epilogue": "linear", "convolutions": "convolution"}
+
+# How a family is run: which interpreter, and what its environment gets
+MODES: dict[str, tuple[str, dict[str, str]]] = {
+    "torch": ("torch", {}),
+    "torch_kept": ("torch", {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}),
+    "flambeau": ("flambeau", {}),
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -76,22 +96,23 @@ class Run:
 class Bench:
     """The two interpreters and one private kernel cache for the whole run."""
 
-    def __init__(self, interpreters: dict[str, str], seconds: float, scratch: str) -> None:
+    def __init__(self, interpreters: dict[str, str], seconds: float, scratch: str, threads: list[int], shapes: str = "") -> None:
         self.interpreters = interpreters
         self.scratch = scratch
-        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
-        self.environment = {**os.environ, **threads, "BENCH_SECONDS": str(seconds), "FLAMBEAU_CACHE": os.path.join(scratch, "cache")}
+        self.environment = {**os.environ, "BENCH_SECONDS": str(seconds), "BENCH_SHAPES": shapes, "FLAMBEAU_CACHE": os.path.join(scratch, "cache"),
+                            "BENCH_THREADS": ",".join(map(str, sorted({1, *threads})))}
         # As a user would have it: nothing from elsewhere on the path, and compiled bytecode kept (an installed package has it).
         for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
             self.environment.pop(name, None)
         self.limits: dict[str, float] = {}
 
-    def run(self, library: str, script: str, cache: str | None = None) -> Run:
+    def run(self, library: str, script: str, threads: int = 1, more: dict[str, str] | None = None) -> Run:
         """Run one case in a fresh process; a plain script (``empty``, ``machine``) is run by the bare interpreter."""
         command = [self.interpreters[library]]
         if library == "flambeau" and script not in ("empty", "machine"):
             command += ["-m", "flambeau", "run"]
-        environment = self.environment if cache is None else {**self.environment, "FLAMBEAU_CACHE": cache}
+        counts = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+        environment = {**self.environment, **counts, "BENCH_LIBRARY": library, **(more or {})}
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
             start = time.perf_counter()
             process = subprocess.Popen([*command, str(CASES / f"{script}.py")], env=environment, stdout=output, stderr=complaints,
@@ -118,12 +139,12 @@ class Bench:
         """The case's number for one round: seconds or bytes."""
         if case.kind == "first":
             with tempfile.TemporaryDirectory(dir=self.scratch) as cache:
-                cold = self.run(library, case.script, cache)
-                warm = self.run(library, case.script, cache)
+                cold = self.run(library, case.script, case.threads, {"FLAMBEAU_CACHE": cache})
+                warm = self.run(library, case.script, case.threads, {"FLAMBEAU_CACHE": cache})
             return cold.seconds - warm.seconds, cold
-        run = self.run(library, case.script)
+        run = self.run(library, case.script, case.threads)
         if case.kind == "start":
-            return run.seconds - self.run(library, "empty").seconds, run
+            return run.seconds - self.run(library, "empty", case.threads).seconds, run
         if case.kind == "memory":
             return run.peak, run
         if case.kind == "process":
@@ -137,7 +158,7 @@ def measure(bench: Bench, case: Case, rounds: int) -> dict[str, Any]:
     figures: dict[str, list[float]] = {library: [] for library in libraries}
     if case.kind != "first":
         for library in libraries:
-            bench.run(library, case.script)     # fill the operating system's cache of files and Flambeau's of kernels
+            bench.run(library, case.script, case.threads)   # fill the operating system's cache of files and Flambeau's of kernels
     least = 0.0         # seconds that this machine would need at its limit
     for turn in range(rounds):
         for library in libraries if turn % 2 == 0 else libraries[::-1]:
@@ -148,7 +169,7 @@ def measure(bench: Bench, case: Case, rounds: int) -> dict[str, Any]:
                 least = max(run.printed["moved"] / limits["bytes_per_second"], run.printed["flops"] / limits["flops_per_second"])
     ratios = [t / f for t, f in zip(figures.get("torch", []), figures["flambeau"])]
     result: dict[str, Any] = {
-        "title": case.title, "script": case.script, "kind": case.kind, "samples": figures, "target": case.ratio, "limit": case.limit,
+        "title": case.label, "threads": case.threads, "script": case.script, "kind": case.kind, "samples": figures, "target": case.ratio, "limit": case.limit,
         **{library: statistics.median(values) for library, values in figures.items()},
     }
     if ratios:
@@ -157,6 +178,51 @@ def measure(bench: Bench, case: Case, rounds: int) -> dict[str, Any]:
         result["share_of_limit"] = least / result["flambeau"]
     result["met"] = result.get("ratio", 0) >= case.ratio and (not case.limit or result["flambeau"] <= case.limit)
     return result
+
+
+def measure_family(bench: Bench, script: str, threads: int, rounds: int, say: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+    """All rounds of a family on some threads; one result for each of its cases.
+
+    A case's samples are a list of medians for each mode, ``least`` the shortest time seen in any round.  PyTorch's with another layout of its
+    operands is a mode of its own (``torch, channels last``).
+    """
+    samples: dict[str, dict[str, list[float]]] = {}
+    best: dict[str, dict[str, float]] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for turn in range(rounds):
+        for mode in list(MODES)[::1 if turn % 2 == 0 else -1]:
+            library, environment = MODES[mode]
+            for case in bench.run(library, script, threads, environment).printed["family"]:
+                name, layout, least = case.pop("name"), case.pop("layout", None), case.pop("best")
+                of = f"{mode}, {layout}" if layout else mode
+                samples.setdefault(name, {}).setdefault(of, []).append(case.pop("seconds"))
+                shortest = best.setdefault(name, {})
+                shortest[of] = min(least, shortest.get(of, least))
+                facts[name] = case
+        bench.measure_machine()
+    results = []
+    for name, figures in samples.items():
+        ours, theirs = figures["flambeau"], [values for mode, values in figures.items() if mode != "flambeau"]
+        ratios = [t / f for t, f in zip(figures["torch"], ours)]
+        to_best = [min(ts) / f for ts, f in zip(zip(*theirs), ours)]
+        result: dict[str, Any] = {
+            "title": f"{FAMILIES[script]} {name}", "script": script, "kind": "family", "threads": threads, **facts[name], "samples": figures,
+            "least": best[name],
+            "seconds": {mode: statistics.median(values) for mode, values in figures.items()},
+            "ratio": statistics.median(ratios), "ratio_to_best": statistics.median(to_best),
+            "ratio_to_best_least": min(to_best), "ratio_to_best_most": max(to_best),
+        }
+        result["gflops"] = {mode: result["flops"] / seconds / 1e9 for mode, seconds in result["seconds"].items()}
+        plain = samples.get(result.get("plain", ""))
+        if plain:
+            result["to_plain"] = statistics.median(p / f for p, f in zip(plain["flambeau"], ours))
+        # the peak of float32 for half precision: what an engine without instructions of their own could reach
+        peak = bench.limits.get(f"peak_{'float64' if result['dtype'] == 'float64' else 'float32'}_{threads}")
+        if peak:
+            result["share_of_peak"] = {mode: 1e9 * value / peak for mode, value in result["gflops"].items()}
+        results.append(result)
+        say(result)
+    return results
 
 
 # ---------------------------------------------------------------------------------------------------- presentation
@@ -197,12 +263,44 @@ def line(row: tuple[str, ...]) -> str:
     return "".join(f"{cell:<{width}}" if i in (0, 7) else f"{cell:>{width}}  " for i, (cell, width) in enumerate(zip(row, WIDTHS)))
 
 
+FAMILY_HEADINGS = ("case", "threads", "PyTorch", "its best", "Flambeau", "GFLOPS", "of peak", "its best", "ratio", "to best", "(spread)", "to plain")
+FAMILY_WIDTHS = (58, 7, 8, 8, 8, 7, 7, 8, 6, 7, 11, 8)
+
+
+def family_cells(result: dict[str, Any]) -> tuple[str, ...]:
+    seconds, share = result["seconds"], result.get("share_of_peak", {})
+    best = min((mode for mode in seconds if mode != "flambeau"), key=lambda mode: seconds[mode])
+    return (
+        result["title"], str(result["threads"]), readable(seconds["torch"], ""), readable(seconds[best], ""), readable(seconds["flambeau"], ""),
+        f"{result['gflops']['flambeau']:.3g}", f"{share['flambeau']:.0%}" if share else "", f"{share[best]:.0%}" if share else "",
+        f"{result['ratio']:.2f}×", f"{result['ratio_to_best']:.2f}×", f"{result['ratio_to_best_least']:.2f}-{result['ratio_to_best_most']:.2f}",
+        f"{result['to_plain']:.2f}×" if "to_plain" in result else "",
+    )
+
+
+def family_line(row: tuple[str, ...]) -> str:
+    return "".join(f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}  " for i, (cell, width) in enumerate(zip(row, FAMILY_WIDTHS)))
+
+
+def table(rows: list[tuple[str, ...]], right: slice) -> str:
+    marks = ["---"] * len(rows[0])
+    marks[right] = ["---:"] * len(marks[right])
+    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], marks, *rows[1:])) + "\n"
+
+
 def markdown(results: list[dict[str, Any]], machine: dict[str, Any]) -> str:
-    rows = [HEADINGS, ("---", *["---:"] * 6, "---"), *map(cells, results)]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return (f"{machine['date']}, {machine['processor']}, one thread, Python {machine['python']}, PyTorch {machine['torch']}; copy "
-            f"{machine['bytes_per_second'] / 1e9:.1f} GB/s, product {machine['flops_per_second'] / 1e9:.0f} GFLOPS; "
-            f"{machine['rounds']} rounds.\n\n{table}\n")
+    single = [cells(r) for r in results if r["kind"] != "family"]
+    families = [family_cells(r) for r in results if r["kind"] == "family"]
+    peaks = "; ".join(f"peak of {dtype}, {threads} thread{'s' if threads != '1' else ''}: {value / 1e9:.0f} GFLOPS"
+                      for name, value in machine.items() if name.startswith("peak_") for _, dtype, threads in [name.split("_")])
+    text = (f"{machine['date']}, {machine['processor']}, one thread unless it says more, Python {machine['python']}, "
+            f"PyTorch {machine['torch']}; copy {machine['bytes_per_second'] / 1e9:.1f} GB/s, "
+            f"NumPy's product {machine['flops_per_second'] / 1e9:.0f} GFLOPS; {machine['rounds']} rounds. {peaks}\n")
+    if single:
+        text += "\n" + table([HEADINGS, *single], slice(1, 7))
+    if families:
+        text += "\n" + table([FAMILY_HEADINGS, *families], slice(1, None))
+    return text
 
 
 def processor() -> str:
@@ -223,37 +321,51 @@ def main() -> None:
     parser.add_argument("--flambeau", default=sys.executable, help="interpreter with Flambeau (default: this one)")
     parser.add_argument("--torch", default=sys.executable, help="interpreter with PyTorch (default: this one)")
     parser.add_argument("--only", default="", metavar="PATTERN", help="regular expression on titles and script names")
+    parser.add_argument("--shapes", default="", metavar="PATTERN", help="regular expression on the cases within a family")
+    parser.add_argument("--threads", type=int, nargs="+", help="numbers of threads (default: 1, and for families 1 and 2)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that everything runs")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 when a target is missed")
     options = parser.parse_args()
     rounds, seconds = (2, 0.2) if options.quick else (options.rounds, 0.7)
-    chosen = [case for case in TABLE if re.search(options.only, f"{case.title} {case.script}")]
+    chosen = [replace(case, threads=n) for case in TABLE if re.search(options.only, f"{case.title} {case.script}") for n in options.threads or [1]]
+    families = [(script, n) for script, title in FAMILIES.items() if re.search(options.only, f"{title} {script}") for n in options.threads or [1, 2]]
 
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench({"torch": options.torch, "flambeau": options.flambeau}, seconds, scratch)
+        bench = Bench({"torch": options.torch, "flambeau": options.flambeau}, seconds, scratch, options.threads or [1, 2], options.shapes)
         limits = bench.measure_machine()
         machine: dict[str, Any] = {"date": datetime.date.today().isoformat(), "processor": processor(), "python": platform.python_version(),
                    "torch": version_of_torch(options.torch), "rounds": rounds}
-        print(f"{machine['processor']}, one thread; copy {limits['bytes_per_second'] / 1e9:.1f} GB/s, "
-              f"product {limits['flops_per_second'] / 1e9:.0f} GFLOPS\n\n{line(HEADINGS)}")
+        print(f"{machine['processor']}; on one thread: copy {limits['bytes_per_second'] / 1e9:.1f} GB/s, "
+              f"product {limits['flops_per_second'] / 1e9:.0f} GFLOPS, peak {limits.get('peak_float32_1', 0) / 1e9:.0f} GFLOPS\n")
         broken = 0
+        if chosen:
+            print(line(HEADINGS))
         for case in chosen:
             try:
                 results.append(measure(bench, case, rounds))
             except RuntimeError as error:
                 broken += 1
-                print(f"{case.title:<{WIDTHS[0]}}failed: {error}", flush=True)
+                print(f"{case.label:<{WIDTHS[0]}}failed: {error}", flush=True)
             else:
                 print(line(cells(results[-1])), flush=True)
+        if families:
+            print(("\n" if chosen else "") + family_line(FAMILY_HEADINGS), flush=True)
+        for script, threads in families:
+            try:
+                results += measure_family(bench, script, threads, rounds, lambda result: print(family_line(family_cells(result)), flush=True))
+            except RuntimeError as error:
+                broken += 1
+                print(f"{script}, {threads} threads: failed: {error}", flush=True)
 
     machine |= limits
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1))
     (RESULTS / "table.md").write_text(markdown(results, machine))
-    missed = [result["title"] for result in results if not result["met"]]
-    print(f"\n{len(results) - len(missed)} of {len(chosen)} met their target.  Every sample: {os.path.relpath(RESULTS / 'latest.json')}")
+    aimed = [result for result in results if "met" in result]
+    missed = [result["title"] for result in aimed if not result["met"]]
+    print(f"\n{len(aimed) - len(missed)} of {len(chosen)} met their target.  Every sample: {os.path.relpath(RESULTS / 'latest.json')}")
     if broken or (options.strict and missed):
         sys.exit(1)
 

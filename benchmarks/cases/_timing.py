@@ -6,6 +6,7 @@ A case calls ``measure`` once; the numbers go to standard output as one line of 
 import gc
 import json
 import os
+import re
 import statistics
 import time
 
@@ -38,3 +39,49 @@ def measure(step, *, moved=0, flops=0):
     print(json.dumps({
         "seconds": statistics.median(samples), "best": min(samples), "samples": len(samples), "moved": moved, "flops": flops,
     }))
+
+
+# ---------------------------------------------------------------------------------------------------- many cases in one process
+
+LIBRARY = os.environ.get("BENCH_LIBRARY", "")
+SHAPES = re.compile(os.environ.get("BENCH_SHAPES", ""))
+
+
+def family(cases):
+    """Time many steps, one after the other.
+
+    ``cases`` yields (name, make, facts): ``make()`` builds the operands and returns the step; ``facts`` may hold ``flops`` (of one step),
+    ``dtype`` (whose peak is the limit), ``repeat`` (calls within one step: what is reported is the time of one), ``plain`` (the name
+    of the case to compare with) and ``layout`` (the same case with its operands laid out in another way).
+    """
+    found = []
+    for name, make, facts in cases:
+        if SHAPES.search(name):
+            median, best = observed(make())
+            repeat = facts.get("repeat", 1)
+            found.append({"name": name, "dtype": "float32", "flops": 0, **facts, "seconds": median / repeat, "best": best / repeat})
+    print(json.dumps({"family": found}))
+
+
+def observed(step):
+    """The median and the least time of a step whose operands were just made."""
+    gc.collect()
+    end = time.perf_counter() + SECONDS / 8
+    once = 0.0
+    calls = 0
+    while calls < 2 or time.perf_counter() < end:
+        start = time.perf_counter()
+        step()
+        once = time.perf_counter() - start
+        calls += 1
+        if once > SECONDS:
+            break
+    batch = max(1, round(0.002 / max(once, 1e-7)))
+    samples = []
+    end = time.perf_counter() + SECONDS / 4
+    while not samples or time.perf_counter() < end:
+        start = time.perf_counter()
+        for _ in range(batch):
+            step()
+        samples.append((time.perf_counter() - start) / batch)
+    return statistics.median(samples), min(samples)
