@@ -97,6 +97,10 @@ def test_views_stay_within_the_memory():
                     lambda: (x * 2).as_strided((13,), (1,)), lambda: torch.as_strided(x, (2,), (1,), 11)):
         with pytest.raises(RuntimeError, match="out of bounds for storage of size"):
             refused()
+    y = torch.zeros(0)
+    with pytest.raises(RuntimeError, match="out of bounds for storage of size 48"):
+        y.set_(x.untyped_storage(), 0, (13,), (1,))
+    assert y.set_(x.untyped_storage(), 4, (2, 2), (4, 1)).tolist() == [[4, 5], [8, 9]]
     with pytest.raises(RuntimeError, match="Negative strides"):
         x.as_strided((2,), (-1,))
     g = torch.arange(4.0, requires_grad=True)

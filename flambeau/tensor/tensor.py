@@ -691,6 +691,8 @@ class Tensor:
             source = source._tensor
         m = source._meta
         if size is not None:
+        from ..core.shape import span
+
             m = meta(tuple(size), tuple(stride) if stride is not None else None, storage_offset, self.dtype, m.device)
         self._meta, self._buffer, self._base = m, source._buffer, None
         return self
@@ -698,6 +700,11 @@ class Tensor:
     def resize_(self, *sizes: Any, memory_format: Any = None) -> Tensor:
         """Give the tensor another shape, with more memory when it is needed (contents kept in order)."""
         shape = as_shape(sizes, "resize_")
+            needed = (span(m)[1] + 1) * m.dtype.itemsize if m.numel and m.device is not META else 0
+            if needed and needed > (have := source.untyped_storage().nbytes()):
+                raise RuntimeError(f"setStorage: sizes {list(m.shape)}, strides {list(m.strides)}, storage offset {m.offset}, and itemsize "
+                                   f"{m.dtype.itemsize} requiring a storage size of {needed} are out of bounds for storage of size {have}. "
+                                   "Flambeau does not grow memory that tensors share: make a larger tensor and copy.")
         m = self._meta
         new = meta(shape, None, m.offset, m.dtype, m.device)
         if new is m:
