@@ -51,7 +51,7 @@ ENTRIES = {
     "sign": unary(), "sgn": unary(), "signbit": unary(inplace=False, grad=False),
     "copysign": binary(0.5, 2.0, number=-1.0),
     # powers
-    "pow": Entry([call(a, b) for a, b in pairs(0.5, 2.0)] + [call(T((3, 4), 0.5, 2), e) for e in (2, 3, 0.5, -1.0, 2.5, 0)] + [call(2.0, T((3, 4))),
+    "pow": Entry([call(a, b) for a, b in pairs(0.5, 2.0)] + [call(T((3, 4), 0.5, 2), e) for e in (2, 3, 0.5, -1.0, 2.5, 0, 1, 1.0)] + [call(2.0, T((3, 4))),
                  call(T((3, 4), -2, 2), 2), call(T((7,), special=True), 2, grad=False), call(T((7,), special=True), 0.5, grad=False)], FLOATS, inplace=True,
                  refuses=[call(T((3,), dtype="int64"), -1)]),
     "square": unary(), "float_power": Entry([call(T((3, 4), 0.5, 2), 2.5), call(T((3, 4), 0.5, 2), T((4,)))], FLOATS, out=False),

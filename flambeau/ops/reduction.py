@@ -385,13 +385,13 @@ def _choose(name: str, all_of: Any, along: Any, pairwise: str) -> Callable[..., 
     result = named(name, "values", "indices")
 
     def call(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
+        if not isinstance(input, definition.Tensor):
+            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {definition.type_name(input)}")
         if isinstance(dim, definition.Tensor):
             other = dim
         if other is not None:
             return OPS[pairwise](input, other) if out is None else OPS[pairwise](input, other, out=out)
         if dim is None:
-            if not isinstance(input, definition.Tensor):
-                raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {definition.type_name(input)}")
             if keepdim:
                 raise TypeError(f"{name}() received an invalid combination of arguments - got (keepdim=bool, ): keepdim needs dim")
             return all_of(input) if out is None else all_of(input, out=out)

@@ -77,14 +77,6 @@ def imag(input: Tensor) -> Tensor:
     return input.imag
 
 
-def conj(input: Tensor) -> Tensor:
-    """The complex conjugate: the tensor itself, as there are no complex types."""
-    return input
-
-
-resolve_conj = resolve_neg = conj
-
-
 def is_nonzero(input: Tensor) -> bool:
     """Whether the only element is not zero."""
     return bool(input)
@@ -120,7 +112,7 @@ def set_flush_denormal(mode: bool) -> bool:
     return not mode
 
 
-_METHODS = ("numel", "detach", "is_conj", "is_inference", "is_signed", "is_same_size", "detach_", "is_neg")
+_METHODS = ("numel", "detach", "is_conj", "is_inference", "is_signed", "is_same_size", "detach_", "is_neg", "conj", "resolve_conj", "resolve_neg")
 
 
 def lookup(name: str) -> Any:

@@ -247,6 +247,12 @@ class Tensor:
         """Whether the dtype has a sign."""
         return self._meta.dtype.is_signed
 
+    def conj(self) -> Tensor:
+        """The complex conjugate: the tensor itself, as there are no complex types."""
+        return self
+
+    resolve_conj = resolve_neg = conj
+
     def is_conj(self) -> bool:
         """Whether the tensor is a lazily conjugated view: never."""
         return False
@@ -685,26 +691,26 @@ class Tensor:
 
     def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
         """Become a view of the memory of ``source``."""
+        from ..core.shape import span
+
         if source is None:
             source = creation.empty(0, dtype=self.dtype)
         if not isinstance(source, Tensor):
             source = source._tensor
         m = source._meta
         if size is not None:
-        from ..core.shape import span
-
             m = meta(tuple(size), tuple(stride) if stride is not None else None, storage_offset, self.dtype, m.device)
+            needed = (span(m)[1] + 1) * m.dtype.itemsize if m.numel and m.device is not META else 0
+            if needed and needed > (have := source.untyped_storage().nbytes()):
+                raise RuntimeError(f"setStorage: sizes {list(m.shape)}, strides {list(m.strides)}, storage offset {m.offset}, and itemsize "
+                                   f"{m.dtype.itemsize} requiring a storage size of {needed} are out of bounds for storage of size {have}. "
+                                   "Flambeau does not grow memory that tensors share: make a larger tensor and copy.")
         self._meta, self._buffer, self._base = m, source._buffer, None
         return self
 
     def resize_(self, *sizes: Any, memory_format: Any = None) -> Tensor:
         """Give the tensor another shape, with more memory when it is needed (contents kept in order)."""
         shape = as_shape(sizes, "resize_")
-            needed = (span(m)[1] + 1) * m.dtype.itemsize if m.numel and m.device is not META else 0
-            if needed and needed > (have := source.untyped_storage().nbytes()):
-                raise RuntimeError(f"setStorage: sizes {list(m.shape)}, strides {list(m.strides)}, storage offset {m.offset}, and itemsize "
-                                   f"{m.dtype.itemsize} requiring a storage size of {needed} are out of bounds for storage of size {have}. "
-                                   "Flambeau does not grow memory that tensors share: make a larger tensor and copy.")
         m = self._meta
         new = meta(shape, None, m.offset, m.dtype, m.device)
         if new is m:
