@@ -331,7 +331,8 @@ def test_running_totals_accumulate_in_float64(dtype):
     assert x.cumsum(0).dtype is d
 
 
-ROUNDED_ONCE = ("softmax", "log_softmax", "logsumexp", "var", "std", "norm", "gelu", "silu", "mish", "softplus", "logsigmoid", "hardsigmoid", "hardswish", "elu", "celu")
+ROUNDED_ONCE = ("softmax", "log_softmax", "logsumexp", "var", "std", "norm",
+                "gelu", "silu", "mish", "softplus", "logsigmoid", "hardsigmoid", "hardswish", "elu", "celu")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
