@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import flambeau as torch
-from flambeau.ops import library
+from flambeau.schedule import contract
 
 
 def random(*shape, seed=0, dtype=None):
@@ -95,40 +95,36 @@ def test_error_of_a_product_shows_both_shapes_and_the_remedy():
         random(2, 3) @ random(4, 3)
 
 
-# ------------------------------------------------------------------ loops or a library
+# ------------------------------------------------------------------ loops or the product engine
 
 PRODUCTS = [((20, 30), (30, 40)), ((6, 20, 30), (30, 40)), ((6, 20, 30), (6, 30, 40)), ((2, 1, 20, 30), (3, 30, 40)), ((50, 60), (60,))]
 
 
 @pytest.fixture
-def limits(monkeypatch):
-    """Sets how large a product must be for the library; signatures and plans made before are forgotten."""
+def worth(monkeypatch):
+    """Sets from how many multiply-adds on the product engine is used; plans made before are forgotten."""
+    from flambeau.stream import flush
+
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
 
-    def use(product, convolution):
-        torch._flush()
-        for name, value in (("PRODUCT", product), ("CONVOLUTION", convolution), ("STRIDED_TO_INPUT", convolution)):
-            monkeypatch.setattr(library, name, value)
-        for name in ("matmul", "bmm", "_conv", "_conv_to_input", "_conv_to_weight"):
-            operation = OPS[name].operation
-            operation.cache.clear()
-            operation.fast.clear()
-
-    torch.Tensor  # noqa: B018  loads the operations
-    from flambeau.ops.definition import OPS
+    def use(limit):
+        flush.flush()
+        monkeypatch.setattr(contract, "WORTH", limit)
+        flush.PLANS.clear()
+        flush.BY_LIVENESS.clear()
 
     yield use
-    use(1 << 20, 1 << 16)
+    use(contract.WORTH)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 @pytest.mark.parametrize("shapes", PRODUCTS)
-def test_loops_and_library_agree(shapes, dtype, limits):
+def test_loops_and_engine_agree(shapes, dtype, worth):
     a, b = (random(*s, seed=i, dtype=getattr(torch, dtype)) for i, s in enumerate(shapes))
     tolerance = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 2e-2, "float16": 3e-3}[dtype]
     results = []
     for limit in (1 << 60, 0):
-        limits(limit, limit)
+        worth(limit)
         x, y = a.clone().requires_grad_(), b.clone().requires_grad_()
         z = x @ y
         (z * z).sum().backward()
@@ -147,7 +143,7 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(("x", "w", "how"), CONVOLUTIONS)
-def test_convolution_by_loops_and_by_library_agree(x, w, how, transposed, limits):
+def test_convolution_by_loops_and_by_the_engine_agree(x, w, how, transposed, worth):
     n = len(x) - 2
     f = getattr(torch, f"conv_transpose{n}d" if transposed else f"conv{n}d")
     if transposed:
@@ -155,7 +151,7 @@ def test_convolution_by_loops_and_by_library_agree(x, w, how, transposed, limits
     a, b = random(*x, dtype=torch.float64), random(*w, seed=1, dtype=torch.float64)
     results = []
     for limit in (1 << 60, 0):
-        limits(limit, limit)
+        worth(limit)
         p, q = a.clone().requires_grad_(), b.clone().requires_grad_()
         y = f(p, q, **how)
         (y * y).sum().backward()
@@ -164,12 +160,13 @@ def test_convolution_by_loops_and_by_library_agree(x, w, how, transposed, limits
         np.testing.assert_allclose(loops, products, rtol=1e-10, atol=1e-10)
 
 
-def test_large_products_are_the_library_s_and_small_or_integer_ones_are_not():
-    m = random(128, 128)._meta
-    assert library.matmul_by_blas(m, m) is library.product
-    assert library.matmul_by_blas(random(8, 8)._meta, random(8, 8)._meta) is None
-    whole = torch.zeros(128, 128, dtype=torch.int64)._meta
-    assert library.matmul_by_blas(whole, whole) is None
+def test_large_products_are_the_engine_s_and_small_ones_are_loops():
+    def engine(a, b):
+        return "product of" in str(torch.explain(lambda: a @ b, ir="loops"))
+    assert engine(random(128, 128), random(128, 128))
+    assert not engine(random(8, 8), random(8, 8))
+    whole = torch.ones(128, 128, dtype=torch.int64)
+    assert engine(whole, whole)
 
 
 # ------------------------------------------------------------------ what samples cannot say

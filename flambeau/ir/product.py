@@ -37,7 +37,29 @@ class Words(IntEnum):
     N_UNIT = 17
     M_UNITS = 18
     N_UNITS = 19
-    BATCH = 20              # per batch axis: size, stride in A, in B, in C; then the epilogue's words
+    OUTER = 20              # k may have an axis outside of the blocks: its size, its strides in A and in B
+    A_OUTER = 21
+    B_OUTER = 22
+    BATCH = 23              # per batch axis: size, stride in A, in B, in C; then the window's words, then the epilogue's
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How B is read where it does not go evenly through k or the columns, as the windows of a convolution do.
+
+    k and the columns each stand for several axes, of which an element's address is a sum; positions, sums of the same indices,
+    say whether the element lies inside (what lies outside is 0).  Words: size and stride of every axis of k, then of the columns; per
+    position its limit, its value at the origin, its step per axis of k, per axis of the columns.
+    """
+
+    inner: int
+    columns: int
+    positions: int
+
+    @property
+    def words(self) -> int:
+        axes = self.inner + self.columns
+        return 2 * axes + self.positions * (2 + axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +71,7 @@ class Product:
     dtype
         Of both factors, the accumulators and the result.
     a_unit, b_unit
-        Along which index the elements of a factor lie side by side: ``"row"`` or ``"k"``; ``"column"`` or ``"k"``.
+        Along which index the elements of a factor lie side by side: ``"row"`` or ``"k"``; ``"column"``, ``"k"`` or (of windows) ``""``.
     batch
         Number of batch axes.
     lanes
@@ -69,16 +91,18 @@ class Product:
     lanes: int
     rows: int
     vectors: int
+    window: Window | None = None
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()
 
     @property
     def words(self) -> int:
         """How many argument words come before those of the epilogue."""
-        return Words.BATCH + 4 * self.batch
+        return Words.BATCH + 4 * self.batch + (self.window.words if self.window is not None else 0)
 
     def __str__(self) -> str:
-        lines = [f"product of {self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B along {self.b_unit}; "
+        b = "reads windows" if self.window is not None else f"has unit stride along {self.b_unit}"
+        lines = [f"product of {self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
                  f"register tile {self.rows} x {self.vectors * self.lanes}"]
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]

@@ -169,11 +169,8 @@ class Operation:
         if into is not None:
             writes, outs = (len(ins),), ()
             ins.append(into)
-        library = self.how.get("library")
-        run = None if library is None else library(*metas, **dict(zip(self.params, params, strict=True)))
-        sig = signature(self.name, ins, outs, _lower_nests if run is None else _lower_library, "".join(letters), writes, template.checks,
-                        self.grad_entry(kinds, params, result if into is None else into),
-                        (template, result, self.kind == "pointwise") if run is None else (run, result, dict(zip(self.params, params, strict=True))))
+        sig = signature(self.name, ins, outs, _lower_nests, "".join(letters), writes, template.checks,
+                        self.grad_entry(kinds, params, result if into is None else into), (template, result, self.kind == "pointwise"))
         sig.kinds = kinds
         sig.stable = (self.name, *key)
         return sig
@@ -590,39 +587,6 @@ def _scatters_into(template: Template, ins: Sequence[Any], slots: Sequence[int])
         return False
     k = base.attr.slot
     return ins[k] is ins[-1] and slots[k] == slots[-1] and list(slots).count(slots[-1]) == 2
-
-
-def _lower_library(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
-    """A formula's result by a library routine: 16-bit floats are widened for it and rounded after it."""
-    run, result, params = sig.params
-    steps: list[Any] = []
-
-    def convert(source: int, m: Meta, destination: int, to: Meta) -> None:
-        load = ir.make("load", m.dtype, (), Access(source, m.offset, m.strides, m.dtype))
-        steps.append(Nest("map", tuple(m.shape), m.ndim, load.cast(to.dtype), Access(destination, to.offset, to.strides, to.dtype), origin=origin))
-
-    def wide(m: Meta) -> Meta:
-        return meta(m.shape, None, 0, compute_dtype(m.dtype), m.device)
-
-    inputs = []
-    for s, m in zip(slots, sig.ins[:-1] if sig.writes else sig.ins, strict=False):
-        if compute_dtype(m.dtype) is not m.dtype:
-            widened = wide(m)
-            t = new_slot(widened)
-            convert(s, m, t, widened)
-            s, m = t, widened
-        inputs.append((Access(s, m.offset, m.strides, m.dtype), tuple(m.shape)))
-    made = wide(result)
-    direct = not sig.writes and made.dtype is result.dtype
-    slot = results[0] if direct else new_slot(made)
-    output = (Access(slot, 0, made.strides, made.dtype), tuple(made.shape))
-    steps.append(Host(run, tuple(inputs), (output,), (), run.__name__, params, origin))
-    if not direct:
-        if sig.writes:
-            convert(slot, made, slots[-1], sig.ins[-1])
-        else:
-            convert(slot, made, results[0], result)
-    return steps
 
 
 def _lower_host(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
@@ -1096,11 +1060,7 @@ def pointwise(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
 
 
 def compute(fn: Callable[..., Any] | None = None, **how: Any) -> Any:
-    """Define an operation by a formula over index variables (see ``ops/formula.py``).
-
-    ``library``: a function ``(metadata..., **params)`` that gives a routine ``fn(arrays in, arrays out, scalars, **params)`` to
-    use instead of the formula's loops where they would be slow, or None.
-    """
+    """Define an operation by a formula over index variables (see ``ops/formula.py``)."""
     return _publish(Operation(fn, "compute", **how)) if fn is not None else lambda f: _publish(Operation(f, "compute", **how))
 
 

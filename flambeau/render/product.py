@@ -15,7 +15,7 @@ Every element adds its products in the order of k, whatever the tiles, so the re
 
 from __future__ import annotations
 
-from ..ir.product import Product, Words
+from ..ir.product import Product, Window, Words
 from .llvm import render_window
 from .writer import Vectors, Writer
 
@@ -44,15 +44,18 @@ class _Product:
         self.pitch_a = self.groups * self.v.bytes
         self.pitch_b = product.vectors * self.v.bytes
         self.width = product.vectors * product.lanes            # columns of a tile
+        self.passing = product.window is None and product.b_unit == "column"    # B is packed while it is first read
 
     def text(self) -> str:
         p = self.product
         functions = [self.pack_transposed()] if "k" in (p.a_unit, p.b_unit) else []
-        if p.a_unit == "row" or p.b_unit == "column":
+        if p.a_unit == "row":
             functions.append(self.pack_rows())
+        if p.window is not None:
+            functions += [self.window_rows(p.window), self.pack_window(p.window)]
         for m in heights(p.rows):
             functions += [self.micro(m, n, packing=False) for n in range(1, p.vectors + 1)]
-        if p.b_unit == "column":
+        if self.passing:
             functions += [self.micro(p.rows, n, packing=True) for n in range(1, p.vectors + 1)]
         if p.epilogue is not None:
             functions.append(render_window(p.epilogue, "@NAME.finish", p.batch + 2, p.roles, self.declared))
@@ -91,6 +94,111 @@ class _Product:
             v.store(w, v.load(w, at[0], mask), at[1], align=v.bytes)
             return [w.plus(at[0], "%step"), w.plus(at[1], "%pitch")]
         w.loop(0, "%k", 1, [("ptr", "%from"), ("ptr", "%to")], row)
+        w.do("ret void")
+        return w.text()
+
+    def describe(self, w: Writer, window: Window) -> tuple[list[tuple[str, str]], list[str], list[str], list[list[str]]]:
+        """A window's words: size and stride of every axis; of every position limit (i32), origin, and steps along the axes."""
+        def word(i: int) -> str:
+            return w.load("i64", w.plus("%words", 8 * i), 8)
+        axes = [(word(2 * a), word(2 * a + 1)) for a in range(window.inner + window.columns)]
+        limits, origins, steps = [], [], []
+        for i in range(window.positions):
+            at = 2 * len(axes) + i * (2 + len(axes))
+            limits.append(w.op(f"trunc i64 {word(at)} to i32"))
+            origins.append(word(at + 1))
+            steps.append([word(at + 2 + a) for a in range(len(axes))])
+        return axes, limits, origins, steps
+
+    def window_rows(self, window: Window) -> str:
+        """What the windows add for each of a range of k, as a table: the offset (i64), then how each position moves (i32)."""
+        w = Writer("define internal void @NAME.taps(ptr %words, i64 %first, i64 %k, ptr %to) #ATTR", self.declared)
+        axes, _, _, steps = self.describe(w, window)
+        inner = axes[:window.inner]
+
+        def row(_: str, carried: list[str]) -> list[str]:
+            to, *index = carried
+            w.store("i64", dot(w, index, [step for _, step in inner]), to, 8)
+            for d in range(window.positions):
+                move = w.op(f"trunc i64 {dot(w, index, steps[d][:window.inner])} to i32")
+                w.store("i32", move, w.plus(to, 8 + 4 * d), 4)
+            return [w.plus(to, row_bytes(window)), *following(w, index, [size for size, _ in inner])]
+        w.loop(0, "%k", 1, [("ptr", "%to"), *(("i64", d) for d in digits(w, "%first", [s for s, _ in inner]))], row)
+        w.do("ret void")
+        return w.text()
+
+    def pack_window(self, window: Window) -> str:
+        """One vector's worth of columns of B's windows for the k of a table, as ``[k][column]``.
+
+        What the lanes' addresses have in common is found out first: runs of neighbours, each a masked load, or else a gather.
+        """
+        p, v = self.product, self.v
+        n, lanes, rank = window.positions, v.lanes, window.inner
+        w = Writer("define internal void @NAME.window(ptr %base, ptr %words, i64 %column, i64 %valid, ptr %taps, i64 %k, ptr %to) #ATTR",
+                   self.declared)
+        wide, bits, mask_bytes = f"<{lanes} x i32>", f"i{lanes}", max(1, lanes // 8)
+        axes, limits, origins, steps = self.describe(w, window)
+        columns = axes[rank:]
+        offsets, runs, masks = (w.op(f"alloca [{lanes + 1} x {t}], align 64") for t in ("i32", "i64", bits))
+        places = [w.op(f"alloca [{lanes} x i32], align 64") for _ in range(n)]
+
+        def lane(i: str, carried: list[str]) -> list[str]:
+            count, expected, *index = carried
+            offset = dot(w, index, [step for _, step in columns])
+            w.store("i32", w.op(f"trunc i64 {offset} to i32"), w.plus(offsets, w.mul(i, 4)), 4)
+            for d in range(n):
+                place = dot(w, index, steps[d][rank:], origins[d])
+                w.store("i32", w.op(f"trunc i64 {place} to i32"), w.plus(places[d], w.mul(i, 4)), 4)
+            opens = w.compare("ne", offset, expected)
+            count = w.add(count, w.op(f"zext i1 {opens} to i64"))
+            w.store("i64", w.sub(offset, w.mul(i, self.size)), w.plus(runs, w.mul(count, 8)), 8)
+            # the lanes from this one on, until the next run takes its own away
+            from_here = w.op(f"shl {bits} -1, {w.op(f'trunc i64 {i} to {bits}')}")
+            at = w.plus(masks, w.mul(count, mask_bytes))
+            w.store(bits, w.op(f"select i1 {opens}, {bits} {from_here}, {bits} {w.load(bits, at, 1)}"), at, 1)
+            return [count, w.add(offset, self.size), *following(w, index, [size for size, _ in columns])]
+        start = [("i64", "-1"), ("i64", str(-1 << 62)), *(("i64", d) for d in digits(w, "%column", [s for s, _ in columns]))]
+        last, *_ = w.loop(0, "%valid", 1, start, lane)
+        runs_end = w.add(last, 1)
+        w.store(bits, "0", w.plus(masks, w.mul(runs_end, mask_bytes)), 1)
+
+        def alone(r: str, _: list[str]) -> None:
+            at = w.plus(masks, w.mul(r, mask_bytes))
+            later = w.op(f"xor {bits} {w.load(bits, w.plus(at, mask_bytes), 1)}, -1")
+            w.store(bits, w.op(f"and {bits} {w.load(bits, at, 1)}, {later}"), at, 1)
+        w.loop(0, runs_end, 1, [], alone)
+        inside = w.op(f"bitcast {v.bit} {v.mask(w, '%valid')} to {bits}")
+        position = [w.load(wide, x, 64) for x in places]
+        offset = w.load(wide, offsets, 64)
+
+        def splat(x: str) -> str:
+            one = w.op(f"insertelement {wide} poison, i32 {x}, i64 0")
+            return w.op(f"shufflevector {wide} {one}, {wide} poison, <{lanes} x i32> zeroinitializer")
+        bounds = [splat(x) for x in limits]
+
+        def row(_: str, carried: list[str]) -> list[str]:
+            to, tap = carried
+            base = w.plus("%base", w.load("i64", tap, 8))
+            allowed = inside
+            for d in range(n):
+                move = splat(w.load("i32", w.plus(tap, 8 + 4 * d), 4))
+                fits = w.op(f"icmp ult {wide} {w.op(f'add {wide} {position[d]}, {move}')}, {bounds[d]}")
+                allowed = w.op(f"and {bits} {allowed}, {w.op(f'bitcast {v.bit} {fits} to {bits}')}")
+            if p.b_unit == "column":
+                def run(r: str, values: list[str]) -> list[str]:
+                    at = w.plus(base, w.load("i64", w.plus(runs, w.mul(r, 8)), 8))
+                    here = w.load(bits, w.plus(masks, w.mul(r, mask_bytes)), 1)
+                    mask = w.op(f"bitcast {bits} {w.op(f'and {bits} {allowed}, {here}')} to {v.bit}")
+                    return [w.call(v.t, f"llvm.masked.load.{v.mangled}.p0", ("ptr", at), ("i32", str(self.size)), (v.bit, mask), (v.t, values[0]))]
+                value, = w.loop(0, runs_end, 1, [(v.t, "zeroinitializer")], run)
+            else:
+                pointers = w.op(f"getelementptr i8, ptr {base}, {wide} {offset}")
+                mask = w.op(f"bitcast {bits} {allowed} to {v.bit}")
+                value = w.call(v.t, f"llvm.masked.gather.{v.mangled}.v{lanes}p0", (f"<{lanes} x ptr>", pointers), ("i32", str(self.size)),
+                               (v.bit, mask), (v.t, "zeroinitializer"))
+            v.store(w, value, to, align=v.bytes)
+            return [w.plus(to, self.pitch_b), w.plus(tap, row_bytes(window))]
+        w.loop(0, "%k", 1, [("ptr", "%to"), ("ptr", "%taps")], row)
         w.do("ret void")
         return w.text()
 
@@ -152,9 +260,14 @@ class _Product:
         a_row, a_k, b_k, b_column, c_row = (word(x) for x in (Words.A_ROW, Words.A_K, Words.B_K, Words.B_COLUMN, Words.C_ROW))
         k_block, n_block = word(Words.K_BLOCK), word(Words.N_BLOCK)
         m_unit, n_unit, m_units, n_units = (word(x) for x in (Words.M_UNIT, Words.N_UNIT, Words.M_UNITS, Words.N_UNITS))
+        a_outer, b_outer = word(Words.A_OUTER), word(Words.B_OUTER)
+        k_blocks_each = w.div(w.sub(w.add(k_size, k_block), 1), k_block)
+        k_blocks_all = w.mul(k_blocks_each, word(Words.OUTER))
+        window_words = w.plus("%args", 8 * (Words.BATCH + 4 * p.batch))
         panel = "%scratch"
         k_room = w.op(f"and i64 {w.add(k_block, v.lanes - 1)}, {-v.lanes}")      # squares are stored whole
-        block = w.plus("%scratch", w.mul(k_room, self.pitch_a))
+        taps = w.plus("%scratch", w.mul(k_room, self.pitch_a))
+        block = w.plus(taps, w.mul(k_room, 64)) if p.window is not None else taps
         tile_bytes = w.mul(k_room, self.pitch_b)
 
         def unit(u: str, _: list[str]) -> None:
@@ -176,28 +289,40 @@ class _Product:
                 entries.insert(0, entry)
                 a, b, c = (w.plus(x, w.mul(entry, word(at + 1 + i))) for i, x in enumerate((a, b, c)))
 
-            def k_blocks(k0: str, _: list[str]) -> None:
+            def k_blocks(number: str, _: list[str]) -> None:
+                outer = w.div(number, k_blocks_each)
+                k0 = w.mul(w.sub(number, w.mul(outer, k_blocks_each)), k_block)
                 k = w.min(k_block, w.sub(k_size, k0))
-                more = w.select(w.compare("eq", k0, 0), "i64", 0, 1)
-                complete = w.compare("sge", w.add(k0, k), k_size)
-                ak, bk = w.plus(a, w.mul(k0, a_k)), w.plus(b, w.mul(k0, b_k))
+                more = w.select(w.compare("eq", number, 0), "i64", 0, 1)
+                complete = w.compare("eq", w.add(number, 1), k_blocks_all)
+                ak, bk = w.plus(w.plus(a, w.mul(outer, a_outer)), w.mul(k0, a_k)), w.plus(b, w.mul(outer, b_outer))
+                if p.window is None:
+                    bk = w.plus(bk, w.mul(k0, b_k))
+                else:
+                    w.do(f"call void @NAME.taps(ptr {window_words}, i64 {k0}, i64 {k}, ptr {taps})")
 
                 def n_blocks(j0: str, _: list[str]) -> None:
                     j1 = w.min(w.add(j0, n_block), n1)
-                    bj = w.plus(bk, w.mul(j0, b_column))
+                    bj = w.plus(bk, w.mul(j0, b_column)) if self.passing else ""
                     # in passing: while the first panel is multiplied, if it is of full height and there is another one
-                    passing = w.compare("sgt", w.sub(m1, m0), p.rows) if p.b_unit == "column" else "false"
+                    passing = w.compare("sgt", w.sub(m1, m0), p.rows) if self.passing else "false"
 
                     def pack() -> None:
                         def tile(j: str, _: list[str]) -> None:
                             to = w.plus(block, w.mul(w.div(w.sub(j, j0), self.width), tile_bytes))
                             for g in range(p.vectors):
-                                valid = w.sub(w.sub(j1, j), g * p.lanes)
-                                start = w.plus(bk, w.mul(w.add(j, g * p.lanes), b_column))
-                                w.when(w.compare("sgt", valid, 0), lambda start=start, valid=valid, to=w.plus(to, g * v.bytes): w.do(  # type: ignore[misc]
-                                    f"call void @NAME.transpose(ptr {start}, i64 {b_column}, i64 {valid}, i64 {k}, ptr {to}, i64 {self.pitch_b})"))
+                                valid = w.min(w.sub(w.sub(j1, j), g * p.lanes), p.lanes)
+                                column = w.add(j, g * p.lanes)
+                                if p.window is not None:
+                                    call = (f"window(ptr {bk}, ptr {window_words}, i64 {column}, i64 {valid}, ptr {taps}, i64 {k}, "
+                                            f"ptr {w.plus(to, g * v.bytes)})")
+                                else:
+                                    start = w.plus(bk, w.mul(column, b_column))
+                                    call = (f"transpose(ptr {start}, i64 {b_column}, i64 {valid}, i64 {k}, ptr {w.plus(to, g * v.bytes)}, "
+                                            f"i64 {self.pitch_b})")
+                                w.when(w.compare("sgt", valid, 0), lambda call=call: w.do(f"call void @NAME.{call}"))  # type: ignore[misc]
                         w.loop(j0, j1, self.width, [], tile)
-                    if p.b_unit == "k":
+                    if not self.passing:
                         pack()
 
                     def panels(i: str, _: list[str]) -> list[str]:
@@ -240,7 +365,7 @@ class _Product:
                                     else:
                                         w.when(w.compare("sgt", rows, fits[1]), lambda: run(fits[0], False, source, step), lambda: shortest(fits[1:]))
                                 shortest(heights(p.rows))
-                            if p.b_unit == "k":
+                            if not self.passing:
                                 by_height(packed, self.pitch_b)
                                 return
                             in_place = w.plus(bj, w.mul(w.sub(j, j0), self.size))
@@ -258,9 +383,44 @@ class _Product:
                         return []
                     w.loop(m0, m1, p.rows, [], panels)
                 w.loop(n0, n1, n_block, [], n_blocks)
-            w.loop(0, k_size, k_block, [], k_blocks)
+            w.loop(0, k_blocks_all, 1, [], k_blocks)
 
         # the step: as many units as lie along the rows from here on
         w.loop("%begin", "%end", lambda u: w.sub(m_units, w.rem(u, m_units)), [], unit)
         w.do("ret void")
         return w.text()
+
+
+# ---------------------------------------------------------------- indices over several axes
+
+def row_bytes(window: Window) -> int:
+    """The size of a row of the table of k."""
+    return 8 + (4 * window.positions + 7 & -8)
+
+
+def digits(w: Writer, number: str, sizes: list[str]) -> list[str]:
+    """A number as indices, the last one fastest."""
+    out: list[str] = []
+    for size in reversed(sizes[1:]):
+        out.insert(0, w.rem(number, size))
+        number = w.div(number, size)
+    return [number, *out]
+
+
+def following(w: Writer, index: list[str], sizes: list[str]) -> list[str]:
+    """The next indices, as an odometer turns."""
+    out: list[str] = []
+    carry = "1"
+    for i, size in zip(reversed(index[1:]), reversed(sizes[1:]), strict=True):
+        up = w.add(i, carry)
+        full = w.compare("eq", up, size)
+        out.insert(0, w.select(full, "i64", 0, up))
+        carry = w.op(f"zext i1 {full} to i64")
+    return [w.add(index[0], carry), *out]
+
+
+def dot(w: Writer, index: list[str], factors: list[str], total: str | int = 0) -> str:
+    """``total + Σ index · factor``."""
+    for i, f in zip(index, factors, strict=True):
+        total = w.add(total, w.mul(i, f))
+    return str(total)

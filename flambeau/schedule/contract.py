@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from ..core.dtype import dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.product import Product, Words
-from ..ir.simplify import nodes
-from .fuse import Group, Item, elements, row_major
+from ..ir.product import Product, Window, Words
+from .fuse import Group, Item, elements, is_zero, row_major
 from .tile import Launchable, lower_epilogue, lower_group
 
 WORTH = 1 << 16             # multiply-adds from which packing pays
@@ -26,19 +25,27 @@ K_BYTES = 2048              # of k in a block: a panel of A fills the first-leve
 BLOCK_BYTES = 720 << 10     # of B in a block: a third of the second-level cache
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
 MOST_UNITS = 64
+LONG = 64                   # of k inside an outer axis, from which the blocks may follow it
+NO_LIMIT = (1 << 30) - 1
 PANELS = 8                  # of rows in a unit, at least: what packing B is shared by
 
 
 @dataclass(slots=True)
 class Roles:
-    """The axes of a product: numbers into the nest's axes, outermost first; each list but ``batch`` is one run for all operands."""
+    """The axes of a product: numbers into the nest's axes, outermost first.
+
+    Rows are one run of A and of the result, columns one run of the result, inner axes one run of A; ``outer`` is a reduced axis that
+    is not, or there is none.  ``window``: columns or inner axes are no run of B, or some of it lies outside.
+    """
 
     batch: list[int]
     rows: list[int]
     columns: list[int]
+    outer: list[int]
     inner: list[int]
-    a: Access
-    b: Access
+    a: Expr
+    b: Expr
+    window: bool
 
 
 def factors(item: Item) -> tuple[Expr, Expr] | None:
@@ -48,7 +55,9 @@ def factors(item: Item) -> tuple[Expr, Expr] | None:
     found = []
     for x in item.value.args:
         load = x.args[0] if x.op == "cast" else x
-        if load.op != "load" or load.args or (x.op == "cast" and not (x.dtype.is_floating_point and load.dtype.is_floating_point)):
+        if load.op != "load" or (load.args and not is_zero(load.args[0])):
+            return None
+        if x.op == "cast" and not (x.dtype.is_floating_point and load.dtype.is_floating_point):
             return None
         found.append(load)
     return found[0], found[1]
@@ -59,7 +68,7 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
     found = factors(item)
     if found is None or elements(item.sizes) < WORTH:
         return [item]
-    roles = _roles(item, found[0].attr, found[1].attr)
+    roles = _roles(item, *found)
     if roles is None:
         return [item]
     sizes, d = item.sizes, item.value.dtype
@@ -67,12 +76,8 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
     if min(rows, columns) <= NARROW:
         return [item]
     out: list[Item] = []
-    accesses: list[Access] = []
-    for x, own, units in ((roles.a, roles.rows, (roles.inner, roles.rows)), (roles.b, roles.columns, (roles.columns, roles.inner))):
-        if x.dtype is d and _run(x, roles.inner, sizes) and _run(x, own, sizes) and any(x.strides[axes[-1]] == 1 for axes in units if axes):
-            accesses.append(x)
-            continue
-        order = [a for a in roles.batch if x.strides[a]] + (own + roles.inner if own is roles.rows else roles.inner + own)
+
+    def copied(x: Access, order: list[int]) -> Access:
         made = tuple(sizes[a] for a in order)
         slot = temporary(elements(made) * d.itemsize)
         load = ir.make("load", x.dtype, (), Access(x.slot, x.offset, tuple(x.strides[a] for a in order), x.dtype))
@@ -80,9 +85,21 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
         copy.scan_loads()
         out.append(copy)
         steps = dict(zip(order, row_major(made), strict=True))
-        accesses.append(Access(slot, 0, tuple(steps.get(a, 0) for a in range(len(sizes))), d))
-    a, b = (ir.make("load", d, (), x) for x in accesses)
-    product = replace(item, value=a * b, product=True)
+        return Access(slot, 0, tuple(steps.get(a, 0) for a in range(len(sizes))), d)
+    a, b = roles.a, roles.b
+    batch_of = {x: [axis for axis in roles.batch if x.attr.strides[axis]] for x in (a, b)}
+    unit = a.attr.strides[roles.inner[-1]] == 1 or (roles.rows and a.attr.strides[roles.rows[-1]] == 1)
+    if a.args:
+        return [item]
+    if a.dtype is not d or not unit or not _run(a.attr, roles.inner, sizes):
+        a = ir.make("load", d, (), copied(a.attr, [*batch_of[a], *roles.rows, *roles.outer, *roles.inner]))
+    if b.dtype is not d or (not roles.window and 1 not in (b.attr.strides[roles.columns[-1]], b.attr.strides[roles.inner[-1]])):
+        if b.args:
+            return [item]
+        b = ir.make("load", d, (), copied(b.attr, [*batch_of[b], *roles.outer, *roles.inner, *roles.columns]))
+    if roles.window and _window(b, roles, sizes) is None:
+        return [item]
+    product = replace(item, value=ir.make("mul", d, (a, b)), product=True)
     plain = item.finish is None or item.finish.op == "acc"
     in_place = item.store.slot in (a.attr.slot, b.attr.slot)
     if plain and item.store.dtype is d and item.store.strides[item.kept - 1] == 1 and not in_place:
@@ -101,41 +118,44 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
     return [*out, product, last]
 
 
-def _roles(item: Item, x: Access, y: Access) -> Roles | None:
+def _roles(item: Item, x: Expr, y: Expr) -> Roles | None:
     """The axes by role, with the factor that moves along the last kept axis as B; None when this is no product."""
-    kept, n = item.kept, len(item.sizes)
-    if kept == 0 or any(e.op == "axis" for e in nodes(item.value)):
+    kept, sizes = item.kept, item.sizes
+    if kept == 0:
         return None
     last = kept - 1
-    if bool(x.strides[last]) == bool(y.strides[last]):
+    if bool(x.attr.strides[last]) == bool(y.attr.strides[last]):
         return None
-    a, b = (x, y) if y.strides[last] else (y, x)
-    inner = list(range(kept, n))
+    first, second = (x, y) if y.attr.strides[last] else (y, x)
+    a, b, c = first.attr, second.attr, item.store
+    inner = list(range(kept, len(sizes)))
     if not inner or any(not a.strides[k] or not b.strides[k] for k in inner):
         return None
     # reduced axes may be taken in any order: in the one in which a factor has them as one run, if there is one
-    for f in (b, a):
-        order = sorted(inner, key=lambda k: -abs(f.strides[k]))
-        if _run(f, order, item.sizes):
-            inner = order
-            break
+    orders = [sorted(inner, key=lambda k: -abs(f.strides[k])) for f in (a, b)]
+    inner = next((o for o, f in zip(orders, (a, b), strict=True) if _run(f, o, sizes)), orders[0])
+    outer: list[int] = []
+    if not _run(a, inner, sizes) and _run(a, inner[1:], sizes) and elements([sizes[k] for k in inner[1:]]) >= LONG:
+        outer, inner = inner[:1], inner[1:]
     rows: list[int] = []
     columns: list[int] = []
     batch: list[int] = []
     # from the last axis outwards: columns as long as they are one run, then rows likewise; the rest is batch
     for axis in reversed(range(kept)):
-        if b.strides[axis] and not a.strides[axis] and not rows and not batch and _joins(axis, columns, (b, item.store), item.sizes):
+        of_a, of_b = a.strides[axis], b.strides[axis]
+        if of_b and not of_a and not rows and not batch and _joins(axis, columns, (c,), sizes):
             columns.insert(0, axis)
-        elif a.strides[axis] and not b.strides[axis] and not batch and _joins(axis, rows, (a, item.store), item.sizes):
+        elif of_a and not of_b and not batch and _joins(axis, rows, (a, c), sizes):
             rows.insert(0, axis)
         else:
             batch.insert(0, axis)
     if not rows:                # the rows may lie outside of batch axes
-        of_a = [axis for axis in batch if a.strides[axis] and not b.strides[axis]]
-        if of_a:
-            rows = [max(of_a, key=lambda axis: item.sizes[axis])]
+        of_rows = [axis for axis in batch if a.strides[axis] and not b.strides[axis]]
+        if of_rows:
+            rows = [max(of_rows, key=lambda axis: sizes[axis])]
             batch.remove(rows[0])
-    return Roles(batch, rows, columns, inner, a, b)
+    window = bool(second.args) or not (_run(b, columns, sizes) and _run(b, inner, sizes))
+    return Roles(batch, rows, columns, outer, inner, first, second, window)
 
 
 def _joins(axis: int, axes: Sequence[int], accesses: Sequence[Access], sizes: Sequence[int]) -> bool:
@@ -146,6 +166,75 @@ def _joins(axis: int, axes: Sequence[int], accesses: Sequence[Access], sizes: Se
 def _run(x: Access, axes: Sequence[int], sizes: Sequence[int]) -> bool:
     """Whether an access goes evenly through some axes."""
     return all(x.strides[i] == x.strides[j] * sizes[j] for i, j in zip(axes, axes[1:], strict=False))
+
+
+# ---------------------------------------------------------------- windows
+
+def _window(b: Expr, roles: Roles, sizes: Sequence[int]) -> tuple[Window, list[int]] | None:
+    """How B's windows are described, and the words for it; None when the guard is not understood or offsets are too large."""
+    axes = [*roles.inner, *roles.columns]
+    x = b.attr
+    if sum(abs(x.strides[k]) * sizes[k] for k in roles.columns) * x.dtype.itemsize >= 1 << 31 or x.fill not in (None, 0):
+        return None
+    words = [w for k in axes for w in (sizes[k], x.strides[k] * x.dtype.itemsize)]
+    positions = _positions(b.args[1], len(sizes)) if b.args else {}
+    if positions is None:
+        return None
+    for steps, (origin, limit) in positions.items():
+        if any(steps[k] for k in range(len(sizes)) if k not in axes):
+            return None
+        words += [limit, origin, *(steps[k] for k in axes)]
+    return Window(len(roles.inner), len(roles.columns), len(positions)), words
+
+
+def _positions(guard: Expr, rank: int) -> dict[tuple[int, ...], tuple[int, int]] | None:
+    """A guard as positions, by their steps along the axes: (value at the origin, limit) where ``0 <= position < limit`` is asked for."""
+    found: dict[tuple[int, ...], list[int]] = {}        # steps -> origin, limit
+    waiting = [guard]
+    while waiting:
+        e = waiting.pop()
+        if e.op == "and":
+            waiting += e.args
+            continue
+        if e.op not in ("le", "lt"):
+            return None
+        low, high = e.args
+        if e.op == "le" and is_zero(low):
+            line, limit = _affine(high, rank), NO_LIMIT
+        elif e.op == "lt" and high.op == "const":
+            line, limit = _affine(low, rank), high.attr
+        else:
+            return None
+        if line is None:
+            return None
+        origin, steps = line
+        known = found.setdefault(steps, [origin, NO_LIMIT])
+        if known[0] != origin:
+            return None
+        known[1] = min(known[1], limit)
+    return {steps: (origin, limit) for steps, (origin, limit) in found.items()}
+
+
+def _affine(e: Expr, rank: int) -> tuple[int, tuple[int, ...]] | None:
+    """An index as a constant and a step along every axis, or None."""
+    if e.op == "const":
+        return e.attr, (0,) * rank
+    if e.op == "axis":
+        return 0, tuple(int(k == e.attr) for k in range(rank))
+    if e.op == "neg":
+        inner = _affine(e.args[0], rank)
+        return None if inner is None else (-inner[0], tuple(-s for s in inner[1]))
+    if e.op not in ("add", "sub", "mul"):
+        return None
+    x, y = (_affine(a, rank) for a in e.args)
+    if x is None or y is None:
+        return None
+    if e.op == "mul":
+        if any(x[1]):
+            x, y = y, x
+        return None if any(x[1]) else (x[0] * y[0], tuple(x[0] * s for s in y[1]))
+    sign = 1 if e.op == "add" else -1
+    return x[0] + sign * y[0], tuple(s + sign * t for s, t in zip(x[1], y[1], strict=True))
 
 
 # ---------------------------------------------------------------- blocking
@@ -166,15 +255,15 @@ class Blocked:
     units: int
 
 
-def blocked(m: int, n: int, k: int, batch: int, d: dtype, tile_rows: int, tile_columns: int) -> Blocked:
-    """Units and blocks of a product."""
+def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows: int, tile_columns: int, window: bool) -> Blocked:
+    """Units and blocks of a product.  Windows are packed slowly: then no two units share columns."""
     k_blocks = -(-k // (K_BYTES // d.itemsize))
     k_block = -(-k // k_blocks)
     if k_blocks > 1:
         k_block = -(-k_block // 16) * 16
-    wanted = max(1, min(MOST_UNITS, batch * m * n * k // UNIT))
+    wanted = max(1, min(8 if window else MOST_UNITS, batch * m * n * k * outer // UNIT))
     wanted = -(-wanted // batch)
-    m_units = max(1, min(wanted, m // (PANELS * tile_rows)))
+    m_units = 1 if window else max(1, min(wanted, m // (PANELS * tile_rows)))
     n_units = max(1, min(-(-wanted // m_units), n // (2 * tile_columns)))
     m_unit = _even(m, m_units, tile_rows)
     n_unit = _even(n, n_units, tile_columns)
@@ -201,24 +290,30 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     """The launches of a group that is a product: one, or a second one for what cannot be its epilogue."""
     item = g.items[0]
     sizes, d = item.sizes, item.value.dtype
-    found = _roles(item, item.value.args[0].attr, item.value.args[1].attr)
+    found = _roles(item, *item.value.args)
     assert found is not None
-    a, b, c = found.a, found.b, item.store
+    a, b, c = found.a.attr, found.b.attr, item.store
     lanes, tile_rows, vectors = register_tile(d, vector_bytes)
-    m, n, k, batch = (elements([sizes[x] for x in axes]) for axes in (found.rows, found.columns, found.inner, found.batch))
-    cut = blocked(m, n, k, batch, d, tile_rows, vectors * lanes)
+    m, n, k, outer, batch = (elements([sizes[x] for x in axes]) for axes in (found.rows, found.columns, found.inner, found.outer, found.batch))
+    cut = blocked(m, n, k, outer, batch, d, tile_rows, vectors * lanes, found.window)
 
     def step(x: Access, axes: Sequence[int]) -> int:
         return x.strides[axes[-1]] * d.itemsize if axes else 0
     where = [w for x in (a, b, c) for w in _address(x, locate)]
     words = [*where, m, n, k, step(a, found.rows), step(a, found.inner), step(b, found.inner), step(b, found.columns), step(c, found.rows),
-             cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units]
+             cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units, outer, step(a, found.outer), step(b, found.outer)]
     assert len(words) == Words.BATCH
     for axis in found.batch:
         words += [sizes[axis], *(x.strides[axis] * d.itemsize for x in (a, b, c))]
+    window = None
+    if found.window:
+        described = _window(found.b, found, sizes)
+        assert described is not None
+        window, more = described
+        words += more
     a_unit = "k" if a.strides[found.inner[-1]] == 1 else "row"
-    b_unit = "column" if b.strides[found.columns[-1]] == 1 else "k"
-    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors)
+    b_unit = "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
+    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, window)
     stored = frozenset([c.slot])
     rest: list[Launchable] = []
     if len(g.items) > 1:
