@@ -317,6 +317,35 @@ def test_two_threads_record_at_once():
         assert results[n] == [2.0 * n * i for i in range(100)]
 
 
+def test_memory_is_given_while_another_thread_traces_a_composite():
+    done = run_python("""
+import threading
+import flambeau as torch
+
+tracing, made = threading.Event(), threading.Event()
+
+@torch.composite
+def slow(x):
+    tracing.set()
+    made.wait(20)
+    return x * 2
+
+def make():
+    tracing.wait()
+    torch.manual_seed(0)
+    results.append((torch.tensor([5, 6]), torch.empty(3), torch.randn(4)))
+    made.set()
+
+results = []
+t = threading.Thread(target=make)
+t.start()
+print(slow(torch.ones(2)).tolist(), made.is_set())
+t.join()
+print(results[0][0].tolist(), results[0][2].shape)
+""")
+    assert done.stdout.splitlines() == ["[2.0, 2.0] True", "[5, 6] torch.Size([4])"], done.stderr
+
+
 def test_threads_train_models_of_their_own():
     def train(seed, out):
         w = torch.full((3,), float(seed), requires_grad=True)

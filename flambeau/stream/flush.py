@@ -49,7 +49,10 @@ def _flush() -> None:
             plan = _find(key)
         for s, free, c, nbytes in plan.outs:
             b = BUFFERS[s]
-            b.ptr = free.pop() if free else cache.memory.grow(c)
+            try:
+                b.ptr = free.pop()
+            except IndexError:          # nothing free, or another thread was faster
+                b.ptr = cache.memory.grow(c)
             b.pool = free
             b.nbytes = nbytes
             b.__class__ = record.Owned

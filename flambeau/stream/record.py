@@ -114,6 +114,13 @@ class _State:
 
 
 STATE = _State()
+
+
+def traced() -> Any:
+    """The composite that this thread is tracing, or None: another thread's tracing is none of its business."""
+    return STATE.tracing if STATE.tracing is not None and LOCK._is_owned() else None  # type: ignore[attr-defined]
+
+
 after_record: Callable[[], None] = lambda: None      # set by flush.py
 
 

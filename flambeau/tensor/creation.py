@@ -73,12 +73,15 @@ def check_dtype(d: Any, default: dtype) -> dtype:
 
 def allocated(m: Meta) -> Any:
     """A tensor with memory of its own and arbitrary contents."""
-    if stream.STATE.tracing is not None:
+    if stream.traced() is not None:
         return constant(m, 0)       # a composite has no memory while it is traced; what is overwritten costs nothing
     b = new_buffer()
     nbytes = max(1, m.nbytes)
     free, c = memory.free_list(nbytes)
-    b.ptr = free.pop() if free else memory.grow(c)
+    try:
+        b.ptr = free.pop()          # another thread may take the last one: looking first would not do
+    except IndexError:
+        b.ptr = memory.grow(c)
     b.pool = free
     b.nbytes = nbytes
     b.__class__ = Owned

@@ -86,7 +86,7 @@ def _values(m: Meta, n: int, few: Callable[[], Any], many: Callable[[], Any]) ->
     """Values for metadata ``m``: from Python when few, else recorded."""
     if m.device is META:
         return make_tensor(m, new_buffer())
-    if n <= FEW or stream.STATE.tracing is not None:
+    if n <= FEW or stream.traced() is not None:
         return from_values(few(), m.shape, m.dtype)
     return many().view(m.shape)
 
