@@ -346,6 +346,87 @@ print(results[0][0].tolist(), results[0][2].shape)
     assert done.stdout.splitlines() == ["[2.0, 2.0] True", "[5, 6] torch.Size([4])"], done.stderr
 
 
+def test_threads_meet_new_shapes_at_once():
+    errors = []
+
+    def work(k):
+        try:
+            for n in range(2, 40):
+                x = torch.ones(n, k + 2, 3)
+                assert x.sum(1).tolist() == [[k + 2.0] * 3] * n
+                assert x.transpose(0, 2).amax(2).shape == (3, k + 2)
+        except BaseException as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors
+
+
+def test_threads_of_every_kind_at_once():
+    """In a process of its own: models made and trained, sums in place, shared memory and failing reads, with switches everywhere."""
+    done = run_python("""
+import sys, threading
+import numpy as np
+import flambeau as torch
+sys.setswitchinterval(1e-6)
+total, lock, errors = torch.zeros(100), threading.Lock(), []
+
+def guarded(f):
+    def run():
+        try:
+            f()
+        except IndexError as error:         # of a failing read that another thread recorded: whoever looks first
+            if "index 5 is out of bounds" not in str(error):
+                errors.append(repr(error))
+        except BaseException as error:
+            errors.append(repr(error))
+    return run
+
+def adds():
+    for _ in range(100):
+        with lock:
+            total.add_(1)
+
+def trains():
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(torch.ones(5, 4)).square().mean().backward()
+        optimizer.step()
+
+def shares():
+    for i in range(60):
+        a = np.zeros(5)
+        t = torch.from_numpy(a)
+        t += i
+        assert (a == i).all(), a
+
+def fails():
+    for _ in range(40):
+        try:
+            torch.arange(3)[torch.tensor([5])].sum().item()
+            errors.append("no error")
+        except IndexError:
+            pass
+
+threads = [threading.Thread(target=guarded(f)) for f in (adds, adds, trains, trains, shares, fails)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(errors, set(total.tolist()) <= {float(n) for n in range(201)}, (torch.ones(3) * 2).tolist())
+""")
+    assert done.stdout == "[] True [2.0, 2.0, 2.0]\n", done.stdout + done.stderr
+
+
 def test_threads_train_models_of_their_own():
     def train(seed, out):
         w = torch.full((3,), float(seed), requires_grad=True)

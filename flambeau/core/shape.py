@@ -102,10 +102,11 @@ def meta(shape: Sequence[int], strides: Sequence[int] | None = None, offset: int
     if m is None:
         if len(_metas) > LIMIT:
             _metas.clear()
-        m = _metas[key] = object.__new__(Meta)
+        m = object.__new__(Meta)
         m.shape, m.strides, m.offset, m.dtype, m.device = Size(shape), strides, offset, dtype, device
         m.numel, m.ndim, m.views = count(shape), len(m.shape), {}
         m.contiguous = m.numel == 0 or all(s == 1 or a == b for s, a, b in zip(shape, strides, row_major, strict=True))
+        m = _metas.setdefault(key, m)       # complete before another thread can see it, and the same for both
     return m
 
 

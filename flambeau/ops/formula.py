@@ -15,6 +15,7 @@ from ..core.shape import Meta, contiguous_strides
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import Nest
+from ..stream.record import LOCK
 
 _FIRST_REDUCED = 1000        # axis numbers of reduced axes while a formula runs
 RESULT = -1                  # the "operand number" of the result
@@ -234,7 +235,12 @@ class Template(NamedTuple):
 
 
 def build(run: Callable[[], Any], result_dtype: Callable[[dtype], dtype]) -> Template:
-    """Run a formula and bind it to its axes."""
+    """Run a formula and bind it to its axes; one thread at a time, because the formula's axes are collected in one place."""
+    with LOCK:
+        return _built(run, result_dtype)
+
+
+def _built(run: Callable[[], Any], result_dtype: Callable[[dtype], dtype]) -> Template:
     global _build
     saved, _build = _build, _Build()
     try:
