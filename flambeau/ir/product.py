@@ -77,7 +77,9 @@ class Product:
     lanes
         Elements of a vector.
     rows, vectors
-        The register tile: rows by vectors of columns.
+        The register tile: rows by vectors of columns; of inner products, rows by columns.
+    dot
+        Few rows, and both factors have unit stride along k: every element is an inner product, vectors run along k, nothing is packed.
     epilogue
         Its axes are the batch axes, rows, columns, each there or not as ``roles`` says.
     roles
@@ -91,6 +93,7 @@ class Product:
     lanes: int
     rows: int
     vectors: int
+    dot: bool = False
     window: Window | None = None
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()
@@ -102,8 +105,9 @@ class Product:
 
     def __str__(self) -> str:
         b = "reads windows" if self.window is not None else f"has unit stride along {self.b_unit}"
+        tile = f"{self.rows} x {self.vectors} inner products" if self.dot else f"{self.rows} x {self.vectors * self.lanes}"
         lines = [f"product of {self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
-                 f"register tile {self.rows} x {self.vectors * self.lanes}"]
+                 f"register tile {tile}"]
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]
         return "\n".join(lines)

@@ -15,6 +15,8 @@ Every element adds its products in the order of k, whatever the tiles, so the re
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..ir.product import Product, Window, Words
 from .llvm import render_window
 from .writer import Vectors, Writer
@@ -48,6 +50,9 @@ class _Product:
 
     def text(self) -> str:
         p = self.product
+        if p.dot:
+            finish = [] if p.epilogue is None else [render_window(p.epilogue, "@NAME.finish", p.batch + 2, p.roles, self.declared)]
+            return "\n".join([self.inner_products(), *finish, self.dot_kernel(), *self.declared, ""])
         functions = [self.pack_transposed()] if "k" in (p.a_unit, p.b_unit) else []
         if p.a_unit == "row":
             functions.append(self.pack_rows())
@@ -243,19 +248,97 @@ class _Product:
         w.do("ret void")
         return w.text()
 
-    # ------------------------------------------------------------ the loops
+    # ------------------------------------------------------------ few rows, k side by side
 
-    def kernel(self) -> str:
+    def inner_products(self) -> str:
+        """A tile of inner products of up to ``rows`` rows of A and up to ``vectors`` columns of B; the last valid one is repeated."""
         p, v = self.product, self.v
-        w = Writer("define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR", self.declared)
+        w = Writer("define internal void @NAME.dot(i64 %k, ptr %a, i64 %arow, i64 %rows, ptr %b, i64 %bcolumn, i64 %columns, ptr %c, i64 %crow) #ATTR",
+                   self.declared)
+        last_row, last_column = w.sub("%rows", 1), w.sub("%columns", 1)
+        rows, columns = [w.min(r, last_row) for r in range(p.rows)], [w.min(c, last_column) for c in range(p.vectors)]
+        at_a, at_b = [w.plus("%a", w.mul(r, "%arow")) for r in rows], [w.plus("%b", w.mul(c, "%bcolumn")) for c in columns]
 
+        def step(k: str, sums: list[str], mask: str | None = None) -> list[str]:
+            at = w.mul(k, self.size)
+            b = [v.load(w, w.plus(x, at), mask) for x in at_b]
+            new = []
+            for r in range(p.rows):
+                a = v.load(w, w.plus(at_a[r], at), mask)
+                new += [v.multiply_add(w, a, b[c], sums[r * p.vectors + c]) for c in range(p.vectors)]
+            return new
+        whole = w.op(f"and i64 %k, {-v.lanes}")
+        sums = w.loop(0, whole, v.lanes, [(v.t, "zeroinitializer")] * (p.rows * p.vectors), step)
+        rest = w.sub("%k", whole)
+        sums = w.when(w.compare("sgt", rest, 0), lambda: step(whole, sums, v.mask(w, rest)), lambda: sums, [v.t] * len(sums))
+        for i, x in enumerate(v.sums(w, sums)):
+            r, c = divmod(i, p.vectors)
+            w.store(v.element, x, w.plus(w.plus("%c", w.mul(rows[r], "%crow")), w.mul(columns[c], self.size)), self.size)
+        w.do("ret void")
+        return w.text()
+
+    def dot_kernel(self) -> str:
+        p = self.product
+        w = Writer("define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR", self.declared)
+        word, memory = self.words(w)
+        bases = [memory(x) for x in (Words.A_TABLE, Words.B_TABLE, Words.C_TABLE)]
+        m, n, k = word(Words.M), word(Words.N), word(Words.K)
+        a_row, b_column, c_row = word(Words.A_ROW), word(Words.B_COLUMN), word(Words.C_ROW)
+        n_unit, n_units = word(Words.N_UNIT), word(Words.N_UNITS)
+
+        def unit(u: str, _: list[str]) -> None:
+            n0 = w.mul(w.rem(u, n_units), n_unit)
+            n1 = w.min(w.add(n0, n_unit), n)
+            entries, (a, b, c) = self.batch_entry(w, word, w.div(u, n_units), bases)
+
+            def tile(j: str, _: list[str]) -> None:
+                columns = w.min(w.sub(n1, j), p.vectors)
+                w.do(f"call void @NAME.dot(i64 {k}, ptr {a}, i64 {a_row}, i64 {m}, ptr {w.plus(b, w.mul(j, b_column))}, i64 {b_column}, "
+                     f"i64 {columns}, ptr {w.plus(c, w.mul(j, self.size))}, i64 {c_row})")
+            w.loop(n0, n1, p.vectors, [], tile)
+            if p.epilogue is not None:
+                self.finish(w, entries, "0", m, n0, n1)
+        w.loop("%begin", "%end", 1, [], unit)
+        w.do("ret void")
+        return w.text()
+
+    # ------------------------------------------------------------ what both kinds of kernel share
+
+    def words(self, w: Writer) -> tuple[Callable[[int], str], Callable[[int], str]]:
+        """Functions that give an argument word, and the address that the words at a position and after it describe."""
         def word(n: int) -> str:
             return w.load("i64", w.plus("%args", 8 * n), 8)
 
         def memory(which: int) -> str:
             base = w.load("ptr", w.plus("%table", w.mul(word(which), 8)), 8)
             return w.plus(base, word(which + 1))
-        a_base, b_base, c_base = (memory(x) for x in (Words.A_TABLE, Words.B_TABLE, Words.C_TABLE))
+        return word, memory
+
+    def batch_entry(self, w: Writer, word: Callable[[int], str], number: str, bases: list[str]) -> tuple[list[str], list[str]]:
+        """The indices of an entry of the batch, and the operands' addresses there."""
+        entries: list[str] = []
+        for axis in reversed(range(self.product.batch)):
+            at = Words.BATCH + 4 * axis
+            size = word(at)
+            entry = w.rem(number, size)
+            number = w.div(number, size)
+            entries.insert(0, entry)
+            bases = [w.plus(x, w.mul(entry, word(at + 1 + i))) for i, x in enumerate(bases)]
+        return entries, bases
+
+    def finish(self, w: Writer, entries: list[str], m0: str, m1: str, n0: str, n1: str) -> None:
+        """Run the epilogue over a finished part of the result."""
+        ends = [x for e in entries for x in (e, w.add(e, 1))] + [m0, m1, n0, n1]
+        words = w.plus("%args", 8 * self.product.words)
+        w.do(f"call void @NAME.finish(ptr %table, ptr {words}, {', '.join(f'i64 {x}' for x in ends)})")
+
+    # ------------------------------------------------------------ the loops
+
+    def kernel(self) -> str:
+        p, v = self.product, self.v
+        w = Writer("define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR", self.declared)
+        word, memory = self.words(w)
+        bases = [memory(x) for x in (Words.A_TABLE, Words.B_TABLE, Words.C_TABLE)]
         m_size, n_size, k_size = word(Words.M), word(Words.N), word(Words.K)
         a_row, a_k, b_k, b_column, c_row = (word(x) for x in (Words.A_ROW, Words.A_K, Words.B_K, Words.B_COLUMN, Words.C_ROW))
         k_block, n_block = word(Words.K_BLOCK), word(Words.N_BLOCK)
@@ -279,15 +362,7 @@ class _Product:
             m0, m1 = w.mul(first, m_unit), w.min(w.mul(stop, m_unit), m_size)
             n0 = w.mul(column, n_unit)
             n1 = w.min(w.add(n0, n_unit), n_size)
-            a, b, c = a_base, b_base, c_base
-            entries: list[str] = []
-            for axis in reversed(range(p.batch)):
-                at = Words.BATCH + 4 * axis
-                size = word(at)
-                entry = w.rem(batch, size)
-                batch = w.div(batch, size)
-                entries.insert(0, entry)
-                a, b, c = (w.plus(x, w.mul(entry, word(at + 1 + i))) for i, x in enumerate((a, b, c)))
+            entries, (a, b, c) = self.batch_entry(w, word, batch, bases)
 
             def k_blocks(number: str, _: list[str]) -> None:
                 outer = w.div(number, k_blocks_each)
@@ -375,11 +450,7 @@ class _Product:
                             w.when(opening, unpacked, lambda: by_height(packed, self.pitch_b))
                         w.loop(j0, j1, self.width, [], tiles)
                         if p.epilogue is not None:
-                            def finish() -> None:
-                                ends = [x for e in entries for x in (e, w.add(e, 1))] + [i, w.add(i, rows), j0, j1]
-                                words = w.plus("%args", 8 * p.words)
-                                w.do(f"call void @NAME.finish(ptr %table, ptr {words}, {', '.join(f'i64 {x}' for x in ends)})")
-                            w.when(complete, finish)
+                            w.when(complete, lambda: self.finish(w, entries, i, w.add(i, rows), j0, j1))
                         return []
                     w.loop(m0, m1, p.rows, [], panels)
                 w.loop(n0, n1, n_block, [], n_blocks)

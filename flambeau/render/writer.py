@@ -211,3 +211,25 @@ class Vectors:
                         rows[place] = w.op(f"shufflevector {self.t} {a}, {self.t} {b}, <{n} x i32> <{lanes}>")
             distance //= 2
         return rows
+
+    def sums(self, w: Writer, vectors: list[str]) -> list[str]:
+        """The sum of every vector's lanes, as scalars: a vector's worth of them share each step of the tree."""
+        n, out = self.lanes, []
+        for start in range(0, len(vectors), n):
+            part = vectors[start:start + n]
+            rows = part + ["zeroinitializer"] * (n - len(part))
+            distance = n // 2
+            while distance:
+                near = ", ".join(f"i32 {j if not j & distance else n + j - distance}" for j in range(n))
+                far = ", ".join(f"i32 {j + distance if not j & distance else n + j}" for j in range(n))
+                halves = []
+                for a, b in zip(rows[:distance], rows[distance:], strict=True):
+                    if a == b == "zeroinitializer":
+                        halves.append(a)
+                        continue
+                    x, y = (w.op(f"shufflevector {self.t} {a}, {self.t} {b}, <{n} x i32> <{lanes}>") for lanes in (near, far))
+                    halves.append(self.add(w, x, y))
+                rows = halves
+                distance //= 2
+            out += [w.op(f"extractelement {self.t} {rows[0]}, i64 {k}") for k in range(len(part))]
+        return out

@@ -8,7 +8,7 @@ from ..ir.expression import Access
 from ..ir.kernel import Kernel
 from ..ir.loops import BufferInfo, Host, Program
 from ..ir.product import Product
-from .contract import lower_product, products
+from .contract import lower_product, overwritten, products
 from .fuse import Grouper, Item, canonical, elements, needed
 from .memory_plan import layout
 from .plan import Plan
@@ -104,9 +104,18 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
     table = tuple(s for s in sorted(first_use) if outlives[s])
     position = {s: i + 2 for i, s in enumerate(table)}
     lifetimes = {s: (buffers[s].nbytes, first_use[s], last_use[s]) for s in first_use if not outlives[s] and s in last_use}
+    # a product that only its epilogue reads is made where a result of the epilogue goes
+    shared: dict[int, int] = {}
+    for k, g in enumerate(groups):
+        if g.product and lifetimes.get(g.items[0].store.slot, ())[1:] == (k, k):
+            home = overwritten(g, lambda s, k=k: outlives[s] or last_use.get(s, -1) > k)  # type: ignore[misc]
+            if home is not None:
+                shared[g.items[0].store.slot] = home
+                del lifetimes[g.items[0].store.slot]
     offsets, arena = layout(lifetimes)
 
     def locate(slot: int) -> tuple[int, int]:
+        slot = shared.get(slot, slot)
         at = position.get(slot)
         return (0, offsets[slot]) if at is None else (at, 0)
 

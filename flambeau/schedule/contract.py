@@ -19,8 +19,9 @@ from ..ir.product import Product, Window, Words
 from .fuse import Group, Item, elements, is_zero, row_major
 from .tile import Launchable, lower_epilogue, lower_group
 
-WORTH = 1 << 16             # multiply-adds from which packing pays
+WORTH = 1 << 15             # multiply-adds from which packing pays
 NARROW = 2                  # rows or columns up to which memory decides: the loops stream better
+DOT = 8                     # rows up to which vectors run along k where both factors do
 K_BYTES = 2048              # of k in a block: a panel of A fills the first-level cache by half
 BLOCK_BYTES = 720 << 10     # of B in a block: a third of the second-level cache
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
@@ -73,7 +74,8 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
         return [item]
     sizes, d = item.sizes, item.value.dtype
     rows, columns = (elements([sizes[a] for a in axes]) for axes in (roles.rows, roles.columns))
-    if min(rows, columns) <= NARROW:
+    dot = _dot(roles, sizes, d)
+    if not dot and min(rows, columns) <= NARROW:
         return [item]
     out: list[Item] = []
 
@@ -156,6 +158,14 @@ def _roles(item: Item, x: Expr, y: Expr) -> Roles | None:
             batch.remove(rows[0])
     window = bool(second.args) or not (_run(b, columns, sizes) and _run(b, inner, sizes))
     return Roles(batch, rows, columns, outer, inner, first, second, window)
+
+
+def _dot(roles: Roles, sizes: Sequence[int], d: dtype) -> bool:
+    """Whether the elements are inner products of few long rows."""
+    k = roles.inner[-1]
+    return elements([sizes[r] for r in roles.rows]) <= DOT and not roles.outer and not roles.window and d.itemsize >= 4 \
+        and all(x.dtype is d and not x.args and x.attr.strides[k] == 1 and _run(x.attr, roles.inner, sizes) for x in (roles.a, roles.b)) \
+        and elements([sizes[k] for k in roles.inner]) >= LONG
 
 
 def _joins(axis: int, axes: Sequence[int], accesses: Sequence[Access], sizes: Sequence[int]) -> bool:
@@ -283,6 +293,10 @@ def register_tile(d: dtype, vector_bytes: int) -> tuple[int, int, int]:
     return vector_bytes // d.itemsize, 6 if vector_bytes == 32 else 14 if vector_bytes == 64 else 12, 2
 
 
+# rows and columns of inner products that are formed together; AVX2 has registers for half of them, and spills a few
+DOT_TILES = ((1, 8), (2, 8), (4, 6), (8, 3))
+
+
 # ---------------------------------------------------------------- launches
 
 def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
@@ -295,7 +309,10 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     a, b, c = found.a.attr, found.b.attr, item.store
     lanes, tile_rows, vectors = register_tile(d, vector_bytes)
     m, n, k, outer, batch = (elements([sizes[x] for x in axes]) for axes in (found.rows, found.columns, found.inner, found.outer, found.batch))
-    cut = blocked(m, n, k, outer, batch, d, tile_rows, vectors * lanes, found.window)
+    dot = _dot(found, sizes, d)
+    if dot:
+        tile_rows, vectors = next(t for t in DOT_TILES if m <= t[0])
+    cut = blocked(m, n, k, outer, batch, d, tile_rows, vectors if dot else vectors * lanes, found.window)
 
     def step(x: Access, axes: Sequence[int]) -> int:
         return x.strides[axes[-1]] * d.itemsize if axes else 0
@@ -312,8 +329,8 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         window, more = described
         words += more
     a_unit = "k" if a.strides[found.inner[-1]] == 1 else "row"
-    b_unit = "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
-    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, window)
+    b_unit = "column" if b.strides[found.columns[-1]] == 1 and not dot else "" if found.window else "k"
+    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, window)
     stored = frozenset([c.slot])
     rest: list[Launchable] = []
     if len(g.items) > 1:
@@ -329,6 +346,18 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
             after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, scalars, vector_bytes)
             rest = [] if after is None else [after]
     return [Launchable(product, tuple(words), cut.units, stored), *rest]
+
+
+def overwritten(g: Group, wanted: Callable[[int], bool]) -> int | None:
+    """A slot that the epilogue gives new contents, element by element in the place of the product's, so that both can share memory."""
+    product, *maps = g.items
+    c, n = product.store, product.kept
+    read = {x.slot for item in g.items for x, _ in item.loads}
+    for item in maps:
+        s = item.store
+        if (s.offset, s.strides[:n], s.dtype) == (c.offset, c.strides[:n], c.dtype) and s.slot not in read and wanted(s.slot):
+            return s.slot
+    return None
 
 
 def _address(x: Access, locate: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
