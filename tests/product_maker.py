@@ -127,9 +127,10 @@ def random_case(seed: int, maps: bool = False, kinds: list[dtype] | None = None)
     batch = R.choice([(), (), (), (), (2,), (3,), (2, 3), (5,), (0,) if R.random() < 0.1 else (7,), (2, 1, 3)])
     most = 300 if not batch else 130
     m, n, k = (random_size(R, most) for _ in range(3))
-    if R.random() < 0.08:                    # more than one block of k, or a long side
+    if R.random() < 0.08:                   # more than one block of k, of columns, of both, or a long side
         long, short = R.choice([600, 1100, 2050]), R.choice([5, 17, 40])
-        m, n, k = R.choice([(short, short, long), (long, short, 33), (short, long, 33), (short, 40, long)])
+        both = R.randint(3, 4), R.randint(353, 480), R.randint(1000, 1024)
+        m, n, k = R.choice([(short, short, long), (long, short, 33), (short, long, 33), (short, 40, long), both])
         batch = ()
     if not maps:
         plain = R.choice([0.0, 0.5, 1.0])

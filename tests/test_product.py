@@ -149,6 +149,21 @@ def test_what_follows_a_product(start):
     assert any(fused), "some of these were meant to run as the product's epilogue"
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_several_blocks_of_k_and_of_columns_in_one_unit(kind, turned):
+    """Many batch entries, so that a unit is a whole matrix, and its block of B is larger than what is packed at a time."""
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.integers(-3, 4, s).astype(kind) for s in ((66, 18, 1015), (66, 18, 401), (1020, 401)))
+    x, z = torch.from_numpy(a).clone(), torch.from_numpy(b).clone()
+    y = torch.from_numpy(c.T.copy()).t() if turned else torch.from_numpy(c).clone()
+    z += torch.relu(x @ y[:1015])
+    z[:, 2:] -= x[:, :16, :1010] @ y[3:1013] * 0.5
+    want = b + np.maximum(a.astype("d") @ c[:1015].astype("d"), 0)
+    want[:, 2:] -= a[:, :16, :1010].astype("d") @ c[3:1013].astype("d") * 0.5
+    assert np.array_equal(z.numpy(), want)
+
+
 def in_a_process(code, *arguments, **environment):
     """What a fresh interpreter prints."""
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
@@ -377,17 +392,15 @@ def test_gradients(name):
 
 
 def test_gradcheck():
-    """Jacobians of products that are just large enough for the engine; of the last one every element."""
+    """Whole Jacobians, between few inputs and few results, of products large enough for the engine."""
     rng = np.random.default_rng(0)
 
     def leaf(*shape):
         return torch.from_numpy(rng.standard_normal(shape)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: x @ x.t()[:, :40], (leaf(41, 44),), fast_mode=True)
-    constant = torch.from_numpy(rng.standard_normal((300, 64)))
-    assert torch.autograd.gradcheck(lambda x: x.expand(4, 2, 300)[:, 1:].reshape(4, 300) @ constant, (leaf(2, 300),), fast_mode=True)
-    assert torch.autograd.gradcheck(lambda x, y: (x.mT[:, ::2] @ y).tanh(), (leaf(2, 70, 36), leaf(70, 37)), fast_mode=True)
-    tall = torch.from_numpy(rng.standard_normal((1000, 10)))
+    tall, wide, matrix = (torch.from_numpy(rng.standard_normal(shape)) for shape in ((1000, 10), (8, 2000), (40, 400)))
     assert torch.autograd.gradcheck(lambda x: tall[:, 3:8].t() @ (tall @ x).tanh(), (leaf(10, 7),))
+    assert torch.autograd.gradcheck(lambda x: (x.expand(3, 5, 8) @ wide[:, ::2]).tanh() @ tall[:, ::7], (leaf(5, 8),))
+    assert torch.autograd.gradcheck(lambda x: (matrix.t() @ (x.t() @ matrix[:5]) / 20).sin()[::60, ::70], (leaf(5, 40),))
 
 
 # ------------------------------------------------------------------ the same bits, however it is run
