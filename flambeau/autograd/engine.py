@@ -9,15 +9,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from sys import getrefcount
 from typing import Any
 
 from ..core.shape import meta
 from ..ops import definition
-from ..stream.record import LOCK, holders
+from ..stream.record import LOCK, OWN, holders
 from . import graph
 from .graph import MODE, Leaf, Node, Output
 
 ANOMALY = [False, True]       # enabled, check for nan
+_new = object.__new__
 
 
 def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: bool, captures: dict[Node, list[int]] | None = None,
@@ -28,9 +30,8 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
     """
     add = definition.OPS["add"]
     pending: dict[Node, Any] = {}
-    heap: list[tuple[int, int, Node]] = []
+    heap: list[tuple[int, Node]] = []       # no two nodes were recorded at the same time
     leaves: dict[Node, Any] = {}
-    order = 0
     for n, g in roots:
         target = leaves if n.__class__ is Leaf else pending
         if n in target:
@@ -38,21 +39,21 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
         else:
             target[n] = g
             if target is pending:
-                heap.append((-n.seq, order, n))
-                order += 1
-    heap.sort()
+                heappush(heap, (-n.seq, n))
     needed = None if accumulate or captures is None else _reaches(heap, captures)
     before, MODE.grad = MODE.grad, create_graph
     try:
         while heap:
-            n = heappop(heap)[2]
+            n = heappop(heap)[1]
             g = pending.pop(n)
             if needed is not None and n not in needed and n not in captures:  # type: ignore[operator]
                 continue
-            if n.prehooks is not None and g.__class__ is not list:
-                g = call_hooks(n.prehooks, g)
-            if n.retain is not None:
-                keep_grad(n, g)
+            watched = n.watched
+            if watched:
+                if n.prehooks is not None and g.__class__ is not list:
+                    g = call_hooks(n.prehooks, g)
+                if n.retain is not None:
+                    keep_grad(n, g)
             if captures is not None and n in captures:
                 for i in captures[n]:
                     results[i] = g  # type: ignore[index]
@@ -62,8 +63,7 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
                 collected = pending.get(main)
                 if collected is None:
                     collected = pending[main] = [None] * main.outputs
-                    heappush(heap, (-main.seq, order, main))
-                    order += 1
+                    heappush(heap, (-main.seq, main))
                 i = n.index  # type: ignore[attr-defined]
                 collected[i] = g if collected[i] is None else add(collected[i], g)
                 continue
@@ -80,11 +80,11 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
             grads = n.entry.run(n, g)
             if not retain_graph and n.saved:
                 n.saved = None
-            if n.hooks is not None:
+            if watched and n.hooks is not None:
                 grads = node_hooks(n, grads, g)
             if ANOMALY[0]:
                 check_anomaly(n, grads)
-            for e, ge in zip(n.edges, grads, strict=False):
+            for e, ge in zip(n.edges, grads):      # a rule may know fewer operands than there are
                 if e is None or ge is None:
                     continue
                 if e.__class__ is Leaf:
@@ -94,8 +94,7 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
                     pending[e] = add(pending[e], ge)
                 else:
                     pending[e] = ge
-                    heappush(heap, (-e.seq, order, e))
-                    order += 1
+                    heappush(heap, (-e.seq, e))
         for n in list(leaves):
             g = leaves.pop(n)
             if needed is not None and n not in captures:  # type: ignore[operator]
@@ -113,11 +112,11 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
         MODE.grad = before
 
 
-def _reaches(heap: list[tuple[int, int, Node]], captures: dict[Node, list[int]]) -> set[Node]:
+def _reaches(heap: list[tuple[int, Node]], captures: dict[Node, list[int]]) -> set[Node]:
     """The nodes from which a captured node can be reached."""
     found: set[Node] = set()
     state: dict[Node, bool] = {}
-    stack: list[tuple[Node, bool]] = [(n, False) for _, _, n in heap]
+    stack: list[tuple[Node, bool]] = [(n, False) for _, n in heap]
     while stack:
         n, done = stack.pop()
         if done:
@@ -134,8 +133,10 @@ def _reaches(heap: list[tuple[int, int, Node]], captures: dict[Node, list[int]])
 def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
     """Add ``g`` to ``t.grad``, which never shares memory with anything that somebody else can reach."""
     m = t._meta
-    if g._meta.shape != m.shape:
+    k = g._meta
+    if k is not m and k.shape != m.shape:
         g = g.sum_to_size(m.shape)
+        k = g._meta
     old = t._grad
     if old is not None:
         stale = old._version in (old._spent, old._stale)      # a later optimizer step looks at this: see RuleOptimizer.step
@@ -151,16 +152,20 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
                 else:
                     definition.copy_into(old, new)
         t._grad._spent, t._grad._stale = None, t._grad._version if stale else None
-    elif create_graph:
-        t._grad = g if g._meta.dtype is m.dtype else g.to(m.dtype)
-    elif g._meta.dtype is not m.dtype:
+    elif k.dtype is not m.dtype:
         t._grad = g.to(m.dtype)
+    elif create_graph:
+        t._grad = g
     else:
         b = g._buffer
-        if holders(b) - (b.slot is not None) > 1 or b.exposed or g._base is not None or not g._meta.contiguous or g._meta.offset:
+        if getrefcount(b) - OWN - (b.slot is not None) > 1 or g._base is not None or not k.contiguous or k.offset or b.exposed:
             g = definition.OPS["clone"](g)
-            b = g._buffer
-        t._grad = definition.make_tensor(g._meta, b)
+            k, b = g._meta, g._buffer
+        own = _new(definition.Tensor)
+        own._meta = k
+        own._buffer = b
+        own._node = own._base = None
+        t._grad = own
     if t._post_hooks is not None:
         for h in list(t._post_hooks):
             h[0](t)
@@ -262,27 +267,27 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
         Accumulate only into these.
     """
     outputs = as_tuple(tensors)
-    given = (None,) * len(outputs) if grad_tensors is None else as_tuple(grad_tensors) if isinstance(grad_tensors, definition.Tensor) else tuple(grad_tensors)
+    given = (None,) * len(outputs) if grad_tensors is None else as_tuple(grad_tensors)
     roots = []
     for i, (t, g) in enumerate(zip(outputs, given, strict=True)):
         if t._node is None:
             raise no_grad_error(i)
         roots.append((t._node, root_gradient(t, g)))
-    captures: dict[Node, list[int]] | None = None
-    chosen: tuple[Any, ...] = ()
-    if inputs is not None:
-        chosen = as_tuple(inputs)
-        if not chosen:
-            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.\n"
-                               "backward: leave inputs= out to reach every leaf, or name at least one tensor.")
-        captures = {}
-        for i, t in enumerate(chosen):
-            if t._node is None:
-                raise RuntimeError("One of the differentiated Tensors does not require grad")
-            captures.setdefault(t._node, []).append(i)
-    results: list[Any] = [None] * len(chosen)
     keep = create_graph if retain_graph is None else retain_graph
-    run(roots, keep, create_graph, captures, results, accumulate=inputs is None)
+    if inputs is None:
+        run(roots, keep, create_graph)
+        return
+    chosen = as_tuple(inputs)
+    if not chosen:
+        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.\n"
+                           "backward: leave inputs= out to reach every leaf, or name at least one tensor.")
+    captures: dict[Node, list[int]] = {}
+    for i, t in enumerate(chosen):
+        if t._node is None:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+        captures.setdefault(t._node, []).append(i)
+    results: list[Any] = [None] * len(chosen)
+    run(roots, keep, create_graph, captures, results, accumulate=False)
     for t, g in zip(chosen, results, strict=True):
         if g is not None:
             accumulate_grad(t, g, create_graph)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from _thread import _local
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..stream.record import tick
@@ -24,6 +24,7 @@ MODE = Mode()
 
 class _NodeDefaults:
     __slots__ = ()
+    watched: bool = False                   # one of the next three was set: what the backward pass asks of every node
     hooks: list[Any] | None = None          # called with (grads of inputs, grads of outputs)
     prehooks: list[Any] | None = None       # called with (grads of outputs,): tensor hooks
     retain: Any = None                      # weak references of tensors that keep their gradient
@@ -45,7 +46,7 @@ class Node(_NodeDefaults):
 
     entry: Any
     edges: tuple[Node | None, ...]
-    saved: tuple[Any, ...] | None
+    saved: Sequence[Any] | None
     params: Any
     seq: int
 
@@ -72,13 +73,24 @@ class Node(_NodeDefaults):
         """Call ``fn(grad_inputs, grad_outputs)`` after this node; it may return new ``grad_inputs``."""
         if self.hooks is None:
             self.hooks = []
+            self.watched = True
         return add_hook(self.hooks, fn)
 
     def register_prehook(self, fn: Callable[..., Any]) -> Any:
         """Call ``fn(grad_outputs)`` before this node; it may return new ones."""
+        return self.register_tensor_hook(lambda g: _first(fn((g,))))
+
+    def register_tensor_hook(self, fn: Callable[[Any], Any]) -> Any:
+        """Call ``fn(grad_output)`` before this node; it may return a new one."""
         if self.prehooks is None:
             self.prehooks = []
-        return add_hook(self.prehooks, lambda g: _first(fn((g,))))
+            self.watched = True
+        return add_hook(self.prehooks, fn)
+
+    def keep_grad_of(self, tensors: list[Any]) -> None:
+        """Store the gradient on these (weak references of) tensors as well."""
+        self.retain = [*(self.retain or ()), *tensors]
+        self.watched = True
 
 
 def _first(r: Any) -> Any:
@@ -153,9 +165,9 @@ def leaf(tensor: Any) -> Leaf:
     return n
 
 
-def node(entry: Any, edges: tuple[Node | None, ...], saved: tuple[Any, ...], params: Any = None) -> Node:
+def node(entry: Any, edges: tuple[Node | None, ...], saved: Sequence[Any], params: Any = None) -> Node:
     """A node recorded now."""
-    n = _new(Node)
+    n = Node()
     n.entry, n.edges, n.saved, n.params = entry, edges, saved, params
     n.seq = tick()
     return n

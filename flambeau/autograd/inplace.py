@@ -87,7 +87,7 @@ def _renew(t: Any, n: Node) -> None:
     if t._retains and t._node is not None:
         mine = [w for w in t._node.retain if w() is t]
         t._node.retain = [w for w in t._node.retain if w() is not t]
-        n.retain = [*(n.retain or ()), *mine]
+        n.keep_grad_of(mine)
     t._node = n
 
 

@@ -22,7 +22,7 @@ from ..ir import expression as ir
 from ..ir.expression import Expr
 from ..ir.loops import Nest
 from ..stream import record as stream
-from ..stream.record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Buffer, Signature, signature
+from ..stream.record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Buffer, Signature, signature, tick
 from . import definition
 from .definition import OPS, Symbol, make_tensor, unpack
 
@@ -40,7 +40,7 @@ class Body:
 class Trace:
     """What one signature of a composite became."""
 
-    __slots__ = ("backward", "entry", "flows", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "simple", "structure")
+    __slots__ = ("backward", "entry", "flows", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "picks", "simple", "structure")
 
     owner: Composite
     name: str                   # of the graph node
@@ -48,16 +48,18 @@ class Trace:
     simple: bool                # the usual case: one fresh tensor
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
-    flows: list[Meta | None]    # metadata of the differentiable outputs
+    flows: list[Meta]           # metadata of the gradients of the differentiable outputs
     structure: Any              # rebuilds tuples and lists around the outputs
     backward: Signature | None
     kept: list[tuple[str, int]]     # operands of the backward call: ("operand", i), ("hidden", i), ("gradient", i)
+    picks: tuple[int, ...]          # the same as places among a node's saved buffers; ~i for gradient i
     hidden: tuple[int, ...]         # results of the forward call that the backward one reads
-    grads: list[tuple[str, int, Meta | None] | None]    # per operand: where its gradient comes from
+    grads: list[tuple[str, int, Meta] | None]    # per operand: where its gradient comes from
     metas: list[Meta]
 
 
 _new = object.__new__
+_WANTED: Any = object()         # in a key: the tensor before it requires a gradient
 
 
 class _Tracer:
@@ -98,11 +100,11 @@ def _narrowed(result: Any, wide: dtype, narrow: dtype) -> Any:
 class Composite:
     """A composite function and the traces of its signatures."""
 
-    def __init__(self, fn: Callable[..., Any], node: str | None, runtime: Sequence[str], name: str | None, wide: bool) -> None:
+    def __init__(self, fn: Callable[..., Any], node: str | Callable[..., str] | None, runtime: Sequence[str], name: str | None, wide: bool) -> None:
         self.fn, self.wide = fn, wide
         self.name = name or fn.__name__
         camel = "".join(p[:1].upper() + p[1:] for p in self.name.split("_"))
-        self.node_name = node if node is not None and "Backward" in node else (node or camel) + "Backward0"
+        self.node = node or camel
         # A plan on disk knows a body by where it is defined.  A local function shares its name with others, and a user's own may
         # be changed between two runs: plans with these are made anew.
         permanent = fn.__module__.partition(".")[0] == __name__.partition(".")[0] and "<" not in fn.__qualname__
@@ -168,21 +170,33 @@ class Composite:
             trace = self.trace(values, tensors, mask, whole)
         if fast is not None:
             self.cache[fast] = trace
-        return self.replay(trace, tensors, scalars, mask)
+        return self.replay(trace, tensors, [t._buffer for t in tensors], [t._node for t in tensors], scalars)
 
-    def replay(self, trace: Trace, tensors: list[Any], scalars: Sequence[Any], mask: Any) -> Any:
-        """Record one call of a traced signature."""
-        operands = [t._buffer for t in tensors]
+    def replay(self, trace: Trace, tensors: list[Any], operands: list[Any], edges: list[Any], scalars: Sequence[Any]) -> Any:
+        """Record one call of a traced signature; ``operands`` and ``edges`` are the buffers and nodes of ``tensors``."""
         fresh = stream.append(trace.forward, operands, scalars)
         n: Node | None = None
         if trace.backward is not None:
-            saved = [*operands, *[fresh[i] for i in trace.hidden]]
+            saved = operands
+            if trace.hidden:
+                saved = operands[:]
+                for i in trace.hidden:
+                    saved.append(fresh[i])
             if definition.SAVED_HOOKS:
+                saved = saved[:]
                 _pack(trace, saved)
-            n = graph.node(trace.entry, tuple([t._node if w else None for t, w in zip(tensors, mask, strict=True)]), tuple(saved), scalars)
+            n = Node()
+            n.entry = trace.entry
+            n.edges = tuple(edges)
+            n.saved = saved
+            n.params = scalars
+            n.seq = tick()
         if trace.simple:
             t = _new(definition.Tensor)
-            t._meta, t._buffer, t._node, t._base = trace.forward.out, fresh[0], n, None
+            t._meta = trace.forward.out
+            t._buffer = fresh[0]
+            t._node = n
+            t._base = None
             return t
         made: list[Any] = []
         differentiable: list[Any] = []
@@ -293,7 +307,9 @@ class Composite:
         for i, t in enumerate(symbolic):
             metas[i] = t._meta
         trace = Trace()
-        trace.owner, trace.name = self, self.node_name
+        trace.owner, trace.name = self, self.node(*values) if callable(self.node) else self.node
+        if "Backward" not in trace.name:
+            trace.name += "Backward0"
         trace.structure, trace.metas = structure, [t._meta for t in symbolic]
         flow = {id(t) for t in flowing}
         results: list[int] = []
@@ -306,7 +322,7 @@ class Composite:
                 if s not in results:
                     results.append(s)
                 trace.outputs.append(("fresh", results.index(s), t._meta, id(t) in flow))
-        trace.backward, trace.kept, trace.hidden, trace.grads = None, [], (), [None] * count
+        trace.backward, trace.kept, trace.picks, trace.hidden, trace.grads = None, [], (), (), [None] * count
         if flowing:
             backward_key = KEY[len(forward_key):]
             made_before = len(slots)
@@ -363,11 +379,12 @@ class Composite:
             # an output may be needed again: it is one result, not two
             results += [s for s in hidden if s not in results]
             trace.hidden = tuple([results.index(s) for s in hidden])
+            trace.picks = tuple([~i if what == "gradient" else i if what == "operand" else count + i for what, i in trace.kept])
         body = Body(count, calls, forward_scalars, metas, results)
         runtime = "d" * len(self.runtime)
         trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
                                   body, None if self.home is None else ("forward", *self.home, *key))
-        trace.flows = [m for _, _, m, f in trace.outputs if f]
+        trace.flows = [g._meta for g in gradients]
         trace.entry = _Entry(self, trace, values)
         # the usual case: one fresh tensor, differentiable if anything is
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
@@ -561,42 +578,44 @@ class _Entry:
     def run(self, node: Node, g: Any) -> list[Any]:
         trace = self.trace
         given = g if g.__class__ is list else [g]
-        flows = trace.flows
-        for i, m in enumerate(flows):
-            assert m is not None
+        for i, m in enumerate(trace.flows):
             x = given[i]
-            if x is None:
-                x = OPS["zeros"](m.shape, dtype=m.dtype, device=m.device)
-            elif not (x._meta.contiguous and x._meta.offset == 0 and x._meta.dtype is m.dtype):
-                x = OPS["clone"](x) if x._meta.dtype is m.dtype else x.to(m.dtype)
-            given[i] = x
+            if x is None or x._meta is not m:
+                given[i] = _laid_out(x, m)
         if MODE.grad:
             return self.again(node, given)
-        saved = node.saved
-        assert saved is not None and trace.backward is not None
-        count = len(trace.metas)
-        operands: list[Buffer] = []
-        for what, i in trace.kept:
-            if what == "gradient":
-                operands.append(given[i]._buffer)
+        saved: Any = node.saved
+        seq = node.seq
+        operands: list[Any] = []
+        for i in trace.picks:
+            if i < 0:
+                operands.append(given[~i]._buffer)
             else:
-                b = saved[i] if what == "operand" else saved[count + i]
-                if b.__class__ is definition.Packed:
-                    b = _unpacked(b, trace.metas[i] if what == "operand" else trace.forward.outs[trace.hidden[i]])
-                elif b.wrote > node.seq:
-                    if what == "hidden":            # a result that was written since: its old value is made again
+                b = saved[i]
+                if b.wrote > seq or b.__class__ is definition.Packed:
+                    count = len(trace.metas)
+                    m = trace.metas[i] if i < count else trace.forward.outs[trace.hidden[i - count]]
+                    if b.__class__ is definition.Packed:
+                        b = _unpacked(b, m)
+                    elif i < count:
+                        raise definition.stale_error(node, m)
+                    else:                           # a result that was written since: its old value is made again
                         return self.recomputed(node, given)
-                    raise definition.stale_error(node, trace.metas[i])
                 operands.append(b)
-        fresh = stream.append(trace.backward, operands, node.params[: len(trace.backward.scalars)])
+        sig = trace.backward
+        assert sig is not None
+        fresh = stream.append(sig, operands, node.params[: len(sig.scalars)] if sig.scalars else ())
         out: list[Any] = []
         for where in trace.grads:
             if where is None:
                 out.append(None)
             else:
-                what, i, m = where
-                assert m is not None
-                out.append(make_tensor(m, fresh[i] if what == "fresh" else operands[i]))
+                what, i, k = where
+                t = _new(definition.Tensor)
+                t._meta = k
+                t._buffer = fresh[i] if what == "fresh" else operands[i]
+                t._node = t._base = None
+                out.append(t)
         return out
 
     def recomputed(self, node: Node, given: list[Any]) -> list[Any]:
@@ -629,6 +648,16 @@ class _Entry:
         wanted = [x for x in inputs if x._node is not None]
         grads = iter(engine.grad(flowing, wanted, given, create_graph=True, allow_unused=True))
         return [next(grads) if x._node is not None else None for x in inputs]
+
+
+def _laid_out(g: Any, m: Meta) -> Any:
+    """A gradient as the traced one was laid out: of ``m``'s dtype, without gaps; zeros where there is none."""
+    if g is None:
+        return OPS["zeros"](m.shape, dtype=m.dtype, device=m.device)
+    k = g._meta
+    if k.contiguous and k.offset == 0 and k.dtype is m.dtype:
+        return g
+    return OPS["clone"](g) if k.dtype is m.dtype else g.to(m.dtype)
 
 
 def _pack(trace: Trace, saved: list[Any]) -> None:
@@ -679,14 +708,15 @@ def _restore(v: Any, tensors: Any) -> Any:
 # ------------------------------------------------------------------ decorators
 
 
-def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, runtime: Sequence[str] = (), name: str | None = None,
+def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[..., str] | None = None, runtime: Sequence[str] = (), name: str | None = None,
               register: bool = False, inplace: bool = False, wide: bool = False) -> Any:
     """Record calls of ``fn`` as one instruction; see the module's text.
 
     Parameters
     ----------
-    node : str, optional
-        PyTorch's name of the graph node without ``Backward0``; default: the function's name in camel case.
+    node : str or function, optional
+        PyTorch's name of the graph node without ``Backward0``; default: the function's name in camel case.  PyTorch may take
+        several ways: then a function of the arguments.
     runtime : sequence of str
         Arguments that are Python numbers given at run time: not part of the key.
     register : bool
@@ -709,24 +739,34 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | None = None, 
         values: Sequence[Any] = args if not kwargs and len(args) == count else c.bind(args, kwargs)
         if numbers:
             return general(values)
-        tensors = [v for v in values if v.__class__ in classes]
-        key: Any
-        if len(tensors) == count:
-            key = tuple([t._meta for t in tensors])
-        else:
-            key = tuple([v._meta if v.__class__ in classes else (v.__class__, v) for v in values])
-        mask: Any = 0
-        for t in tensors:
-            if t._node is not None:
-                if MODE.grad:
-                    mask = tuple([t._node is not None for t in tensors])
-                    key = (mask, key)
-                break
+        # one pass: what the trace depends on, and what a call of it takes
+        key: list[Any] = []
+        tensors: list[Any] = []
+        operands: list[Any] = []
+        edges: list[Any] = []
+        grad = None
+        for v in values:
+            k = v.__class__
+            if k in classes:
+                key.append(v._meta)
+                tensors.append(v)
+                operands.append(v._buffer)
+                n = v._node
+                edges.append(n)
+                if n is not None:
+                    if grad is None:
+                        grad = MODE.grad
+                    if grad:
+                        key.append(_WANTED)
+            else:
+                key.append(k)
+                key.append(v)
+        fast = tuple(key)
         try:
-            trace = cache[key]
+            trace = cache[fast]
         except (KeyError, TypeError):
-            return general(values, key)
-        return replay(trace, tensors, (), mask)
+            return general(values, fast)
+        return replay(trace, tensors, operands, edges, ())
 
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = fn.__name__, fn.__qualname__, fn.__doc__, fn.__module__
     call.__wrapped__ = fn  # type: ignore[attr-defined]

@@ -878,9 +878,9 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
             s = b.slot
             if s is None:
                 s = bind(b)
-            c = _new(Buffer)
+            c = Buffer()
             c.slot = len(BUFFERS)
-            c.ptr = c.wrote = 0
+            c.ptr = c.wrote = c.versions = 0
             BUFFERS.append(c)
             KEY.extend((sig, s))
             t = _new(Tensor)
@@ -989,9 +989,9 @@ def _binary_call(op: Operation) -> Callable[..., Any]:
                 if r is None:
                     r = bind(b)
                 KEY.extend((sig, s, r))
-            c = _new(Buffer)
+            c = Buffer()
             c.slot = len(BUFFERS)
-            c.ptr = c.wrote = 0
+            c.ptr = c.wrote = c.versions = 0
             BUFFERS.append(c)
             t = _new(Tensor)
             t._meta = sig.out

@@ -41,19 +41,22 @@ class _BufferDefaults:
     exposed: int = 0                          # outside references to its memory
     owner: Any = None                         # keeps foreign memory alive
     views: list[Any] | None = None            # weak references to differentiable views
-    versions: int = 0                         # in-place writes so far, for ``_version``
     inference: bool = False
     device_error: str | None = None
 
 
 class Buffer(_BufferDefaults):
-    """Storage.  ``slot``: its number in the pending stream, or None; ``ptr``: its address, 0 while it has no memory."""
+    """Storage.  ``slot``: its number in the pending stream, or None; ``ptr``: its address, 0 while it has no memory.
 
-    __slots__ = ("__dict__", "nbytes", "pool", "ptr", "slot", "wrote")
+    Made by ``Buffer()``, which is cheaper than ``object.__new__``; whoever makes one sets ``slot``, ``ptr``, ``wrote`` and ``versions``.
+    """
+
+    __slots__ = ("__dict__", "nbytes", "pool", "ptr", "slot", "versions", "wrote")
 
     slot: int | None
     ptr: int
     wrote: int               # tick of the last in-place write
+    versions: int            # in-place writes so far, for ``_version``
     nbytes: int
     pool: list[int]
 
@@ -126,10 +129,9 @@ after_record: Callable[[], None] = lambda: None      # set by flush.py
 
 def new_buffer() -> Buffer:
     """A buffer without memory or slot."""
-    b = _new(Buffer)
+    b = Buffer()
     b.slot = None
-    b.ptr = 0
-    b.wrote = 0
+    b.ptr = b.wrote = b.versions = 0
     return b
 
 
@@ -160,6 +162,14 @@ def _measure() -> int:
 
 _UNCOUNTED = 0
 _UNCOUNTED = _measure()       # what the calls themselves add differs between versions of Python
+
+
+def _measure_own() -> int:
+    x = object()
+    return sys.getrefcount(x)
+
+
+OWN = _measure_own()          # what getrefcount(x) says of an object that nothing but the variable ``x`` holds
 
 
 def is_exposed(b: Buffer) -> bool:
@@ -208,22 +218,22 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
     if shared:
         acquire()
     try:
-        slots = [b.slot if b.slot is not None else bind(b) for b in operands]
+        words: list[Any] = [sig]
+        for b in operands:
+            s = b.slot
+            words.append(bind(b) if s is None else s)
         if sig.checks:
             ORIGINS.append((len(KEY), user_frame()))
-        KEY.append(sig)
-        KEY.extend(slots)
+        KEY.extend(words)
         if scalars:
             SCALARS.extend(scalars)
         fresh = []
-        n = len(BUFFERS)
         for _ in sig.outs:
-            b = _new(Buffer)
-            b.slot = n
-            b.ptr = b.wrote = 0
+            b = Buffer()
+            b.slot = len(BUFFERS)
+            b.ptr = b.wrote = b.versions = 0
             BUFFERS.append(b)
             fresh.append(b)
-            n += 1
         if sig.writes:
             t = tick()
             for i in sig.writes:

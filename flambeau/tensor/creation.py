@@ -30,6 +30,7 @@ from ..runtime import memory
 from ..stream import record as stream
 from ..stream.record import Buffer, Owned, Signature, new_buffer, signature
 
+_new = object.__new__
 _default_device: device = CPU
 
 
@@ -129,8 +130,13 @@ def record_fill(m: Meta, key: Any, make: Callable[[], Expr], scalars: Sequence[A
 
 def constant(m: Meta, value: float | int | bool) -> Any:
     """A tensor of one value that is part of the code (0 and 1, so that they fold)."""
+    key, m, make = _constant(m, value)
+    return record_fill(m, key, make)
+
+
+def _constant(m: Meta, value: float | int | bool) -> tuple[Any, Meta, Callable[[], Expr]]:
     d = m.dtype
-    return record_fill(m, ("constant", float(value)), lambda: ir.const(value, dtypes.compute_dtype(d)).cast(d))
+    return ("constant", float(value)), m, lambda: ir.const(value, dtypes.compute_dtype(d)).cast(d)
 
 
 def filled(m: Meta, value: Any) -> Any:
@@ -242,7 +248,21 @@ def full(size: Any, fill_value: Any, **kwargs: Any) -> Any:
 @public(method=False, name="ones_constant", function=False)
 def ones_constant(m: Meta) -> Any:
     """Ones with this metadata: where a backward pass starts."""
-    return constant(m, 1)
+    sig = _ones.get(m)
+    if sig is None:
+        if m.device is META:
+            return constant(m, 1)
+        if len(_ones) > 20_000:
+            _ones.clear()
+        sig = _ones[m] = _fill(*_constant(m, 1))
+    t = _new(definition.Tensor)
+    t._meta = m
+    t._buffer, = stream.append(sig, ())
+    t._node = t._base = None
+    return t
+
+
+_ones: dict[Meta, Signature] = {}
 
 
 def _like(name: str, input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool]:

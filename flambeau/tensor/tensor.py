@@ -573,7 +573,7 @@ class Tensor:
         if not isinstance(n, graph.Leaf) and not self._retains:
             import weakref
 
-            n.retain = [*(n.retain or ()), weakref.ref(self)]
+            n.keep_grad_of([weakref.ref(self)])
             self._retains = True
 
     @property
@@ -586,9 +586,7 @@ class Tensor:
         n = self._node
         if n is None:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        if n.prehooks is None:
-            n.prehooks = []
-        return graph.add_hook(n.prehooks, hook)
+        return n.register_tensor_hook(hook)
 
     def register_post_accumulate_grad_hook(self, hook: Any) -> graph.RemovableHandle:
         """Call ``hook(tensor)`` after a gradient was added to ``grad``."""

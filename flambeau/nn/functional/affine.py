@@ -9,29 +9,19 @@ from flambeau.ops.composite import composite
 
 from .common import shown
 
-# PyTorch names the graph node by the way it takes: one composite for each
+
+def _way(input: Any, weight: Any, bias: Any) -> str:
+    """How PyTorch computes it, by which it names the graph node."""
+    if bias is None:
+        return "Mm" if input.ndim == 2 else "UnsafeView"
+    return "Addmm" if input.ndim == 2 else "View"
 
 
-@composite(node="Addmm")
-def _addmm(input: Any, weight: Any, bias: Any) -> Any:
-    return _affine(input, weight, bias)
-
-
-@composite(node="View")
-def _affine(input: Any, weight: Any, bias: Any) -> Any:
+@composite(node=_way, name="linear")
+def _linear(input: Any, weight: Any, bias: Any) -> Any:
     check_linear(input, weight, bias)
-    return fl.matmul(input, weight.t()) + bias
-
-
-@composite(node="Mm")
-def _mm(input: Any, weight: Any) -> Any:
-    return _map(input, weight)
-
-
-@composite(node="UnsafeView")
-def _map(input: Any, weight: Any) -> Any:
-    check_linear(input, weight, None)
-    return fl.matmul(input, weight.t())
+    product = fl.matmul(input, weight.t())
+    return product if bias is None else product + bias
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
@@ -52,9 +42,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
         Shape ``(*, out_features)``.
     """
     try:
-        if input.ndim == 2:
-            return _mm(input, weight) if bias is None else _addmm(input, weight, bias)
-        return _map(input, weight) if bias is None else _affine(input, weight, bias)
+        return _linear(input, weight, bias)
     except (AttributeError, TypeError):
         if isinstance(input, fl.Tensor):
             raise

@@ -474,7 +474,7 @@ class ParameterDict(Module, _Named):
     def extra_repr(self) -> str:
         return "\n".join(f"  ({k}): {_described(v).format(_type_name(v))}" for k, v in self.items())
 
-    def __call__(self, input: Any) -> Any:
+    def __call__(self, input: Any) -> Any:  # type: ignore[override]
         raise RuntimeError("ParameterDict should not be called.")
 
     def __or__(self, other: Any) -> ParameterDict:

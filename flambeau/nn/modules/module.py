@@ -158,11 +158,15 @@ class Module:
         """What the module computes; every subclass defines it."""
         raise diagnosis.missing_forward(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, first: Any = _missing, second: Any = _missing, /, *args: Any, **kwargs: Any) -> Any:
+        # one or two arguments and no more, the usual call, are handed on as they are: packing them costs more than the call
         try:
-            if self._hooked:
-                return hooks.call_with_hooks(self, args, kwargs)
-            return self.forward(*args, **kwargs)
+            if args or kwargs or self._hooked:
+                args = tuple([a for a in (first, second, *args) if a is not _missing])
+                return hooks.call_with_hooks(self, args, kwargs) if self._hooked else self.forward(*args, **kwargs)
+            if second is not _missing:
+                return self.forward(first, second)
+            return self.forward(first) if first is not _missing else self.forward()
         except Exception as error:
             diagnosis.locate(error, self)
             raise
