@@ -40,7 +40,8 @@ class Words(IntEnum):
     OUTER = 20              # k may have an axis outside of the blocks: its size, its strides in A and in B
     A_OUTER = 21
     B_OUTER = 22
-    BATCH = 23              # per batch axis: size, stride in A, in B, in C; then the window's words, then the epilogue's
+    DIRECT = 23             # where the words of a direct window begin
+    BATCH = 24              # per batch axis: size, stride in A, in B, in C; then the window's words, then the epilogue's
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,20 @@ class Window:
     def words(self) -> int:
         axes = self.inner + self.columns
         return 2 * axes + self.positions * (2 + axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """A window whose input is copied once, with the zeros around it, and then read in place for every k.
+
+    Each of ``axes`` column axes moves a position by a step, and so does one axis of k or none; one more axis of k, the channels,
+    moves none.  The copy is split by the positions' remainders by their steps, so that neighbouring columns are neighbours in it.  Words:
+    channels and their stride; per column axis its size, step, origin, limit, stride of a position, extent in the copy, and distance to
+    the next extent; the copy's bytes per channel and per remainder; the positions of the first axis in a unit; then for every k its offset in
+    the copy.
+    """
+
+    axes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +109,19 @@ class Product:
     rows: int
     vectors: int
     dot: bool = False
-    window: Window | None = None
+    window: Window | Direct | None = None
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()
 
     @property
     def words(self) -> int:
-        """How many argument words come before those of the epilogue."""
-        return Words.BATCH + 4 * self.batch + (self.window.words if self.window is not None else 0)
+        """How many argument words come before those of the epilogue; those of a direct window come after them."""
+        return Words.BATCH + 4 * self.batch + (self.window.words if isinstance(self.window, Window) else 0)
 
     def __str__(self) -> str:
-        b = "reads windows" if self.window is not None else f"has unit stride along {self.b_unit}"
+        b = f"has unit stride along {self.b_unit}"
+        if self.window is not None:
+            b = "is copied with its surroundings" if isinstance(self.window, Direct) else "reads windows"
         tile = f"{self.rows} x {self.vectors} inner products" if self.dot else f"{self.rows} x {self.vectors * self.lanes}"
         lines = [f"product of {self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
                  f"register tile {tile}"]

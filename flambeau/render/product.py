@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir.product import Product, Window, Words
+from ..ir.product import Direct, Product, Window, Words
 from .llvm import render_window
 from .writer import Vectors, Writer
 
@@ -31,10 +31,16 @@ def heights(rows: int) -> list[int]:
 
 def render_product(product: Product) -> str:
     """The LLVM IR of one product; equal products give equal texts."""
-    return _Product(product).text()
+    if isinstance(product.window, Direct):
+        from .direct import DirectWriter
+
+        return DirectWriter(product).text()
+    return ProductWriter(product).text()
 
 
-class _Product:
+class ProductWriter:
+    """Writes the functions of one product."""
+
     def __init__(self, product: Product) -> None:
         self.product = product
         d = product.dtype
@@ -56,7 +62,7 @@ class _Product:
         functions = [self.pack_transposed()] if "k" in (p.a_unit, p.b_unit) else []
         if p.a_unit == "row":
             functions.append(self.pack_rows())
-        if p.window is not None:
+        if isinstance(p.window, Window):
             functions += [self.window_rows(p.window), self.pack_window(p.window)]
         for m in heights(p.rows):
             functions += [self.micro(m, n, packing=False) for n in range(1, p.vectors + 1)]
@@ -209,23 +215,31 @@ class _Product:
 
     # ------------------------------------------------------------ the micro-kernel
 
-    def micro(self, m: int, n: int, packing: bool) -> str:
-        """``C[m x n vectors] (+)= A panel · B``; with ``packing`` also stores B's vectors, tile after tile, where ``%keep`` points."""
+    def micro(self, m: int, n: int, packing: bool = False, taps: bool = False) -> str:
+        """``C[m x n vectors] (+)= A panel · B``; with ``packing`` also stores B's vectors, tile after tile, where ``%keep`` points.
+
+        With ``taps`` the row of B for each k lies where a table at ``%keep`` says, and the tile is stored whole and afresh.
+        """
         v = self.v
-        w = Writer(f"define internal void @NAME.tile{m}x{n}{'p' if packing else ''}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
+        kind = "p" if packing else "t" if taps else ""
+        w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
                    "i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
-        mask = v.mask(w, w.sub("%columns", v.lanes * (n - 1)))
+        mask = None if taps else v.mask(w, w.sub("%columns", v.lanes * (n - 1)))
         last = w.sub("%rows", 1)
-        at_row = [w.plus("%c", w.mul(w.min(r, last), "%crow")) if r else "%c" for r in range(m)]
-        for p in at_row:
+        at_row = [w.plus("%c", w.mul(r if taps else w.min(r, last), "%crow")) if r else "%c" for r in range(m)]
+        for p in [] if taps else at_row:
             w.prefetch(p, write=True)
             if n > 1:
                 w.prefetch(w.plus(p, v.bytes * n - v.itemsize), write=True)
-        carried = [(v.t, "zeroinitializer")] * (m * n) + [("ptr", "%a"), ("ptr", "%b")] + ([("ptr", "%keep")] if packing else [])
+        carried = [(v.t, "zeroinitializer")] * (m * n) + [("ptr", "%a"), ("ptr", "%b")] + ([("ptr", "%keep")] if packing or taps else [])
 
         def step(_: str, values: list[str]) -> list[str]:
             sums, (a, b, *keep) = list(values[:m * n]), values[m * n:]
-            row = [v.load(w, w.plus(b, v.bytes * j), mask if j == n - 1 else None) for j in range(n)]
+            if taps:
+                here = w.plus(b, w.load("i64", keep[0], 8))
+                row = [v.load(w, w.plus(here, v.bytes * j)) for j in range(n)]
+            else:
+                row = [v.load(w, w.plus(b, v.bytes * j), mask if j == n - 1 else None) for j in range(n)]
             if packing:
                 for j in range(n):
                     v.store(w, row[j], w.plus(keep[0], v.bytes * j), align=v.bytes)
@@ -234,14 +248,16 @@ class _Product:
                 x = v.splat(w, w.load(v.element, w.plus(a, self.size * r), self.size))
                 for j in range(n):
                     sums[r * n + j] = v.multiply_add(w, x, row[j], sums[r * n + j])
+            if taps:
+                return [*sums, w.plus(a, self.pitch_a), b, w.plus(keep[0], 8)]
             return [*sums, w.plus(a, self.pitch_a), w.plus(b, "%bk"), *([w.plus(keep[0], self.pitch_b)] if packing else [])]
         sums = w.loop(0, "%k", 1, carried, step)[:m * n]
 
         def place(r: int, j: int) -> tuple[str, str | None]:
             return w.plus(at_row[r], v.bytes * j), mask if j == n - 1 else None
-        sums = w.when(w.compare("ne", "%more", 0),
-                      lambda: [v.add(w, sums[r * n + j], v.load(w, *place(r, j))) for r in range(m) for j in range(n)],
-                      lambda: sums, [v.t] * (m * n))
+        sums = sums if taps else w.when(w.compare("ne", "%more", 0),
+                                        lambda: [v.add(w, sums[r * n + j], v.load(w, *place(r, j))) for r in range(m) for j in range(n)],
+                                        lambda: sums, [v.t] * (m * n))
         for r in reversed(range(m)):        # rows beyond the last one go where that one goes, before it
             for j in range(n):
                 v.store(w, sums[r * n + j], *place(r, j))
@@ -326,6 +342,36 @@ class _Product:
             bases = [w.plus(x, w.mul(entry, word(at + 1 + i))) for i, x in enumerate(bases)]
         return entries, bases
 
+    def pack_panel(self, w: Writer, a: str, a_row: str, a_k: str, rows: str, k: str, panel: str) -> None:
+        """Pack up to a tile's rows of A as ``[k][row]``."""
+        p = self.product
+        name, step = ("transpose", a_row) if p.a_unit == "k" else ("copy", a_k)
+        for g in range(self.groups):
+            valid = w.sub(rows, g * p.lanes)
+            start, to = w.plus(a, w.mul(a_row, g * p.lanes)), w.plus(panel, g * self.v.bytes)
+
+            def pack(valid: str = valid, start: str = start, to: str = to) -> None:
+                w.do(f"call void @NAME.{name}(ptr {start}, i64 {step}, i64 {valid}, i64 {k}, ptr {to}, i64 {self.pitch_a})")
+            if g:
+                w.when(w.compare("sgt", valid, 0), pack)
+            else:
+                pack()
+
+    def narrowest(self, w: Writer, columns: str, call: Callable[[int], None], n: int = 1) -> None:
+        """Branch to ``call(n)`` with the smallest number of vectors that hold the columns, or all."""
+        if n == self.product.vectors:
+            call(n)
+        else:
+            w.when(w.compare("sle", columns, n * self.product.lanes), lambda: call(n), lambda: self.narrowest(w, columns, call, n + 1))
+
+    def shortest(self, w: Writer, rows: str, call: Callable[[int], None], fits: list[int] | None = None) -> None:
+        """Branch to ``call(m)`` with the smallest height that holds the rows."""
+        fits = heights(self.product.rows) if fits is None else fits
+        if len(fits) == 1:
+            call(fits[0])
+        else:
+            w.when(w.compare("sgt", rows, fits[1]), lambda: call(fits[0]), lambda: self.shortest(w, rows, call, fits[1:]))
+
     def finish(self, w: Writer, entries: list[str], m0: str, m1: str, n0: str, n1: str) -> None:
         """Run the epilogue over a finished part of the result."""
         ends = [x for e in entries for x in (e, w.add(e, 1))] + [m0, m1, n0, n1]
@@ -403,17 +449,7 @@ class _Product:
                     def panels(i: str, _: list[str]) -> list[str]:
                         rows = w.min(w.sub(m1, i), p.rows)
                         ai, ci = w.plus(ak, w.mul(i, a_row)), w.plus(c, w.mul(i, c_row))
-                        for g in range(self.groups):
-                            valid = w.sub(rows, g * p.lanes)
-                            start, to = w.plus(ai, w.mul(a_row, g * p.lanes)), w.plus(panel, g * v.bytes)
-                            name, step = ("transpose", a_row) if p.a_unit == "k" else ("copy", a_k)
-
-                            def one(name: str = name, step: str = step, valid: str = valid, start: str = start, to: str = to) -> None:
-                                w.do(f"call void @NAME.{name}(ptr {start}, i64 {step}, i64 {valid}, i64 {k}, ptr {to}, i64 {self.pitch_a})")
-                            if g:
-                                w.when(w.compare("sgt", valid, 0), one)
-                            else:
-                                one()
+                        self.pack_panel(w, ai, a_row, a_k, rows, k, panel)
                         opening = w.compare("eq", i, m0)
 
                         def tiles(j: str, _: list[str]) -> None:
@@ -426,20 +462,10 @@ class _Product:
                                     w.do(f"call void @NAME.tile{m}x{n}{'p' if packing else ''}(i64 {k}, ptr {panel}, ptr {source}, i64 {step}, "
                                          f"ptr {cij}, i64 {c_row}, i64 {rows}, i64 {columns}, i64 {more}, ptr {packed})")
 
-                                def narrowest(n: int) -> None:
-                                    if n == p.vectors:
-                                        of(n)
-                                    else:
-                                        w.when(w.compare("sle", columns, n * p.lanes), lambda: of(n), lambda: narrowest(n + 1))
-                                narrowest(1)
+                                self.narrowest(w, columns, of)
 
                             def by_height(source: str, step: str | int) -> None:
-                                def shortest(fits: list[int]) -> None:
-                                    if len(fits) == 1:
-                                        run(fits[0], False, source, step)
-                                    else:
-                                        w.when(w.compare("sgt", rows, fits[1]), lambda: run(fits[0], False, source, step), lambda: shortest(fits[1:]))
-                                shortest(heights(p.rows))
+                                self.shortest(w, rows, lambda m: run(m, False, source, step))
                             if not self.passing:
                                 by_height(packed, self.pitch_b)
                                 return

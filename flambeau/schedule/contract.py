@@ -9,13 +9,15 @@ the sizes alone.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.dtype import dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.product import Product, Window, Words
+from ..ir.product import Direct, Product, Window, Words
 from .fuse import Group, Item, elements, is_zero, row_major
 from .tile import Launchable, lower_epilogue, lower_group
 
@@ -28,6 +30,12 @@ UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
 MOST_UNITS = 64
 LONG = 64                   # of k inside an outer axis, from which the blocks may follow it
 NO_LIMIT = (1 << 30) - 1
+IMAGE_BYTES = 1 << 20       # of an image's copy in scratch memory: half of the second-level cache
+MANY = 8                    # units that an image is cut for
+FEW = 100                   # columns below which packing A weighs more than packing B
+MOST_TAPS = 8192
+PACKING = 36                # packing a window costs as much as this many rows of the result
+GATHERING = 128             # and copying an image whose neighbours lie apart as this many for each time that an element is used
 PANELS = 8                  # of rows in a unit, at least: what packing B is shared by
 
 
@@ -197,6 +205,99 @@ def _window(b: Expr, roles: Roles, sizes: Sequence[int]) -> tuple[Window, list[i
     return Window(len(roles.inner), len(roles.columns), len(positions)), words
 
 
+def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) -> tuple[Direct, list[int], int, int] | None:
+    """B's windows read in place from a copy of the image: what it is, its words, units per batch entry, and where position 0 lies.
+
+    None where the windows are no plain ones, or where packing them costs less than the columns between the copy's rows.
+    """
+    x = found.b.attr
+    if not found.window or found.outer or len(found.columns) > 3:
+        return None
+    positions = _positions(found.b.args[1], len(sizes)) if found.b.args else {}
+    if positions is None:
+        return None
+    free = [k for k in found.inner if not any(steps[k] for steps in positions)]
+    unbounded = [c for c in found.columns if not any(steps[c] for steps in positions)]
+    if unbounded and len(free) - len(unbounded) in (0, 1):      # every place is inside: which axes go together, their order tells
+        pairs = dict(zip(unbounded, sorted(free, key=lambda k: -abs(x.strides[k]))[len(free) - len(unbounded):], strict=True))
+        free = [k for k in free if k not in pairs.values()]
+    else:
+        pairs = {}
+    if len(free) > 1:
+        return None
+    axes: list[tuple[int, int, int, int, int, int, int]] = []       # size, step, origin, limit, stride of a position, reach of k, its axis
+    start = 0
+    for c in found.columns:
+        here = [(steps, *place) for steps, place in positions.items() if steps[c]]
+        if len(here) == 1:
+            steps, origin, limit = here[0]
+            others = [k for k in range(len(sizes)) if steps[k] and k != c]
+            if len(others) > 1 or (others and others[0] not in found.inner):
+                return None
+            k = others[0] if others else -1
+            step, move = steps[c], steps[k] if others else 0
+            if step <= 0 or x.strides[c] % step:
+                return None
+            stride = x.strides[c] // step
+        elif c in pairs and not here:
+            k, origin = pairs[c], 0
+            stride = math.gcd(x.strides[c], x.strides[k])
+            step, move = x.strides[c] // stride, x.strides[k] // stride
+            limit = (sizes[c] - 1) * step + (sizes[k] - 1) * move + 1
+            if step <= 0 or move <= 0:
+                return None
+        else:
+            return None
+        if k >= 0 and x.strides[k] != move * stride:
+            return None
+        start -= origin * stride
+        reach = move * (sizes[k] - 1) if k >= 0 else 0
+        axes.append((sizes[c], step, origin + min(0, reach), limit, stride, abs(reach), k))
+    if axes[-1][4] != 1 or len(positions) > len(axes) or any(not any(steps[c] for c in found.columns) for steps in positions):
+        return None
+    phases = math.prod(a[1] for a in axes)
+    channels = sizes[free[0]] if free else 1
+
+    # what neighbouring rows of the copy have in common: zeros before the first position and after the last
+    common = [0 if step > 1 else max(0, min(-origin, origin + size + reach - limit)) for size, step, origin, limit, _, reach, _ in axes]
+
+    def cut(lead: int) -> tuple[list[int], list[int], int, int]:
+        """Extents of the copy, from where to where the next row is, bytes per remainder and per channel, for so many first positions."""
+        extents = [(lead if i == 0 else a[0]) + a[5] // a[1] for i, a in enumerate(axes)]
+        spans = [e - z for e, z in zip(extents, common, strict=True)]
+        phase = (extents[0] * elements(spans[1:]) + sum(common[i] * elements(spans[i + 1:]) for i in range(1, len(axes)))) * d.itemsize
+        plane = phases * phase + 63 & -64
+        return extents, spans, phase, plane + 192 if plane % 2048 == 0 else plane
+    parts = min(-(-MANY // batch), max(1, axes[0][0] // 4))
+    while channels * cut(-(-axes[0][0] // parts))[3] > IMAGE_BYTES:
+        parts += 1
+        if parts > axes[0][0]:
+            return None
+    lead = -(-axes[0][0] // parts)
+    extents, spans, phase, plane = cut(lead)
+    useful = lead * elements([a[0] for a in axes[1:]])
+    pitch = [elements(spans[i + 1:]) for i in range(len(axes))]
+    columns = sum(((lead if i == 0 else a[0]) - 1) * s for i, (a, s) in enumerate(zip(axes, pitch, strict=True))) + 1
+    inner = [sizes[k] for k in found.inner]
+    copying = GATHERING * phases / (m * elements(inner) / channels) if axes[-1][1] > 1 else 0
+    if columns < FEW or elements(inner) > MOST_TAPS or columns / useful - 1 + copying > PACKING / m:
+        return None
+    taps = []
+    for index in itertools.product(*[range(n) for n in inner]):
+        at = dict(zip(found.inner, index, strict=True))
+        number = offset = 0
+        for (_, step, _, _, stride, reach, k), s in zip(axes, pitch, strict=True):
+            move = 0 if k < 0 else x.strides[k] // stride
+            place = 0 if k < 0 else at[k] * move + (reach if move < 0 else 0)
+            number = number * step + place % step
+            offset += place // step * s * d.itemsize
+        taps.append((at[free[0]] * plane if free else 0) + number * phase + offset)
+    words = [channels, x.strides[free[0]] * d.itemsize if free else 0]
+    for (size, step, origin, limit, stride, _, _), extent, span in zip(axes, extents, spans, strict=True):
+        words += [size, step, origin, limit, stride * d.itemsize, extent, span]
+    return Direct(len(axes)), [*words, plane, phase, lead, *taps], -(-axes[0][0] // lead), start * d.itemsize
+
+
 def _positions(guard: Expr, rank: int) -> dict[tuple[int, ...], tuple[int, int]] | None:
     """A guard as positions, by their steps along the axes: (value at the origin, limit) where ``0 <= position < limit`` is asked for."""
     found: dict[tuple[int, ...], list[int]] = {}        # steps -> origin, limit
@@ -318,12 +419,19 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         return x.strides[axes[-1]] * d.itemsize if axes else 0
     where = [w for x in (a, b, c) for w in _address(x, locate)]
     words = [*where, m, n, k, step(a, found.rows), step(a, found.inner), step(b, found.inner), step(b, found.columns), step(c, found.rows),
-             cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units, outer, step(a, found.outer), step(b, found.outer)]
+             cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units, outer, step(a, found.outer), step(b, found.outer), 0]
     assert len(words) == Words.BATCH
     for axis in found.batch:
         words += [sizes[axis], *(x.strides[axis] * d.itemsize for x in (a, b, c))]
-    window = None
-    if found.window:
+    window: Window | Direct | None = None
+    units = cut.units
+    direct = _direct(found, sizes, m, batch, d) if a.dtype is d else None
+    own: list[int] = []
+    if direct is not None:
+        window, own, parts, origin = direct
+        words[Words.B_OFFSET] += origin
+        units = batch * parts
+    elif found.window:
         described = _window(found.b, found, sizes)
         assert described is not None
         window, more = described
@@ -345,7 +453,8 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         else:
             after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, scalars, vector_bytes)
             rest = [] if after is None else [after]
-    return [Launchable(product, tuple(words), cut.units, stored), *rest]
+    words[Words.DIRECT] = len(words)
+    return [Launchable(product, (*words, *own), units, stored), *rest]
 
 
 def overwritten(g: Group, wanted: Callable[[int], bool]) -> int | None:
