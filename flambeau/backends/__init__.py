@@ -1,5 +1,5 @@
-"""Switches of PyTorch's back ends, accepted so that scripts which set them run: Flambeau generates its own kernels."""
+"""Switches of PyTorch's back ends, accepted so that scripts which set them run: Flambeau generates its own kernels; and ``cpu``'s, for these."""
 
-from . import cudnn, mkl, mkldnn, mps
+from . import cpu, cudnn, mkl, mkldnn, mps
 
-__all__ = ["cudnn", "mkl", "mkldnn", "mps"]
+__all__ = ["cpu", "cudnn", "mkl", "mkldnn", "mps"]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from ..ir.kernel import Kernel
 from ..ir.product import Product
+from ..ir.winograd import Winograd
 
 
-def render(kernel: Kernel | Product) -> str:
-    """The LLVM IR of a kernel or product: one function named ``@NAME`` and what it calls."""
+def render(kernel: Kernel | Product | Winograd) -> str:
+    """The LLVM IR of a kernel, a product or a convolution: one function named ``@NAME`` and what it calls."""
     if isinstance(kernel, Product):
         from .product import render_product
 
         return render_product(kernel)
+    if isinstance(kernel, Winograd):
+        from .winograd import render_winograd
+
+        return render_winograd(kernel)
     from .llvm import render as render_kernel
 
     return render_kernel(kernel)

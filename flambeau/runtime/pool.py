@@ -57,7 +57,7 @@ from typing import Any
 
 from . import cpu
 
-SCRATCH = 4 << 20
+SCRATCH = 8 << 20
 SLOTS = 4                   # walks at the same time; more wait for a place
 SPIN = 50_000               # nanoseconds
 MOST = 512                  # threads

@@ -8,12 +8,14 @@ from ..ir.expression import Access
 from ..ir.kernel import Kernel
 from ..ir.loops import BufferInfo, Host, Program
 from ..ir.product import Product
+from ..ir.winograd import Winograd
 from .contract import lower_product, overwritten, products
 from .fuse import Grouper, Item, canonical, elements, needed
 from .memory_plan import layout
 from .plan import Plan
 from .prepare import Preparer
 from .tile import Launchable, lower_group
+from .winograd import convolution, lower_winograd
 
 __all__ = ["Plan", "build"]
 
@@ -47,7 +49,7 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
             for x, _ in step.inputs:
                 readers[x.slot] = readers.get(x.slot, 0) + 1
         else:
-            items = [x for item in canonical(step, number, sites) for x in products(item, temporary)]
+            items = [x for item in canonical(step, number, sites) for x in convolution(item, temporary, vector_bytes) or products(item, temporary)]
             steps_as_items.append(items)
             for item in items:
                 for x, _ in item.loads:
@@ -119,7 +121,7 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
         at = position.get(slot)
         return (0, offsets[slot]) if at is None else (at, 0)
 
-    kernels: dict[Kernel | Product, int] = {}
+    kernels: dict[Kernel | Product | Winograd, int] = {}
     steps: list[tuple[Any, ...]] = []
     launched: list[tuple[Any, Launchable | None]] = []
     points: list[int] = []
@@ -143,7 +145,8 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
         def wanted(slot: int, k: int = k) -> bool:
             return outlives[slot] or last_use.get(slot, -1) > k or slot in inside[k]
         if g.product:
-            launches = lower_product(g, wanted, locate, 2 + len(table), vector_bytes)
+            lower = lower_product if g.items[0].tiles is None else lower_winograd
+            launches = lower(g, wanted, locate, 2 + len(table), vector_bytes)
         else:
             launch = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
             launches = [] if launch is None else [launch]

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from ..core.dtype import dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
+from ..ir.kernel import Kernel
 from ..ir.product import Direct, Product, Window, Words
 from .fuse import Group, Item, elements, is_zero, row_major
-from .tile import Launchable, lower_epilogue, lower_group
+from .tile import Launchable, followers
 
 WORTH = 1 << 15             # multiply-adds from which packing pays
 NARROW = 2                  # rows or columns up to which memory decides: the loops stream better
@@ -110,22 +111,26 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
     if roles.window and _window(b, roles, sizes) is None:
         return [item]
     product = replace(item, value=ir.make("mul", d, (a, b)), product=True)
-    plain = item.finish is None or item.finish.op == "acc"
-    in_place = item.store.slot in (a.attr.slot, b.attr.slot)
-    if plain and item.store.dtype is d and item.store.strides[item.kept - 1] == 1 and not in_place:
-        product.finish = None
+    return [*out, *stored(product, temporary)]
+
+
+def stored(product: Item, temporary: Callable[[int], int]) -> list[Item]:
+    """The product itself, if it can store its result where and as that is wanted, or else a product to a temporary and a map."""
+    d, sizes, kept, store, finish = product.value.dtype, product.sizes, product.kept, product.store, product.finish
+    plain = finish is None or finish.op == "acc"
+    product.finish = None
+    if plain and store.dtype is d and store.strides[kept - 1] == 1 and all(store.slot != x.attr.slot for x in product.value.args):
         product.scan_loads()
-        return [*out, product]
-    made = sizes[:item.kept]
-    slot = temporary(elements(made) * d.itemsize)
-    place = Access(slot, 0, row_major(made), d)
-    product.store, product.finish = place._replace(strides=place.strides + (0,) * (len(sizes) - len(made))), None
+        return [product]
+    made = sizes[:kept]
+    place = Access(temporary(elements(made) * d.itemsize), 0, row_major(made), d)
+    product.store = place._replace(strides=place.strides + (0,) * (len(sizes) - kept))
     product.scan_loads()
     result = ir.make("load", d, (), place)
-    value = result if item.finish is None else ir.rewrite(item.finish, lambda x: result if x.op == "acc" else None)
-    last = Item("map", made, len(made), value, item.store._replace(strides=item.store.strides[:len(made)]), "", None, None, None, item.step)
+    value = result if finish is None else ir.rewrite(finish, lambda x: result if x.op == "acc" else None)
+    last = Item("map", made, kept, value, store._replace(strides=store.strides[:kept]), "", None, None, None, product.step)
     last.scan_loads()
-    return [*out, product, last]
+    return [product, last]
 
 
 def _roles(item: Item, x: Expr, y: Expr) -> Roles | None:
@@ -195,7 +200,7 @@ def _window(b: Expr, roles: Roles, sizes: Sequence[int]) -> tuple[Window, list[i
     if sum(abs(x.strides[k]) * sizes[k] for k in roles.columns) * x.dtype.itemsize >= 1 << 31 or x.fill not in (None, 0):
         return None
     words = [w for k in axes for w in (sizes[k], x.strides[k] * x.dtype.itemsize)]
-    positions = _positions(b.args[1], len(sizes)) if b.args else {}
+    positions = positions_of(b.args[1], len(sizes)) if b.args else {}
     if positions is None:
         return None
     for steps, (origin, limit) in positions.items():
@@ -213,7 +218,7 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
     x = found.b.attr
     if not found.window or found.outer or len(found.columns) > 3:
         return None
-    positions = _positions(found.b.args[1], len(sizes)) if found.b.args else {}
+    positions = positions_of(found.b.args[1], len(sizes)) if found.b.args else {}
     if positions is None:
         return None
     free = [k for k in found.inner if not any(steps[k] for steps in positions)]
@@ -298,7 +303,7 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
     return Direct(len(axes)), [*words, plane, phase, lead, *taps], -(-axes[0][0] // lead), start * d.itemsize
 
 
-def _positions(guard: Expr, rank: int) -> dict[tuple[int, ...], tuple[int, int]] | None:
+def positions_of(guard: Expr, rank: int) -> dict[tuple[int, ...], tuple[int, int]] | None:
     """A guard as positions, by their steps along the axes: (value at the origin, limit) where ``0 <= position < limit`` is asked for."""
     found: dict[tuple[int, ...], list[int]] = {}        # steps -> origin, limit
     waiting = [guard]
@@ -417,7 +422,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
 
     def step(x: Access, axes: Sequence[int]) -> int:
         return x.strides[axes[-1]] * d.itemsize if axes else 0
-    where = [w for x in (a, b, c) for w in _address(x, locate)]
+    where = [w for x in (a, b, c) for w in address(x, locate)]
     words = [*where, m, n, k, step(a, found.rows), step(a, found.inner), step(b, found.inner), step(b, found.columns), step(c, found.rows),
              cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units, outer, step(a, found.outer), step(b, found.outer), 0]
     assert len(words) == Words.BATCH
@@ -439,22 +444,16 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     a_unit = "k" if a.strides[found.inner[-1]] == 1 else "row"
     b_unit = "column" if b.strides[found.columns[-1]] == 1 and not dot else "" if found.window else "k"
     product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, window)
-    stored = frozenset([c.slot])
-    rest: list[Launchable] = []
-    if len(g.items) > 1:
-        ranges = {x: i for i, x in enumerate(found.batch)} | dict.fromkeys(found.rows, len(found.batch)) | dict.fromkeys(found.columns, len(found.batch) + 1)
-        epilogue = lower_epilogue(g, [ranges[x] for x in range(item.kept)], wanted, locate, scalars, vector_bytes)
-        if epilogue is not None:
-            made, roles = epilogue
-            assert not isinstance(made.kernel, Product)
-            product = replace(product, epilogue=made.kernel, roles=roles)
-            words += made.words
-            stored |= made.stored
-        else:
-            after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, scalars, vector_bytes)
-            rest = [] if after is None else [after]
+    ranges = {x: i for i, x in enumerate(found.batch)} | dict.fromkeys(found.rows, len(found.batch)) | dict.fromkeys(found.columns, len(found.batch) + 1)
+    epilogue, roles, rest = followers(g, [ranges[x] for x in range(item.kept)], wanted, locate, scalars, vector_bytes)
+    written = frozenset([c.slot])
+    if epilogue is not None:
+        assert isinstance(epilogue.kernel, Kernel)
+        product = replace(product, epilogue=epilogue.kernel, roles=roles)
+        words += epilogue.words
+        written |= epilogue.stored
     words[Words.DIRECT] = len(words)
-    return [Launchable(product, (*words, *own), units, stored), *rest]
+    return [Launchable(product, (*words, *own), units, written), *rest]
 
 
 def overwritten(g: Group, wanted: Callable[[int], bool]) -> int | None:
@@ -469,6 +468,6 @@ def overwritten(g: Group, wanted: Callable[[int], bool]) -> int | None:
     return None
 
 
-def _address(x: Access, locate: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
+def address(x: Access, locate: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
     table, offset = locate(x.slot)
     return table, offset + x.offset * x.dtype.itemsize

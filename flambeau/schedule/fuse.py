@@ -24,6 +24,17 @@ CACHED = 1 << 18            # elements that stay in cache, so that the order of 
 CHUNK = 1 << 14             # elements of a chunk when a large array is reduced to one value
 
 
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """A convolution for Winograd's algorithm (``winograd.py``) beside its nest: the axes of images and groups, if there are such, and which
+    rows and columns of the input exist (first, end), counted from the first that the first tile reads."""
+
+    image: int | None
+    group: int | None
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     """One nest in canonical form: no axes of size 1, kept axes by descending store stride."""
@@ -43,6 +54,7 @@ class Item:
     at: int = 0                     # position in program order
     ragged: int = 0                 # first and last axis together cover only this many positions
     product: bool = False           # for the product engine
+    tiles: Tiles | None = None      # of a product: by Winograd's algorithm
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""

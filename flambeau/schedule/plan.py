@@ -12,6 +12,7 @@ from typing import Any
 
 from ..ir.kernel import Kernel
 from ..ir.product import Product
+from ..ir.winograd import Winograd
 
 Launch = tuple[Any, ...]
 
@@ -41,7 +42,7 @@ class Plan:
 
     table: tuple[int, ...]
     arena: int
-    kernels: tuple[Kernel | Product, ...]
+    kernels: tuple[Kernel | Product | Winograd, ...]
     steps: tuple[Launch, ...]
     checks: tuple[tuple[str, Any], ...]
     points: tuple[int, ...] = ()

@@ -16,6 +16,7 @@ from ..ir.expression import Access, Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Place, Reduction, Scan, Scatter, Stage, Write
 from ..ir.product import Product
 from ..ir.simplify import Term, cost, move, move_access, nodes
+from ..ir.winograd import Winograd
 from .fuse import Group, Item, elements, key, padded
 
 LARGE = 1 << 15             # points from which longer code pays
@@ -28,7 +29,7 @@ _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})   
 class Launchable:
     """A kernel with what one launch of it needs."""
 
-    kernel: Kernel | Product
+    kernel: Kernel | Product | Winograd
     words: tuple[int, ...]
     units: int
     stored: frozenset[int]          # slots it stores to
@@ -242,6 +243,18 @@ def lower_epilogue(g: Group, roles: list[int], wanted: Callable[[int], bool], lo
     assembly = _Assembly(g, body.stages(), list(body.sizes), body.split, locate, scalars, vector_bytes, list(roles))
     made = assembly.finish()
     return (made, tuple(assembly.roles)) if len(set(assembly.roles)) == len(assembly.roles) else None
+
+
+def followers(g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+              vector_bytes: int) -> tuple[Launchable | None, tuple[int, ...], list[Launchable]]:
+    """The maps that follow a product: its epilogue with the roles of its axes, or else what is launched after it."""
+    if len(g.items) == 1:
+        return None, (), []
+    epilogue = lower_epilogue(g, roles, wanted, locate, scalars, vector_bytes)
+    if epilogue is not None:
+        return *epilogue, []
+    after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, scalars, vector_bytes)
+    return None, (), [] if after is None else [after]
 
 
 class _Assembly:

@@ -307,7 +307,7 @@ def _disk_key(calls: list[Call], external: Sequence[bool], live: Sequence[bool])
         if c.sig.stable is None:
             return None
         words.append((c.sig.stable, c.ins, c.outs, c.first_scalar, c.index))
-    return images.digest(repr((_stamp(), words, list(external), list(live))).encode())
+    return images.digest(repr((_stamp(), config.winograd, words, list(external), list(live))).encode())
 
 
 def _stamp() -> Any:

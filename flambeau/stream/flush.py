@@ -92,6 +92,18 @@ def _flush() -> None:
         LIMIT[0] = 0 if config.eager else _rhythm.length()
 
 
+def forget() -> None:
+    """Execute everything that is pending, and make plans anew from here on."""
+    with LOCK:
+        flush()
+        PLANS.clear()
+        BY_LIVENESS.clear()
+        _held[0] = 0
+
+
+config.BEFORE_CHANGE.append(forget)
+
+
 def _find(key: Any) -> LaunchPlan:
     """Second level: reference counts normalised to one live bit per fresh buffer."""
     STATS["misses"] += 1

@@ -1,0 +1,288 @@
+"""Winograd convolutions as LLVM IR: two transforms around the micro-kernels of :mod:`.product`.
+
+Input: a :class:`~flambeau.ir.winograd.Winograd`; output: one text with the kernel ``@NAME`` in the ABI of all kernels.  A unit is a
+range of rows of tiles, which may span images.  Its work, all of it on scratch memory between reading the input and storing the result:
+
+    images, channels            4 x 4 tiles of the input, transformed, to V[point][block of tiles][channel][tile]
+    outputs by O_BLOCK
+      points                    M[point] = U[point] · V[point]; U's panels and V's blocks are read as they lie
+      outputs, images           M transformed back to 2 x 2 pixels a tile and stored; then the epilogue, on what was just stored
+
+Vectors run along a row of tiles.  What lies outside of the input is a lane masked out of a load, outside of the result out of a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..core.dtype import float32
+from ..ir.product import Product
+from ..ir.winograd import POINTS, Winograd, Words, panel_pitch
+from .llvm import render_window
+from .product import ProductWriter, heights
+from .writer import Vectors, Writer
+
+SIZE = 4                    # bytes of an element
+APART = 320                 # bytes between points, so that the same place of all sixteen does not fall into one set of the cache
+TOGETHER = 4                # outputs that are finished before their epilogue runs
+
+
+def render_winograd(kernel: Winograd) -> str:
+    """The LLVM IR of one kernel; equal kernels give equal texts."""
+    return _Winograd(kernel).text()
+
+
+class _Winograd:
+    def __init__(self, kernel: Winograd) -> None:
+        self.kernel = kernel
+        self.v = Vectors("float", kernel.lanes, SIZE)
+        self.product = ProductWriter(Product(float32, "row", "column", 0, kernel.lanes, kernel.rows, kernel.vectors))
+        self.declared = self.product.declared
+        self.width = kernel.vectors * kernel.lanes              # tiles of a block
+        self.pitch = self.width * SIZE
+        self.panel_pitch = panel_pitch(kernel.rows, kernel.lanes) * SIZE
+
+    def text(self) -> str:
+        k = self.kernel
+        functions = [self.product.micro(m, n) for m in heights(k.rows) for n in range(1, k.vectors + 1)]
+        functions += [self.input(), self.output(), self.multiply()]
+        if k.epilogue is not None:
+            functions.append(render_window(k.epilogue, "@NAME.finish", 4, k.roles, self.declared))
+        functions.append(self.main())
+        return "\n".join([*functions, *self.declared, ""])
+
+    # ------------------------------------------------------------ transforms
+
+    def subtract(self, w: Writer, a: str, b: str) -> str:
+        return w.op(f"fsub {self.v.t} {a}, {b}")
+
+    def forth(self, w: Writer, d: Sequence[str]) -> list[str]:
+        """Four points of the input, transformed along one axis."""
+        return [self.subtract(w, d[0], d[2]), self.v.add(w, d[1], d[2]), self.subtract(w, d[2], d[1]), self.subtract(w, d[1], d[3])]
+
+    def back(self, w: Writer, m: Sequence[str]) -> list[str]:
+        """The two results of four points, along one axis."""
+        return [self.v.add(w, self.v.add(w, m[0], m[1]), m[2]), self.subtract(w, self.subtract(w, m[1], m[2]), m[3])]
+
+    def shuffle(self, w: Writer, a: str, b: str, lanes: Sequence[int]) -> str:
+        n, t = self.v.lanes, self.v.t
+        return w.op(f"shufflevector {t} {a}, {t} {b}, <{n} x i32> <{', '.join(f'i32 {x}' for x in lanes)}>")
+
+    def between(self, w: Writer, first: str, end: str) -> str:
+        """The lanes from ``first`` up to ``end``."""
+        yes = ", ".join(["i1 true"] * self.v.lanes)
+        before = w.op(f"xor {self.v.bit} {self.v.mask(w, first)}, <{yes}>")
+        return w.op(f"and {self.v.bit} {before}, {self.v.mask(w, end)}")
+
+    def input(self) -> str:
+        """The rows of tiles ``y0 .. y1`` of one channel of an image, the first of them tile ``first`` of the unit, into V."""
+        v, lanes = self.v, self.v.lanes
+        w = Writer("define internal void @NAME.input(ptr %x, i64 %row, i64 %y0, i64 %y1, i64 %tiles, ptr %args, i64 %first, ptr %v, "
+                   "i64 %point, i64 %block) #ATTR", self.declared)
+        first_row, end_row, first_column, end_column = (self.word(w, n) for n in (
+            Words.FIRST_ROW, Words.END_ROW, Words.FIRST_COLUMN, Words.END_COLUMN))
+        rows = w.sub(end_row, first_row)
+        even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
+
+        def across(x: str, _: list[str]) -> None:
+            valid = w.min(w.sub("%tiles", x), lanes)
+            column = w.mul(x, 2)
+            starts = [w.add(column, o) for o in (0, lanes, 2, lanes + 2)]
+            masks = [self.between(w, w.sub(first_column, s), w.sub(end_column, s)) for s in starts]
+            base = [w.plus("%x", w.mul(s, SIZE)) for s in starts]
+
+            def line(number: str) -> list[str]:
+                """A row of the input, transformed along it."""
+                def there() -> list[str]:
+                    at = w.mul(number, "%row")
+                    a, b, c, d = (v.load(w, w.plus(p, at), m) for p, m in zip(base, masks, strict=True))
+                    return self.forth(w, [self.shuffle(w, *pair, lane) for pair in ((a, b), (c, d)) for lane in (even, odd)])
+                exists = w.compare("ult", w.sub(number, first_row), rows)
+                return w.when(exists, there, lambda: ["zeroinitializer"] * 4, [v.t] * 4)
+
+            def down(y: str, carried: list[str]) -> list[str]:
+                tile, above = carried[0], carried[1:]
+                top = w.mul(y, 2)
+                lines = [above[:4], above[4:], line(w.add(top, 2)), line(w.add(top, 3))]
+                columns = [self.forth(w, [r[j] for r in lines]) for j in range(4)]
+                number = w.div(tile, self.width)
+                room = w.sub(self.width, w.sub(tile, w.mul(number, self.width)))        # of the block from this tile on
+                to = w.plus(w.plus("%v", w.mul(number, "%block")), w.mul(w.sub(self.width, room), SIZE))
+
+                def store(to: str, mask: str) -> None:
+                    for i in range(4):
+                        for j in range(4):
+                            v.store(w, columns[j][i], w.plus(to, w.mul("%point", 4 * i + j) if i + j else 0), mask)
+                store(to, v.mask(w, w.min(valid, room)))
+                w.when(w.compare("sgt", valid, room), lambda: store(w.plus(w.plus(to, "%block"), -self.pitch), self.between(w, room, valid)))
+                return [w.add(tile, "%tiles"), *lines[2], *lines[3]]
+            top = w.mul("%y0", 2)
+            start = [*line(top), *line(w.add(top, 1))]
+            w.loop("%y0", "%y1", 1, [("i64", w.add("%first", x)), *((v.t, s) for s in start)], down)
+        w.loop(0, "%tiles", lanes, [], across)
+        w.do("ret void")
+        return w.text()
+
+    def output(self) -> str:
+        """The same tiles of one output, from M to pixels."""
+        v, lanes = self.v, self.v.lanes
+        w = Writer("define internal void @NAME.output(ptr %m, i64 %point, i64 %y0, i64 %y1, i64 %tiles, i64 %height, i64 %width, ptr %c, "
+                   "i64 %row) #ATTR", self.declared)
+        low, high = ([side + k for k in range(first, first + lanes // 2) for side in (0, lanes)] for first in (0, lanes // 2))
+
+        def down(y: str, carried: list[str]) -> list[str]:
+            top = w.mul(y, 2)
+            to = w.plus("%c", w.mul(top, "%row"))
+            both = w.compare("slt", w.add(top, 1), "%height")
+
+            def across(x: str, _: list[str]) -> None:
+                at = w.plus(carried[0], w.mul(x, SIZE))
+                halves = []
+                for j in range(4):
+                    halves.append(self.back(w, [v.load(w, w.plus(at, w.mul("%point", 4 * i + j) if i + j else 0)) for i in range(4)]))
+                column = w.mul(x, 2)
+                rest = w.sub("%width", column)
+                masks = [v.mask(w, rest), v.mask(w, w.sub(rest, lanes))]
+                place = w.plus(to, w.mul(column, SIZE))
+
+                def store(i: int, to: str) -> None:
+                    left, right = self.back(w, [h[i] for h in halves])
+                    for part, (lane, mask) in enumerate(zip((low, high), masks, strict=True)):
+                        v.store(w, self.shuffle(w, left, right, lane), w.plus(to, part * v.bytes), mask)
+                store(0, place)
+                w.when(both, lambda: store(1, w.plus(place, "%row")))
+            w.loop(0, "%tiles", lanes, [], across)
+            return [w.plus(carried[0], w.mul("%tiles", SIZE))]
+        w.loop("%y0", "%y1", 1, [("ptr", "%m")], down)
+        w.do("ret void")
+        return w.text()
+
+    # ------------------------------------------------------------ the product at one point
+
+    def multiply(self) -> str:
+        """``M = U · V`` of some outputs: panels of U, blocks of V."""
+        k = self.kernel
+        w = Writer("define internal void @NAME.multiply(i64 %m, i64 %n, i64 %k, i64 %kblock, ptr %u, ptr %v, ptr %c, i64 %crow) #ATTR", self.declared)
+        panel_bytes, block_bytes = w.mul("%k", self.panel_pitch), w.mul("%k", self.pitch)
+
+        def k_blocks(k0: str, _: list[str]) -> None:
+            depth = w.min("%kblock", w.sub("%k", k0))
+            more = w.select(w.compare("eq", k0, 0), "i64", 0, 1)
+            uk, vk = w.plus("%u", w.mul(k0, self.panel_pitch)), w.plus("%v", w.mul(k0, self.pitch))
+
+            def panels(i: str, carried: list[str]) -> list[str]:
+                panel, = carried
+                rows = w.min(w.sub("%m", i), k.rows)
+                ci = w.plus("%c", w.mul(i, "%crow"))
+
+                def blocks(j: str, carried: list[str]) -> list[str]:
+                    block, to = carried
+                    columns = w.sub("%n", j)
+
+                    def run(m: int, n: int) -> None:
+                        w.do(f"call void @NAME.tile{m}x{n}(i64 {depth}, ptr {panel}, ptr {block}, i64 {self.pitch}, ptr {to}, i64 %crow, "
+                             f"i64 {rows}, i64 {columns}, i64 {more}, ptr null)")
+
+                    def narrowest(m: int, n: int = 1) -> None:
+                        if n == k.vectors:
+                            run(m, n)
+                        else:
+                            w.when(w.compare("sle", columns, n * k.lanes), lambda: run(m, n), lambda: narrowest(m, n + 1))
+
+                    def shortest(fits: list[int]) -> None:
+                        if len(fits) == 1:
+                            narrowest(fits[0])
+                        else:
+                            w.when(w.compare("sgt", rows, fits[1]), lambda: narrowest(fits[0]), lambda: shortest(fits[1:]))
+                    shortest(heights(k.rows))
+                    return [w.plus(block, block_bytes), w.plus(to, self.pitch)]
+                w.loop(0, "%n", self.width, [("ptr", vk), ("ptr", ci)], blocks)
+                return [w.plus(panel, panel_bytes)]
+            w.loop(0, "%m", k.rows, [("ptr", uk)], panels)
+        w.loop(0, "%k", "%kblock", [], k_blocks)
+        w.do("ret void")
+        return w.text()
+
+    # ------------------------------------------------------------ the loops
+
+    def word(self, w: Writer, n: int) -> str:
+        return w.load("i64", w.plus("%args", 8 * n), 8)
+
+    def main(self) -> str:
+        k, v = self.kernel, self.v
+        w = Writer("define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR", self.declared)
+
+        def word(n: int) -> str:
+            return self.word(w, n)
+        x, u, c = (w.plus(w.load("ptr", w.plus("%table", w.mul(word(n), 8)), 8), word(n + 1)) for n in (Words.X_TABLE, Words.U_TABLE, Words.C_TABLE))
+        images, groups, outputs, channels, height, width = (word(n) for n in (
+            Words.IMAGES, Words.GROUPS, Words.OUTPUTS, Words.CHANNELS, Words.HEIGHT, Words.WIDTH))
+        x_steps = [word(n) for n in (Words.X_IMAGE, Words.X_GROUP, Words.X_CHANNEL, Words.X_ROW)]
+        c_steps = [word(n) for n in (Words.C_IMAGE, Words.C_GROUP, Words.C_OUTPUT, Words.C_ROW)]
+        unit_rows, units, k_block, o_block = (word(n) for n in (Words.UNIT, Words.UNITS, Words.K_BLOCK, Words.O_BLOCK))
+        tile_rows, tiles = (w.div(w.add(n, 1), 2) for n in (height, width))
+        most = w.mul(w.div(w.add(w.mul(unit_rows, tiles), self.width - 1), self.width), self.width)     # tiles of a unit, in whole blocks
+        v_block = w.mul(channels, self.pitch)
+        v_point = w.add(w.mul(w.mul(channels, most), SIZE), APART)
+        m_row = w.mul(w.add(most, v.lanes), SIZE)
+        m_point = w.add(w.mul(o_block, m_row), APART)
+        m = w.plus("%scratch", w.mul(v_point, POINTS))
+        panel = w.mul(channels, self.panel_pitch)
+        u_group = w.mul(w.div(w.add(outputs, k.rows - 1), k.rows), panel)
+        u_point = w.mul(groups, u_group)
+
+        def unit(number: str, _: list[str]) -> None:
+            group, part = w.div(number, units), w.rem(number, units)
+            r0 = w.mul(part, unit_rows)
+            r1 = w.min(w.add(r0, unit_rows), w.mul(images, tile_rows))
+            xg, ug, cg = w.plus(x, w.mul(group, x_steps[1])), w.plus(u, w.mul(group, u_group)), w.plus(c, w.mul(group, c_steps[1]))
+
+            def each_image(body: Callable[[str, str, str, str], None]) -> None:
+                """``body`` with every image of the unit, its rows of tiles there, and the number of its first tile."""
+                def image(n: str, _: list[str]) -> None:
+                    before = w.mul(n, tile_rows)
+                    y0 = w.max(w.sub(r0, before), 0)
+                    body(n, y0, w.min(w.sub(r1, before), tile_rows), w.mul(w.sub(w.add(before, y0), r0), tiles))
+                w.loop(w.div(r0, tile_rows), w.div(w.add(r1, w.sub(tile_rows, 1)), tile_rows), 1, [], image)
+
+            def transform(n: str, y0: str, y1: str, first: str) -> None:
+                def channel(_: str, carried: list[str]) -> list[str]:
+                    source, to = carried
+                    w.do(f"call void @NAME.input(ptr {source}, i64 {x_steps[3]}, i64 {y0}, i64 {y1}, i64 {tiles}, ptr %args, i64 {first}, ptr {to}, "
+                         f"i64 {v_point}, i64 {v_block})")
+                    return [w.plus(source, x_steps[2]), w.plus(to, self.pitch)]
+                w.loop(0, channels, 1, [("ptr", w.plus(xg, w.mul(n, x_steps[0]))), ("ptr", "%scratch")], channel)
+            each_image(transform)
+            count = w.mul(w.sub(r1, r0), tiles)
+
+            def some_outputs(o0: str, _: list[str]) -> None:
+                o1 = w.min(w.add(o0, o_block), outputs)
+                up = w.plus(ug, w.mul(w.div(o0, k.rows), panel))
+
+                def point(p: str, _: list[str]) -> None:
+                    w.do(f"call void @NAME.multiply(i64 {w.sub(o1, o0)}, i64 {count}, i64 {channels}, i64 {k_block}, ptr {w.plus(up, w.mul(p, u_point))}, "
+                         f"ptr {w.plus('%scratch', w.mul(p, v_point))}, ptr {w.plus(m, w.mul(p, m_point))}, i64 {m_row})")
+                w.loop(0, POINTS, 1, [], point)
+
+                def finish(s0: str, _: list[str]) -> None:
+                    s1 = w.min(w.add(s0, TOGETHER), o1)
+
+                    def restore(n: str, y0: str, y1: str, first: str) -> None:
+                        cn = w.plus(cg, w.mul(n, c_steps[0]))
+
+                        def output(o: str, _: list[str]) -> None:
+                            source = w.plus(w.plus(m, w.mul(w.sub(o, o0), m_row)), w.mul(first, SIZE))
+                            w.do(f"call void @NAME.output(ptr {source}, i64 {m_point}, i64 {y0}, i64 {y1}, i64 {tiles}, i64 {height}, i64 {width}, "
+                                 f"ptr {w.plus(cn, w.mul(o, c_steps[2]))}, i64 {c_steps[3]})")
+                        w.loop(s0, s1, 1, [], output)
+                        if k.epilogue is not None:
+                            pixels = [w.mul(w.mul(y0, 2), width), w.mul(w.min(w.mul(y1, 2), height), width)]
+                            ends = [n, w.add(n, 1), group, w.add(group, 1), s0, s1, *pixels]
+                            words = w.plus("%args", 8 * Words.EPILOGUE)
+                            w.do(f"call void @NAME.finish(ptr %table, ptr {words}, {', '.join(f'i64 {e}' for e in ends)})")
+                    each_image(restore)
+                w.loop(o0, o1, TOGETHER, [], finish)
+            w.loop(0, outputs, o_block, [], some_outputs)
+        w.loop("%begin", "%end", 1, [], unit)
+        w.do("ret void")
+        return w.text()

@@ -1,0 +1,244 @@
+"""Convolutions among the nests that Winograd's algorithm is for: which, how their filter is transformed, and how they are cut.
+
+A nest ``C[n, g, o, y, x] = Σ X[n, g, c, y ± ky, x ± kx] · W[g, o, c, ky, kx]`` with three taps each way is told by its accesses alone, so
+a convolution and its gradient with respect to the input are one case.  :func:`convolution` replaces it by 16 maps over W, which fuse
+into one kernel, and a nest for :mod:`..render.winograd`.  Rounding errors are about 2.5 times those of the sum itself (its intermediate values are
+larger than the result); a NaN or an infinity spreads to the other pixels of its tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..core import config
+from ..core.dtype import float32
+from ..ir import expression as ir
+from ..ir.expression import Access, Expr
+from ..ir.kernel import Kernel
+from ..ir.simplify import Term, move, permutation
+from ..ir.winograd import POINTS, Winograd, Words, panel_pitch
+from .contract import address, factors, positions_of, register_tile, stored
+from .fuse import Group, Item, Tiles, elements, row_major
+from .tile import Launchable, followers
+
+CHANNELS = 16               # of input and of output, from which the transforms pay
+TILES = 64                  # over all images, from which transforming the filter pays
+FEW_TILES = 32              # of a unit, below which the products are short
+BYTES = 6 << 20             # of scratch memory for a unit's transformed tiles
+K_BLOCK = 512
+O_BLOCK = 1 << 20
+UNITS = 8                   # at least, if each still has some tiles
+
+
+@dataclass(slots=True)
+class _Direction:
+    """A spatial axis: the kept axis and its taps, whether they are read backwards, first and end of what exists."""
+
+    axis: int
+    tap: int
+    backwards: bool
+    first: int
+    end: int
+
+
+def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
+    """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm."""
+    found = factors(item) if config.winograd and len(item.sizes) - item.kept == 3 else None
+    if found is None or item.value.dtype is not float32:
+        return None
+    for x, w in (found, found[::-1]):
+        nest = _Convolution.of(item, x, w)
+        if nest is not None and nest.pays():
+            source, copies = nest.source(temporary)
+            filters, transforms = nest.filters(temporary, vector_bytes)
+            return [*copies, *transforms, *nest.product(source, filters, temporary)]
+    return None
+
+
+@dataclass(slots=True)
+class _Convolution:
+    """A nest that sums ``x · w``, understood; axes are numbers into the nest's."""
+
+    item: Item
+    x: Expr
+    w: Expr
+    image: list[int]            # one axis, or none
+    group: list[int]
+    output: int
+    channel: int
+    down: _Direction
+    across: _Direction
+
+    @classmethod
+    def of(cls, item: Item, x: Expr, w: Expr) -> _Convolution | None:
+        """The nest's axes by what moves along them, or None."""
+        kept, sizes, xs, ws = item.kept, item.sizes, x.attr.strides, w.attr.strides
+        taps = [a for a in range(kept, len(sizes)) if sizes[a] == 3]
+        channels = [a for a in range(kept, len(sizes)) if sizes[a] != 3]
+        if len(taps) != 2 or w.args or w.dtype is not float32 or x.dtype is not float32 or x.attr.fill not in (None, 0):
+            return None
+        channel, = channels
+        spatial = _directions(item, x, w, taps)
+        if spatial is None or not xs[channel] or not ws[channel]:
+            return None
+        roles: dict[tuple[bool, bool], list[int]] = {}
+        for axis in range(kept):
+            if axis not in (spatial[0].axis, spatial[1].axis):
+                roles.setdefault((bool(xs[axis]), bool(ws[axis])), []).append(axis)
+        image, group, output = (roles.pop(moves, []) for moves in ((True, False), (True, True), (False, True)))
+        if roles or len(image) > 1 or len(group) > 1 or len(output) != 1:
+            return None
+        return cls(item, x, w, image, group, output[0], channel, *spatial)
+
+    def size(self, *axes: int) -> int:
+        return elements([self.item.sizes[a] for a in axes])
+
+    def pays(self) -> bool:
+        """Whether there are enough channels, and tiles, and a unit's scratch memory holds a row of these."""
+        down, across = (-(-self.size(d.axis) // 2) for d in (self.down, self.across))
+        channels = self.size(self.channel)
+        return min(channels, self.size(self.output)) >= CHANNELS and self.size(*self.image) * down * across >= TILES \
+            and 2 * channels * across * POINTS * 4 <= BYTES
+
+    def source(self, temporary: Callable[[int], int]) -> tuple[Access, list[Item]]:
+        """The input from the first element of the first tile on, over the axes of :meth:`product`; a copy, if columns have no unit stride."""
+        sizes, xs = self.item.sizes, self.x.attr.strides
+        outer = [*self.image, *self.group, self.channel]
+        offset, strides = self.x.attr.offset, [xs[a] for a in outer]
+        for d in (self.down, self.across):
+            offset += 2 * xs[d.tap] if d.backwards else 0
+            strides.append(xs[d.axis])
+        slot, copies = self.x.attr.slot, []
+        if strides[-1] != 1:        # the zeros around it are copied, too
+            space = (*(sizes[a] for a in outer), sizes[self.down.axis] + 2, sizes[self.across.axis] + 2)
+            terms: list[Term] = list(permutation([*outer, self.down.axis, self.across.axis], len(sizes)))
+            for d in (self.down, self.across):
+                terms[d.tap] = (2 if d.backwards else 0, (0,) * len(space))
+                d.first, d.end = 0, sizes[d.axis] + 2
+            slot, offset, strides = temporary(elements(space) * 4), 0, list(row_major(space))
+            copies = [Item("map", space, len(space), move(self.x, terms, len(space), {}), Access(slot, 0, tuple(strides), float32), "", None, None, None,
+                           self.item.step)]
+            copies[0].scan_loads()
+        n = len(self.image) + len(self.group)
+        *outer_steps, channel, row, column = strides
+        assert len(outer_steps) == n
+        return Access(slot, offset, (*outer_steps, 0, row, column, channel, row, column), float32), copies
+
+    def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[int, list[Item]]:
+        """A slot for the transformed filter, and a map for each of its points."""
+        w, lanes, rows, _ = self.w.attr, *register_tile(float32, vector_bytes)
+        pitch = panel_pitch(rows, lanes)
+        outputs = self.size(self.output)
+        space = (self.size(*self.group), -(-outputs // rows), self.size(self.channel), rows)
+        point = elements(space[:-1]) * pitch
+        slot = temporary(POINTS * point * 4)
+        step = w.strides[self.output]
+        steps = (w.strides[self.group[0]] if self.group else 0, rows * step, w.strides[self.channel], step)
+        guard = (ir.const(0, ir.int64), ir.axis(1) * rows + ir.axis(3) < outputs) if outputs % rows else ()
+
+        def tap(i: int, j: int) -> Expr:
+            offset = w.offset
+            for d, k in ((self.down, i), (self.across, j)):
+                offset += w.strides[d.tap] * (2 - k if d.backwards else k)
+            return ir.make("load", float32, guard, Access(w.slot, offset, steps, float32, 0 if guard else None))
+        lines = [_filter([tap(i, j) for j in range(3)]) for i in range(3)]
+        columns = [_filter([line[j] for line in lines]) for j in range(4)]
+        store = (space[1] * space[2] * pitch, space[2] * pitch, pitch, 1)
+        axes = [a for a in range(4) if space[a] > 1]
+        out = []
+        for p in range(POINTS):
+            item = Item("map", space, 4, columns[p % 4][p // 4], Access(slot, p * point, store, float32), "", None, None, None, self.item.step)
+            out.append(item.moved(permutation(axes, 4), tuple(space[a] for a in axes), len(axes)))
+        return slot, out
+
+    def product(self, source: Access, filters: int, temporary: Callable[[int], int]) -> list[Item]:
+        """The nest for the kernel: images, groups, outputs, rows, columns, summed over channels and the 4 x 4 points of a tile."""
+        order = [*self.image, *self.group, self.output, self.down.axis, self.across.axis, self.channel, self.down.tap, self.across.tap]
+        kept = self.item.kept
+        made = tuple(self.item.sizes[a] for a in order[:kept])
+        item = self.item.moved(permutation(order, len(order)), (*made, self.size(self.channel), 4, 4), kept)
+        # panels are no even run of the outputs: to the scheduler, any of the filter may be read
+        factors = ir.make("load", float32, (), source), ir.make("load", float32, (ir.axis(0),), Access(filters, 0, (0,) * len(order), float32))
+        tiles = Tiles(kept - 3 - len(self.group) - len(self.image) if self.image else None, kept - 4 if self.group else None,
+                      (self.down.first, self.down.end), (self.across.first, self.across.end))
+        product = replace(item, value=ir.make("mul", float32, factors), product=True, tiles=tiles)
+        return stored(product, temporary)
+
+
+def _directions(item: Item, x: Expr, w: Expr, taps: Sequence[int]) -> tuple[_Direction, _Direction] | None:
+    """The two spatial axes, that with the smaller steps last; None when taps and places do not move as those of a convolution of stride 1."""
+    xs, ws, rank = x.attr.strides, w.attr.strides, len(item.sizes)
+    inside = positions_of(x.args[1], rank) if x.args else {}
+    if inside is None:
+        return None
+    found: list[_Direction] = []
+    understood = 0
+    for tap in taps:
+        axis = next((a for a in range(item.kept) if abs(xs[a]) == abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)), None)
+        if axis is None or not xs[tap] or not ws[tap]:
+            return None
+        d = _Direction(axis, tap, xs[axis] != xs[tap], 0, item.sizes[axis] + 2)
+        moves = {axis: 1, tap: -1 if d.backwards else 1}
+        for steps, (origin, limit) in inside.items():
+            if steps == tuple(moves.get(a, 0) for a in range(rank)):
+                origin -= 2 if d.backwards else 0       # the first tap read is then the last one
+                d.first, d.end = max(d.first, -origin), min(d.end, limit - origin)
+                understood += 1
+        d.end = max(d.first, d.end)
+        found.append(d)
+    if understood != len(inside):
+        return None
+    down, across = sorted(found, key=lambda d: -abs(xs[d.axis]))
+    return down, across
+
+
+def _filter(w: Sequence[Expr]) -> list[Expr]:
+    """Three taps as four points, along one axis."""
+    ends, middle = (w[0] + w[2]) * 0.5, w[1] * 0.5
+    return [w[0], ends + middle, ends - middle, w[2]]
+
+
+def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+                   vector_bytes: int) -> list[Launchable]:
+    """The launches of a group that is such a product: one, or a second one for what cannot be its epilogue."""
+    item = g.items[0]
+    tiles = item.tiles
+    assert tiles is not None
+    kept, sizes = item.kept, item.sizes
+    x, u, c = item.value.args[0].attr, item.value.args[1].attr, item.store
+    output, row, column, channel = range(kept - 3, kept + 1)
+
+    def size(axis: int | None) -> int:
+        return 1 if axis is None else sizes[axis]
+
+    def step(a: Access, axis: int | None) -> int:
+        return 0 if axis is None else a.strides[axis] * 4
+    images, groups, outputs, channels = size(tiles.image), size(tiles.group), sizes[output], sizes[channel]
+    lanes, rows, vectors = register_tile(float32, vector_bytes)
+    unit, o_block = _cut(images * (-(-sizes[row] // 2)), -(-sizes[column] // 2), channels, outputs, rows, vectors * lanes)
+    units = -(-images * (-(-sizes[row] // 2)) // unit)
+    words = [w for a in (x, u, c) for w in address(a, locate)]
+    words += [images, groups, outputs, channels, sizes[row], sizes[column]]
+    words += [step(x, a) for a in (tiles.image, tiles.group, channel, row)]
+    words += [step(c, a) for a in (tiles.image, tiles.group, output, row)]
+    words += [*tiles.rows, *tiles.columns, unit, units, K_BLOCK, o_block]
+    assert len(words) == Words.EPILOGUE
+    roles = [3 if a >= row else 2 if a == output else 1 if a == tiles.group else 0 for a in range(kept)]
+    epilogue, axes, rest = followers(g, roles, wanted, locate, scalars, vector_bytes)
+    kernel, written = Winograd(lanes, rows, vectors), frozenset([c.slot])
+    if epilogue is not None:
+        assert isinstance(epilogue.kernel, Kernel)
+        kernel = replace(kernel, epilogue=epilogue.kernel, roles=axes)
+        words += epilogue.words
+        written |= epilogue.stored
+    return [Launchable(kernel, tuple(words), units * groups, written), *rest]
+
+
+def _cut(count: int, across: int, channels: int, outputs: int, rows: int, width: int) -> tuple[int, int]:
+    """Rows of tiles in a unit, and outputs at a time, so that the transformed tiles of both find room."""
+    o_block = min(-(-outputs // rows) * rows, max(1, O_BLOCK // rows) * rows)
+    room = BYTES // (POINTS * 4 * (channels + o_block) * across)
+    wanted = -(-FEW_TILES // across)                # a unit's rows, at least
+    unit = max(1, min(room, max(wanted, -(-count // UNITS))))
+    return -(-count // -(-count // unit)), o_block

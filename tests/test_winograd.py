@@ -1,0 +1,300 @@
+"""Convolutions by Winograd's algorithm: values against float64, margins, the same bits for any pieces, the switch, and what compiles.
+
+That every nest is understood is tried by sizes drawn at random; ``kernel_runner`` guards memory and runs units in pieces.
+"""
+
+import os
+import random as pick
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from kernel_runner import Machine, empty, intact
+from program_maker import Maker
+
+import flambeau as torch
+from flambeau.core import config
+from flambeau.core.dtype import float32
+from flambeau.ir import expression as ir
+from flambeau.ir.loops import Nest
+from flambeau.ir.winograd import Winograd
+from flambeau.runtime import cpu, pool
+from flambeau.stream import flush
+
+F = torch.nn.functional
+TOLERANCE = 2e-6            # of the root mean square of the result: the errors of random data are about half of it
+
+
+def random(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def direct(x, w, padding=0, groups=1):
+    """The convolution as a sum over the taps, in float64."""
+    x, w = (np.asarray(t.detach().numpy(), np.float64) for t in (x, w))
+    n, c, h, width = x.shape
+    p, q = (padding, padding) if isinstance(padding, int) else padding
+    x = np.pad(x, ((0, 0), (0, 0), (p, p), (q, q))).reshape(n, groups, c // groups, h + 2 * p, width + 2 * q)
+    w = w.reshape(groups, -1, *w.shape[1:])
+    rows, columns = h + 2 * p - 2, width + 2 * q - 2
+    y = sum(np.einsum("ngcyx,goc->ngoyx", x[..., i:i + rows, j:j + columns], w[..., i, j], optimize=True) for i in range(3) for j in range(3))
+    return y.reshape(n, -1, rows, columns)
+
+
+def backwards(g, w, padding=0, groups=1):
+    """The gradient with respect to the input of :func:`direct`: its transpose."""
+    g, w = (np.asarray(t.detach().numpy(), np.float64) for t in (g, w))
+    n, o, h, width = g.shape
+    p, q = (padding, padding) if isinstance(padding, int) else padding
+    g = g.reshape(n, groups, o // groups, h, width)
+    w = w.reshape(groups, o // groups, *w.shape[1:])
+    x = np.zeros((n, groups, w.shape[2], h + 2, width + 2))
+    for i in range(3):
+        for j in range(3):
+            x[..., i:i + h, j:j + width] += np.einsum("ngoyx,goc->ngcyx", g, w[..., i, j], optimize=True)
+    return x.reshape(n, -1, h + 2, width + 2)[:, :, p:h + 2 - p, q:width + 2 - q]
+
+
+def close(found, expected, tolerance=TOLERANCE):
+    """Compare with a tolerance relative to the size of the results."""
+    found = found.detach().numpy() if isinstance(found, torch.Tensor) else found
+    scale = max(1.0, float(np.sqrt((expected ** 2).mean())))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=8 * tolerance * scale)
+
+
+def kernels(f):
+    """How many launches of the algorithm a function's program has."""
+    return str(torch.explain(f, ir="loops")).count("Winograd")
+
+
+@pytest.fixture
+def every_size(monkeypatch):
+    """Lets the algorithm run at sizes at which it does not pay."""
+    from flambeau.schedule import winograd
+
+    monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+    monkeypatch.setattr(winograd, "CHANNELS", 1)
+    monkeypatch.setattr(winograd, "TILES", 1)
+    flush.forget()
+    yield
+    flush.forget()
+
+
+@dataclass
+class Case:
+    images: int
+    channels: int
+    outputs: int
+    height: int
+    width: int
+    padding: tuple[int, int]
+    groups: int
+
+
+def cases(count, seed):
+    r = pick.Random(seed)
+    for _ in range(count):
+        groups = r.choice([1, 1, 1, 2, 3])
+        padding = (r.randint(0, 2), r.randint(0, 2))
+        height, width = (max(r.choice([2, 3, 4, 5, 7, 9, 14, 23, 33, 40]), 4 - 2 * p) for p in padding)
+        yield Case(r.choice([1, 1, 2, 3, 5]), groups * r.choice([4, 15, 16, 17, 30]), groups * r.choice([3, 14, 16, 29, 33]), height, width, padding, groups)
+
+
+@pytest.mark.parametrize("case", list(cases(24, 1)), ids=str)
+def test_values_and_gradients_are_those_of_the_sum(case, every_size):
+    x = random(case.images, case.channels, case.height, case.width).requires_grad_()
+    w = random(case.outputs, case.channels // case.groups, 3, 3, seed=1).requires_grad_()
+    how = {"padding": case.padding, "groups": case.groups}
+    y = F.conv2d(x, w, **how)
+    g = random(*y.shape, seed=2)
+    y.backward(g)
+    close(y, direct(x, w, **how))
+    close(x.grad, backwards(g, w, **how))
+
+
+def test_both_directions_are_recognised():
+    x, w = random(2, 32, 20, 20).requires_grad_(), random(32, 32, 3, 3, seed=1)
+    assert kernels(lambda: F.conv2d(x.detach(), w, padding=1)) == 1
+
+    def gradient():
+        y = F.conv2d(x, w, padding=1)
+        return torch.autograd.grad(y, x, torch.ones_like(y))
+    assert kernels(gradient) == 1
+
+
+LAYOUTS = {
+    "channels last": lambda t: t.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "every other column": lambda t: torch.stack([t, t * 0], -1).flatten(-2)[..., ::2],
+    "transposed": lambda t: t.mT.contiguous().mT,
+    "part of a larger one": lambda t: F.pad(t, (1, 2, 3, 1))[:, :, 3:-1, 1:-2],
+    "expanded": lambda t: t[:1].expand(t.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_operands_need_not_be_contiguous(layout, every_size):
+    change = LAYOUTS[layout]
+    x, w = change(random(3, 20, 11, 12)), change(random(18, 20, 3, 3, seed=1))
+    close(F.conv2d(x, w, padding=1), direct(x, w, 1))
+
+
+def test_what_the_algorithm_is_not_for():
+    x, w = random(2, 32, 20, 20), random(32, 32, 3, 3, seed=1)
+    assert kernels(lambda: F.conv2d(x, w, padding=1)) == 1
+    assert kernels(lambda: F.conv2d(x, w, stride=2)) == 0
+    assert kernels(lambda: F.conv2d(x, w, dilation=2)) == 0
+    assert kernels(lambda: F.conv2d(x, w[:, :, :2])) == 0
+    assert kernels(lambda: F.conv2d(x.double(), w.double())) == 0
+    assert kernels(lambda: F.conv2d(x, w[:, :1], groups=32)) == 0
+    assert kernels(lambda: F.conv2d(x[:, :, :4, :4], w)) == 0
+
+
+def test_bias_activation_and_residual_run_on_finished_tiles():
+    x, w, b, r = random(3, 24, 13, 15), random(20, 24, 3, 3, seed=1), random(20, seed=2), random(3, 20, 13, 15, seed=3)
+
+    def block():
+        return F.relu(F.conv2d(x, w, b, padding=1) + r)
+    close(block(), np.maximum(direct(x, w, 1) + b.numpy()[:, None, None] + r.numpy(), 0))
+    text = str(torch.explain(block, ir="loops"))
+    assert text.count("Winograd") == 1 and text.count("then on each strip") == 1
+
+
+def test_a_result_that_is_stored_elsewhere():
+    x, w = random(2, 20, 12, 12), random(24, 20, 3, 3, seed=1)
+    out = torch.zeros(2, 48, 12, 12)
+    out[:, ::2] = F.conv2d(x, w, padding=1)
+    close(out[:, ::2], direct(x, w, 1))
+    assert float(out[:, 1::2].abs().max()) == 0
+    x[:, :20] = F.conv2d(x, w[:20], padding=1)      # over its own input
+    close(x, direct(random(2, 20, 12, 12), w[:20], 1))
+
+
+def test_nan_stays_within_its_tiles():
+    x, w = random(1, 16, 24, 24), random(16, 16, 3, 3, seed=1)
+    x[0, 3, 10, 10] = float("nan")
+    bad = np.isnan(F.conv2d(x, w, padding=1).numpy()[0, 0])
+    assert bad[9:12, 9:12].all()                    # whose windows include it
+    assert not np.delete(np.delete(bad, range(8, 12), 0), range(24), 1).any() and bad.sum() <= 16
+
+
+# ------------------------------------------------------------------ machine code
+
+WIDTHS = [n for n in (64, 32, 16) if n <= cpu.vector_bytes()]
+
+
+def activated(case, gradient):
+    """A program: a convolution (or, by the same sizes, a gradient), the bias of its outputs, and an activation; and its operands."""
+    p, q = case.padding
+    n, groups, c, o = case.images, case.groups, case.channels // case.groups, case.outputs // case.groups
+    height, width = case.height + 2 * p - 2, case.width + 2 * q - 2
+    m = Maker()
+    x, w, b = random(n, groups, c, case.height, case.width), random(groups, o, c, 3, 3, seed=1), random(groups, o, seed=2)
+    views = [m.external(t.numpy()) for t in (x, w.transpose(1, 2).contiguous() if gradient else w, b)]
+    y = m.fresh((n, groups, o, height, width))
+    sizes = (n, groups, o, height, width, c, 3, 3)
+    i, j, k, l = (ir.axis(a) for a in (3, 4, 6, 7))
+    sign = -1 if gradient else 1            # a gradient reads both kernel and input the other way
+    places = [a + s * sign - r if sign > 0 else a - s + 2 - r for a, s, r in ((i, k, p), (j, l, q))]
+    guard = None
+    for place, size in zip(places, (case.height, case.width), strict=True):
+        for condition in (ir.const(0, ir.int64) <= place, place < size):
+            guard = condition if guard is None else guard & condition
+    xs, ws = views[0].strides, views[1].strides
+    first = sum(s * ((2 if gradient else 0) - r) for s, r in ((xs[3], p), (xs[4], q)))
+    taps = tuple(s * sign for s in xs[3:])
+    load = ir.make("load", float32, (ir.const(0, ir.int64), guard), ir.Access(0, first, (xs[0], xs[1], 0, xs[3], xs[4], xs[2], *taps), float32, 0))
+    outs = (ws[2], ws[1]) if gradient else (ws[1], ws[2])
+    weight = ir.make("load", float32, (), ir.Access(1, 0, (0, ws[0], outs[0], 0, 0, outs[1], ws[3], ws[4]), float32))
+    m.steps.append(Nest("reduce", sizes, 5, load * weight, y.access(8), "sum", ir.acc(float32)))
+    bias = ir.make("load", float32, (), ir.Access(2, 0, (0, views[2].strides[0], views[2].strides[1], 0, 0), float32))
+    z = m.map(ir.maximum(y.element(y.shape) + bias, ir.const(0.0, float32)), y.shape)
+    m.buffers[z.slot].live = True
+    kernel = w.flip(3, 4) if gradient else w
+    expected = direct(x.flatten(1, 2), kernel.flatten(0, 1), case.padding, groups).reshape(y.shape)
+    return m, z.slot, np.maximum(expected + b.numpy()[:, :, None, None], 0)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("vector_bytes", WIDTHS)
+def test_pieces_change_no_bit_and_margins_stay(vector_bytes, gradient, every_size):
+    for case in cases(6, vector_bytes):
+        m, slot, expected = activated(case, gradient)
+        machine = Machine(m.program(), vector_bytes)
+        assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1 and len(machine.plan.steps) == 2, case
+        results = []
+        for pieces in (1, 2, 3):
+            memory = [empty(b.nbytes) for b in m.buffers]
+            for place, values in zip(memory, m.contents, strict=True):
+                if values is not None:
+                    place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            assert machine.run(memory, pieces=pieces) == []
+            for place, b in zip(memory, m.buffers, strict=True):
+                assert intact(place, b.nbytes), case
+            assert intact(machine.arena, machine.plan.arena), case
+            end = machine.scratch.ctypes.data - machine.scratch.base.ctypes.data + pool.SCRATCH
+            assert (machine.scratch.base[end:] == 0xA5).all(), case
+            results.append(memory[slot][:expected.nbytes // 2].view(np.float32).copy())
+        close(results[0].reshape(expected.shape), expected)
+        assert all(np.array_equal(results[0], other) for other in results[1:]), case
+
+
+def test_threads_change_no_bit():
+    x, w = random(6, 48, 30, 30), random(40, 48, 3, 3, seed=1)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(F.conv2d(x, w, padding=1).numpy().copy())
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_new_sizes_compile_nothing():
+    def step(images, channels, outputs, size):
+        return F.relu(F.conv2d(random(images, channels, size, size), random(outputs, channels, 3, 3), padding=1)).numpy()
+    step(2, 28, 42, 20)
+    before = cpu.STATS["compiled"]
+    step(3, 42, 56, 23)
+    step(4, 30, 28, 31)
+    assert cpu.STATS["compiled"] == before
+
+
+# ------------------------------------------------------------------ the switch
+
+def test_the_switch():
+    x, w = random(2, 32, 20, 20), random(32, 32, 3, 3, seed=1)
+
+    def convolve():
+        return F.conv2d(x, w, padding=1)
+    with_it = convolve().numpy().copy()
+    assert torch.backends.cpu.winograd and kernels(convolve) == 1
+    pending = convolve()
+    torch.backends.cpu.winograd = False
+    try:
+        assert kernels(convolve) == 0 and not config.winograd
+        without = convolve().numpy().copy()
+    finally:
+        torch.backends.cpu.winograd = True
+    assert np.array_equal(pending.numpy(), with_it) and not np.array_equal(without, with_it)
+    close(without, direct(x, w, 1))
+    assert np.array_equal(convolve().numpy(), with_it)
+
+
+def test_the_environment_and_the_cache_on_disk(tmp_path):
+    """Plans of both kinds lie side by side: neither is taken for the other."""
+    program = """
+import hashlib, flambeau as torch
+torch.manual_seed(0)
+x, w = torch.randn(2, 32, 20, 20), torch.randn(32, 32, 3, 3)
+print(hashlib.sha256(torch.nn.functional.conv2d(x, w, padding=1).numpy().tobytes()).hexdigest())
+"""
+    found = []
+    for value in ("1", "0", "1", "0"):
+        environment = {**os.environ, "FLAMBEAU_WINOGRAD": value, "FLAMBEAU_CACHE": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout)
+    assert found[0] == found[2] != found[1] == found[3]
