@@ -99,7 +99,7 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
             g = leaves.pop(n)
             if needed is not None and n not in captures:  # type: ignore[operator]
                 continue
-            if n.prehooks is not None:
+            if n.watched and n.prehooks is not None:
                 g = call_hooks(n.prehooks, g)
             if captures is not None and n in captures:
                 for i in captures[n]:
@@ -139,7 +139,8 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
         k = g._meta
     old = t._grad
     if old is not None:
-        stale = old._version in (old._spent, old._stale)      # a later optimizer step looks at this: see RuleOptimizer.step
+        version = old._version
+        stale = version == getattr(old, "_spent", None) or version == old._stale     # a later optimizer step looks at this: see RuleOptimizer.step
         new = definition.OPS["add"](old, g)
         if create_graph:
             t._grad = new
@@ -151,14 +152,17 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
                     old._buffer = new._buffer
                 else:
                     definition.copy_into(old, new)
-        t._grad._spent, t._grad._stale = None, t._grad._version if stale else None
+        t._grad._spent = None
+        if stale or t._grad._some_stale:
+            t._grad._stale = t._grad._version if stale else None
+            definition.Tensor._some_stale = True
     elif k.dtype is not m.dtype:
         t._grad = g.to(m.dtype)
     elif create_graph:
         t._grad = g
     else:
         b = g._buffer
-        if getrefcount(b) - OWN - (b.slot is not None) > 1 or g._base is not None or not k.contiguous or k.offset or b.exposed:
+        if getrefcount(b) - OWN - (b.slot is not None) > 1 or g._base is not None or not k.contiguous or k.offset or (b.unusual and b.exposed):
             g = definition.OPS["clone"](g)
             k, b = g._meta, g._buffer
         own = _new(definition.Tensor)
@@ -242,6 +246,21 @@ def as_tuple(x: Any) -> tuple[Any, ...]:
     return (x,) if isinstance(x, definition.Tensor) else tuple(x)
 
 
+def roots_of(outputs: Any, grads: Any) -> list[tuple[Node, Any]]:
+    """The nodes of ``outputs`` and the gradients to start from."""
+    if grads is None and isinstance(outputs, definition.Tensor):        # the usual case
+        if outputs._node is None:
+            raise no_grad_error(0)
+        return [(outputs._node, root_gradient(outputs, None))]
+    outputs = as_tuple(outputs)
+    roots = []
+    for i, (t, g) in enumerate(zip(outputs, (None,) * len(outputs) if grads is None else as_tuple(grads), strict=True)):
+        if t._node is None:
+            raise no_grad_error(i)
+        roots.append((t._node, root_gradient(t, g)))
+    return roots
+
+
 def no_grad_error(i: int) -> RuntimeError:
     """The error for an output that has no graph."""
     return RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn\n"
@@ -266,13 +285,7 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     inputs : Tensor or sequence, optional
         Accumulate only into these.
     """
-    outputs = as_tuple(tensors)
-    given = (None,) * len(outputs) if grad_tensors is None else as_tuple(grad_tensors)
-    roots = []
-    for i, (t, g) in enumerate(zip(outputs, given, strict=True)):
-        if t._node is None:
-            raise no_grad_error(i)
-        roots.append((t._node, root_gradient(t, g)))
+    roots = roots_of(tensors, grad_tensors)
     keep = create_graph if retain_graph is None else retain_graph
     if inputs is None:
         run(roots, keep, create_graph)
@@ -300,19 +313,14 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     Returns one tensor per input; an input that was not used raises ``RuntimeError`` unless ``allow_unused`` (then None) or
     ``materialize_grads`` (then zeros).
     """
-    outs, ins = as_tuple(outputs), as_tuple(inputs)
-    given = (None,) * len(outs) if grad_outputs is None else as_tuple(grad_outputs)
-    if len(given) != len(outs):
-        raise RuntimeError(f"got {len(outs)} tensors and {len(given)} gradients")
+    ins = as_tuple(inputs)
+    if grad_outputs is not None and len(as_tuple(grad_outputs)) != len(as_tuple(outputs)):
+        raise RuntimeError(f"got {len(as_tuple(outputs))} tensors and {len(as_tuple(grad_outputs))} gradients")
     if is_grads_batched:
         raise NotImplementedError("is_grads_batched=True is not available yet: loop over the gradients")
     if allow_unused is False and materialize_grads:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
-    roots = []
-    for i, (t, g) in enumerate(zip(outs, given, strict=True)):
-        if t._node is None:
-            raise no_grad_error(i)
-        roots.append((t._node, root_gradient(t, g)))
+    roots = roots_of(outputs, grad_outputs)
     captures: dict[Node, list[int]] = {}
     for i, t in enumerate(ins):
         if t._node is None:

@@ -84,9 +84,12 @@ class Prepared:
 
     def record(self, tensors: list[Any], numbers: Sequence[float]) -> bool:
         """Record the call on these tensors, in the order of the lists; False when they differ in shape or dtype from the first ones."""
-        if [t._meta for t in tensors] != self.metas:
-            return False
-        stream.append(self.forward, [t._buffer for t in tensors], numbers)
+        operands = []
+        for t, m in zip(tensors, self.metas, strict=True):
+            if t._meta is not m:
+                return False
+            operands.append(t._buffer)
+        stream.append(self.forward, operands, numbers)
         return True
 
 

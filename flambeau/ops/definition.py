@@ -24,7 +24,7 @@ from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import Host, Nest
 from ..stream import record as stream
-from ..stream.record import BUFFERS, KEY, LIMIT, SCALARS, STATE, Buffer, Signature, acquire, bind, new_buffer, other_threads, release, signature
+from ..stream.record import BUFFERS, KEY, LIMIT, SCALARS, STATE, Buffer, Signature, acquire, bind, new_buffer, other_threads, release, signature, tick
 from .formula import RESULT, Operand, Template, build, instantiate
 
 OPS: dict[str, Any] = {}            # name -> the function users call
@@ -398,7 +398,7 @@ def common_device(name: str, metas: Sequence[Meta]) -> Any:
 class GradEntry:
     """The gradient of one signature: which operands to keep, and how to call the rule."""
 
-    __slots__ = ("keep_y", "kinds", "name", "numbers", "op", "positions", "result", "save", "slots")
+    __slots__ = ("keep_y", "kinds", "name", "op", "positions", "result", "save", "steps", "tensors")
 
     def __init__(self, op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], result: Meta) -> None:
         self.op, self.kinds, self.result = op, kinds, result
@@ -408,52 +408,53 @@ class GradEntry:
         for i, k in enumerate(kinds):
             if k.__class__ is Meta:
                 self.positions[i] = len(self.positions)
+        self.tensors = tuple((i, kinds[i]) for i in self.positions)
         wanted = [i for what, i in op.rule_args if what == "operand"]
         self.save = tuple(self.positions[i] for i in wanted if i in self.positions)     # tensor operands to keep
-        self.numbers = any(i not in self.positions and kinds[i] is not None for i in wanted)
         self.keep_y = any(what == "y" for what, _ in op.rule_args)
+        self.steps = tuple(self._step(what, i) for what, i in op.rule_args)
+
+    def _step(self, what: str, i: Any) -> tuple[str, Any]:
+        """Where an argument of the rule comes from."""
+        if what == "operand":
+            k = self.kinds[i]
+            if k.__class__ is Meta:
+                return "saved", k
+            return ("fixed", None) if k is None else ("number", _number_index(self.kinds, i))
+        return ("fixed", self.kinds[i]) if what == "meta" else (what, i)
 
     def run(self, node: Node, g: Any) -> list[Any]:
         """The gradients of the tensor operands (None where there is none)."""
         saved = node.saved
         assert saved is not None
-        op = self.op
         at = 0
         args: list[Any] = []
-        params, numbers = node.params
-        for what, i in op.rule_args:
+        for what, x in self.steps:
             if what == "g":
                 args.append(g)
-            elif what == "operand":
-                k = self.kinds[i]
-                if k.__class__ is Meta:
-                    buffer = saved[at]
-                    # an operand that only another operand's gradient reads may have been overwritten
-                    args.append(_Overwritten(node, k) if buffer.wrote > node.seq else unpack(node, k, buffer, saved[at + 1]))
-                    at += 2
-                else:
-                    args.append(None if k is None else numbers[_number_index(self.kinds, i)])
-            elif what == "meta":
-                args.append(self.kinds[i])
-            elif what == "param":
-                args.append(params[i])
+            elif what == "saved":
+                buffer = saved[at]
+                # an operand that only another operand's gradient reads may have been overwritten
+                args.append(_Overwritten(node, x) if buffer.wrote > node.seq else unpack(node, x, buffer, saved[at + 1]))
+                at += 2
             elif what == "y":
-                args.append(unpack(node, self.result, saved[-1], node, True))
-            else:
+                args.append(unpack(node, self.result, saved[-1], node))
+            elif what == "fixed":
+                args.append(x)
+            elif what == "needs":
                 args.append(self.needs(node))
-        grads = op.rule(*args)  # type: ignore[misc]
+            else:
+                params, numbers = node.params
+                args.append(params[x] if what == "param" else numbers[x])
+        grads = self.op.rule(*args)  # type: ignore[misc]
         if grads.__class__ is not tuple:
             grads = (grads,)
         out = []
-        edges = node.edges
-        j = 0
-        for k, gi in zip(self.kinds, grads, strict=False):
-            if k.__class__ is not Meta:
-                continue
-            if gi is not None and edges[j] is not None:
-                gi = fit(gi, k)
-            out.append(gi if edges[j] is not None else None)
-            j += 1
+        for e, (i, k) in zip(node.edges, self.tensors):
+            if i >= len(grads):
+                break
+            x = grads[i] if e is not None else None
+            out.append(x if x is None or x._meta is k else fit(x, k))
         return out
 
     def needs(self, node: Node) -> tuple[bool, ...]:
@@ -474,7 +475,7 @@ def fit(g: Any, m: Meta) -> Any:
     return g
 
 
-def unpack(node: Node, m: Meta, buffer: Buffer, source: Any, is_result: bool = False) -> Any:
+def unpack(node: Node, m: Meta, buffer: Buffer, source: Any) -> Any:
     """A saved tensor again; refuses when it was overwritten since."""
     t = _new(Tensor)
     if buffer.__class__ is Packed:
@@ -536,15 +537,23 @@ def stale_error(node: Node, m: Meta) -> RuntimeError:
 SAVED_HOOKS: list[tuple[Any, Any]] = []      # torch.autograd.graph.saved_tensors_hooks
 
 
-def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], result: Buffer, params: tuple[Any, ...], numbers: Sequence[Any]) -> Node:
-    """A graph node for a call that was just recorded."""
-    saved: list[Any] = [v for i in entry.save for v in (tensors[i]._buffer, tensors[i]._node)]
+def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], edges: tuple[Any, ...], params: tuple[Any, ...], numbers: Sequence[Any]) -> Node:
+    """A graph node for a call of ``tensors`` that was just recorded and made ``t``; ``edges``: their nodes (tensors of integers have none)."""
+    saved: list[Any] = []
+    for i in entry.save:
+        saved.append(tensors[i]._buffer)
+        saved.append(edges[i])
     if entry.keep_y:
-        saved.append(result)
+        saved.append(t._buffer)
     if SAVED_HOOKS:
         _pack(entry, saved, tensors, t)
-    # tensors of integers have no node
-    return graph.node(entry, tuple([x._node for x in tensors]), tuple(saved), (params, numbers))
+    n = Node()
+    n.entry = entry
+    n.edges = edges
+    n.saved = saved
+    n.params = params, numbers
+    n.seq = tick()
+    return n
 
 
 def _pack(entry: GradEntry, saved: list[Any], tensors: Sequence[Any], y: Any) -> None:
@@ -624,8 +633,7 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             if x._node is not None:
                 if MODE.grad and x._meta.dtype.is_floating_point:
                     first = result[0] if result.__class__ is list else result
-                    n = attach(first, sig.grad, tensors, first._buffer, params, numbers)
-                    first._node = n
+                    first._node = attach(first, sig.grad, tensors, tuple([v._node for v in tensors]), params, numbers)
                 break
     return tuple(result) if result.__class__ is list else result
 
@@ -797,7 +805,7 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     if differentiable:
         entry = written.grad if written is not result else op.grad_entry(kinds, params, t._meta)
         assert entry is not None
-        rebase(t, attach(t, entry, before, t._buffer, params, numbers))
+        rebase(t, attach(t, entry, before, tuple([x._node for x in before]), params, numbers))
     return t
 
 
@@ -894,8 +902,9 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
         finally:
             if shared:
                 release()
-        if input._node is not None and sig.grad is not None and MODE.grad:
-            t._node = attach(t, sig.grad, (input,), c, params, ())
+        n = input._node
+        if n is not None and sig.grad is not None and MODE.grad:
+            t._node = attach(t, sig.grad, (input,), (n,), params, ())
         return t
 
     return call
@@ -949,7 +958,7 @@ def _operands_call(op: Operation) -> Callable[..., Any]:
         if sig.grad is not None and MODE.grad:
             for x in tensors:
                 if x._node is not None and x._meta.dtype.is_floating_point:
-                    t._node = attach(t, sig.grad, tensors, t._buffer, params, numbers)
+                    t._node = attach(t, sig.grad, tensors, tuple([v._node for v in tensors]), params, numbers)
                     break
         return t
 
@@ -1004,12 +1013,14 @@ def _binary_call(op: Operation) -> Callable[..., Any]:
         finally:
             if shared:
                 release()
-        if sig.grad is not None:
-            if number:
-                if input._node is not None and MODE.grad:
-                    t._node = attach(t, sig.grad, (input,), c, op.default_params, (other,))
-            elif (input._node is not None or other._node is not None) and MODE.grad:
-                t._node = attach(t, sig.grad, (input, other), c, op.default_params, ())
+        n = input._node
+        if number:
+            if n is not None and sig.grad is not None and MODE.grad:
+                t._node = attach(t, sig.grad, (input,), (n,), op.default_params, (other,))
+        else:
+            k = other._node
+            if (n is not None or k is not None) and sig.grad is not None and MODE.grad:
+                t._node = attach(t, sig.grad, (input, other), (n, k), op.default_params, ())
         return t
 
     return call

@@ -77,7 +77,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     def hooked(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         self._stepped = True
         if not self._hooked and not _global_pre_hooks and not _global_post_hooks:
-            return step(self, *args, **kwargs)
+            return step(self, *args, **kwargs) if args or kwargs else step(self)
         for hook in (*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()):
             changed = hook(self, args, kwargs)
             if changed is not None:
@@ -240,7 +240,7 @@ class Optimizer:
         for group in self.param_groups:
             if set_to_none:
                 for param in group["params"]:
-                    param.grad = None
+                    param._grad = None      # what param.grad = None does, once the value was checked
             else:
                 for param in group["params"]:
                     if param.grad is not None:

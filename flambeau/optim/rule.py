@@ -111,11 +111,12 @@ class Plan:
         for batch in self.batches:
             if not batch.alive:
                 return False
-            grads: list[Any] = [param.grad for param in batch.params]
-            batch.grads = grads
-            for grad in grads:
+            batch.grads = grads = []
+            for param in batch.params:
+                grad = param._grad
                 if grad is None:
                     return False
+                grads.append(grad)
         return True
 
 
@@ -210,10 +211,12 @@ class RuleOptimizer(Optimizer):
                 if call is None or not call.record([*batch.params, *batch.grads, *batch.state], numbers):
                     self._first_call(batch, numbers, flags)
                 batch.fresh = False
+                if torch.Tensor._some_stale:
+                    for grad in batch.grads:
+                        if grad._stale is not None and grad._stale == grad._version:
+                            self._warn_about_zero_grad()
                 for grad in batch.grads:
-                    if grad._stale is not None and grad._stale == grad._version:
-                        self._warn_about_zero_grad()
-                    grad._spent = grad._version
+                    grad._spent = grad._buffer.versions
                 batch.grads = []      # the gradients are the user's: memory must not be kept for them here
         torch._flush()
         return loss

@@ -12,7 +12,7 @@ import marshal
 import os
 import struct
 from collections.abc import Callable, Sequence
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..core import config
@@ -27,7 +27,6 @@ from .record import Buffer, Signature
 STATS = {"flushes": 0, "misses": 0, "plans": 0, "disk_plans": 0, "superset": 0}
 PLAN_LIMIT = 4096
 PLAN_WORDS = 4 << 20        # of all their keys
-_address = attrgetter("ptr")
 
 
 class Call:
@@ -384,7 +383,7 @@ def _run_single(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> 
         pool.start()
     if plan.arena > Arena.size:
         _reserve(plan.arena)
-    walk(launches, n, plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars))
+    walk(launches, n, plan.pack(Arena.address, _errors_address, *[b.ptr for b in plan.pick(buffers)], *scalars))
     if ERRORS[0]:
         return failures(plan)
     return None
@@ -395,7 +394,7 @@ def _run_segments(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -
         pool.start()
     if plan.arena > Arena.size:
         _reserve(plan.arena)
-    table = plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars)
+    table = plan.pack(Arena.address, _errors_address, *[b.ptr for b in plan.pick(buffers)], *scalars)
     picked = plan.pick(buffers)
     for segment in plan.segments:
         if segment.__class__ is tuple:

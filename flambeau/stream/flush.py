@@ -13,7 +13,7 @@ from ..core import config
 from ..core.errors import TraceError
 from . import cache, record
 from .cache import STATS, LaunchPlan
-from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE
+from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Owned
 
 PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
 BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
@@ -55,7 +55,7 @@ def _flush() -> None:
                 b.ptr = cache.memory.grow(c)
             b.pool = free
             b.nbytes = nbytes
-            b.__class__ = record.Owned
+            b.__class__ = Owned
         part: LaunchPlan | None = plan
         while part is not None:
             failed = part.run(part, BUFFERS, SCALARS)
@@ -69,6 +69,7 @@ def _flush() -> None:
             for s, b in enumerate(BUFFERS):
                 if b.ptr == 0 or s in made:
                     b.error = error
+                    b.unusual = True
         raise
     finally:
         if plan is not None and not failed:
@@ -89,7 +90,7 @@ def _flush() -> None:
             ORIGINS.clear()
         STATE.bytes = 0
         STATE.barrier = False
-        LIMIT[0] = 0 if config.eager else _rhythm.length()
+        LIMIT[0] = 0 if config.eager else _rhythm.length() if _rhythm.words else _rhythm.limit
 
 
 def forget() -> None:
@@ -162,6 +163,7 @@ def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any]) -> BaseExceptio
     for s, error in damage.bad.items():
         if s not in kept:
             BUFFERS[s].error = error
+            BUFFERS[s].unusual = True
     return origins[failed[0][3]]
 
 

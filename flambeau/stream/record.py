@@ -37,6 +37,7 @@ class _BufferDefaults:
     """What few buffers have: kept off the instances, so that making one stays cheap."""
 
     __slots__ = ()
+    unusual: bool = False                     # one of the next two was set: what binding asks of every buffer
     error: BaseException | None = None        # why its contents do not exist
     exposed: int = 0                          # outside references to its memory
     owner: Any = None                         # keeps foreign memory alive
@@ -137,16 +138,17 @@ def new_buffer() -> Buffer:
 
 def bind(b: Buffer) -> int:
     """Give a buffer that is not in the stream its slot."""
-    if b.error is not None:
-        _release_unused()
-        raise failed(b.error)
-    if STATE.tracing is not None and not STATE.tracing.accepts(b):
-        raise TraceError("a composite may only use its arguments: it was traced over a tensor from outside")
+    if b.unusual or STATE.tracing is not None:
+        if b.error is not None:
+            _release_unused()
+            raise failed(b.error)
+        if STATE.tracing is not None and not STATE.tracing.accepts(b):
+            raise TraceError("a composite may only use its arguments: it was traced over a tensor from outside")
+        if b.exposed and is_exposed(b):
+            STATE.barrier = True
+            LIMIT[0] = 0
     s = b.slot = len(BUFFERS)
     BUFFERS.append(b)
-    if b.exposed and is_exposed(b):
-        STATE.barrier = True
-        LIMIT[0] = 0
     return s
 
 

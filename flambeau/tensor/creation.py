@@ -610,6 +610,7 @@ def over_array(a: Any) -> Any:
     b.nbytes = a.nbytes
     b.owner = a
     b.exposed = 1
+    b.unusual = True
     shape = a.shape
     if a.size and contiguous_strides(shape) == tuple(strides):
         strides = list(contiguous_strides(shape))

@@ -43,6 +43,7 @@ class _Exposure:
         if counted:
             with LOCK:
                 buffer.exposed += 1
+                buffer.unusual = True
 
     def __del__(self) -> None:
         if self.counted:
@@ -56,7 +57,7 @@ class Tensor:
     Make one with :func:`flambeau.tensor`, :func:`flambeau.zeros`, :func:`flambeau.from_numpy` and their relatives.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_base", "_buffer", "_meta", "_node")
+    __slots__ = ("__dict__", "__weakref__", "_base", "_buffer", "_meta", "_node", "_spent")
 
     _meta: Meta
     _buffer: Buffer
@@ -66,8 +67,9 @@ class Tensor:
     _post_hooks: list[Any] | None = None
     _hooks: Any = None
     _retains: bool = False
-    _spent: int | None = None       # of a gradient: its version when an optimizer used it
+    _spent: int | None              # of a gradient: its version when an optimizer used it; most tensors have none
     _stale: int | None = None       # ... and when another one was added to it after that
+    _some_stale: bool = False       # of the class: whether any tensor has it
     _uncounted: bool = False            # writes do not advance the version: made by ``.data``
     __array_priority__ = 1000
     __hash__ = object.__hash__
@@ -536,7 +538,7 @@ class Tensor:
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Compute gradients of the leaves and add them to their ``grad``; see :func:`flambeau.autograd.backward`."""
-        engine.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+        engine.backward(self, gradient, retain_graph, create_graph, None, inputs)
 
     def detach(self) -> Tensor:
         """The same memory without history."""
