@@ -228,3 +228,15 @@ def test_long_sums_keep_their_precision(shape, strip, dims):
     assert float(((x.sum(dims).double() - exact) / exact).abs().max()) < 1e-5
     mean, variance = (x + 100).mean(dims).double(), (x + 100).var(dims).double()
     assert float((mean - 100.1).abs().max()) < 5e-3 and float(variance.abs().max()) < 1e-4
+
+
+def test_what_a_call_reads_is_read_before_it_is_overwritten():
+    """The sum is made where it is copied to, but from elements that the copy has not reached yet."""
+    t = torch.arange(16).view(4, 4).clone()
+    want = (t.t() + 1).tolist()
+    t.copy_(t.t() + 1)
+    assert t.tolist() == want
+    t = torch.arange(12.0)
+    want = [*t[1:].mul(2).tolist(), 11.0]
+    t[:-1] = t[1:] * 2
+    assert t.tolist() == want

@@ -16,7 +16,7 @@ from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import BufferInfo
 from ..ir.simplify import EVERYTHING, Region, cost, disjoint, nodes, region, remake
-from .fuse import Item, covers, elements, is_zero
+from .fuse import Item, covers, elements, is_zero, key
 
 CHEAP = 8                   # operations that are worth repeating to save a trip through memory
 INLINED = 48                # nodes of an expression that still is put into its reader
@@ -142,7 +142,14 @@ class Preparer:
             if any(known.at < at < item.at and not disjoint(area, other) for at, other in self.written.get(access.slot, ())):
                 return None
         index = element_of(maker, x, len(item.sizes), item.sizes)
-        return None if index is None else substitute(maker.value, index, len(item.sizes))
+        if index is None:
+            return None
+        new, own = substitute(maker.value, index, len(item.sizes)), item.store
+        for e in nodes(new):        # computed by the item itself, it must not see what the item writes elsewhere
+            if e.op == "load" and e.attr.slot == own.slot and not (item.kind == "map" and not e.args and key(e.attr) == key(own)) \
+                    and (item.kind == "scatter" or e.args or not disjoint(region(e.attr, item.sizes), region(own, item.sizes))):
+                return None
+        return new
 
     def cheaper(self, item: Item) -> Item | None:
         """The item reading the sources of large cheap temporaries instead of the temporaries, or None when there is none."""
