@@ -114,7 +114,7 @@ def launch(address: int, arrays: list[np.ndarray], out: np.ndarray) -> None:
     """Run a kernel made from :func:`text` over whole vectors."""
     args = (ctypes.c_int64 * (len(arrays) + 1))(*(a.ctypes.data for a in [*arrays, out]))
     records = pool.launch_list([(address, ctypes.addressof(args), out.size, 1)])
-    pool.walker()[0](ctypes.addressof(records), 1, b"")
+    pool.walker()[0](pool.head(records))
 
 
 def _types() -> list[dtype]:

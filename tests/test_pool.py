@@ -89,7 +89,7 @@ def stress(launches: int, seed: int, keep_lock: bool = False) -> None:
     which = rng.integers(0, 2, launches)
     list_ = pool.launch_list([(addresses[w], args.ctypes.data + 16 * i, int(n), int(p))
                               for i, (w, n, p) in enumerate(zip(which, units, per, strict=True))])
-    pool.walker()[keep_lock](ctypes.addressof(list_), launches, b"")
+    pool.walker()[keep_lock](pool.head(list_))
     # a kernel of another launch, or a unit run twice or never, shows
     assert np.array_equal(counters, np.repeat(np.where(which == 0, 1, 1 << 32), units))
 
@@ -119,7 +119,7 @@ def test_workers_take_part(waiting):
         }"""])
     seen = np.zeros(100, np.int64)
     list_ = pool.launch_list([(address, seen.ctypes.data, 100, 1)])
-    pool.walker()[0](ctypes.addressof(list_), 1, b"")
+    pool.walker()[0](pool.head(list_))
     assert len(set(seen.tolist())) == 2
     assert not (seen % 64).any()
 
@@ -134,7 +134,7 @@ def test_scratch_can_be_written_to_its_end():
           ret void
         }}"""])
     list_ = pool.launch_list([(address, 0, 50, 1)])
-    pool.walker()[0](ctypes.addressof(list_), 1, b"")
+    pool.walker()[0](pool.head(list_))
     stress(50, 0)
 
 

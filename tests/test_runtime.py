@@ -56,7 +56,7 @@ def run(addresses: list[int], values: list[float], keep_lock: bool = False) -> l
     data = (ctypes.c_float * len(values))(*values)
     args = (ctypes.c_int64 * 1)(ctypes.addressof(data))
     records = pool.launch_list([(a, ctypes.addressof(args), 1, 1) for a in addresses])
-    pool.walker()[keep_lock](ctypes.addressof(records), len(addresses), b"")
+    pool.walker()[keep_lock](pool.head(records))
     return list(data)
 
 

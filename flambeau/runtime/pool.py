@@ -49,6 +49,7 @@ import atexit
 import ctypes
 import mmap
 import os
+import struct
 import sys
 import time
 from _thread import RLock  # threading takes as long to import as a whole warm start
@@ -260,11 +261,15 @@ over:
 """
 
 _WALK = """
-define void @NAME(ptr %list, i64 %n, ptr %table) #ATTR {
+define void @NAME(ptr %request) #ATTR {
 entry:
+  %list = load ptr, ptr %request, align 8
+  %table = getelementptr i64, ptr %request, i64 1
   %control = load ptr, ptr %list, align 8
 #WORDS
-  %records = getelementptr i64, ptr %list, i64 1
+  %n.at = getelementptr i64, ptr %list, i64 1
+  %n = load i64, ptr %n.at, align 8
+  %records = getelementptr i64, ptr %list, i64 2
   %some = icmp sgt i64 %n, 0
   br i1 %some, label %place, label %return
 place:                          ; the first one that is free
@@ -642,15 +647,15 @@ atexit.register(stop)
 # ---------------------------------------------------------------- running
 
 def walker() -> tuple[Callable[..., None], Callable[..., None]]:
-    """``walk(list_address, n, table)`` twice: releasing Python's lock while it runs, and holding it (for plans of microseconds).
+    """``walk(head + table)`` twice: releasing Python's lock while it runs, and holding it (for plans of microseconds).
 
-    ``list_address`` points at what :func:`launch_list` made of ``n`` launches; they run in order.  ``table`` is bytes (or an address).
+    ``head`` is :func:`head` of the launches, which run in order, ``table`` the bytes of the table that the kernels get.  One
+    argument, because ctypes takes 0.3 microseconds for each.
     """
     global _walker
     if _walker is None:
         address, = cpu.load([_native(_WALK, _waiting())])
-        signature = (None, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_char_p)
-        _walker = ctypes.CFUNCTYPE(*signature)(address), ctypes.PYFUNCTYPE(*signature)(address)
+        _walker = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address), ctypes.PYFUNCTYPE(None, ctypes.c_char_p)(address)
     return _walker
 
 
@@ -663,5 +668,10 @@ def share(points: int, units: int) -> int:
 
 def launch_list(records: Sequence[tuple[int, int, int, int]]) -> Any:
     """Launches as the walker reads them: each (kernel's address, address of its argument words, units, units per ticket)."""
-    words = [block(), *(word for record in records for word in record)]
+    words = [block(), len(records), *(word for record in records for word in record)]
     return (ctypes.c_int64 * len(words))(*words)
+
+
+def head(launches: Any) -> bytes:
+    """What the walker's argument begins with: where the launches of a :func:`launch_list` are."""
+    return struct.pack("=q", ctypes.addressof(launches))

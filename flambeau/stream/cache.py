@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from operator import itemgetter
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from ..core import config
@@ -122,7 +123,7 @@ class LaunchPlan:
 
     __slots__ = (
         "arena", "calls", "checks", "external", "hold", "keep", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars",
-        "segments", "shared", "then",
+        "segments", "shared", "then", "times",
     )
 
     calls: list[Call]               # what it runs, with the bytes of all slots, which had memory, and the letters of the run-time numbers:
@@ -138,6 +139,7 @@ class LaunchPlan:
     segments: Any
     pack: Callable[..., bytes]      # the table of addresses and numbers
     pick: Callable[[Sequence[Buffer]], Any]     # the buffers in it
+    times: list[float]              # when the segments of the last run ended, after when the first began
 
     def __init__(self) -> None:
         self.checks: Any = ()
@@ -348,7 +350,7 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
             plan.hold.append(block)
             # a plan of a few microseconds keeps the interpreter lock: handing it over costs more
             walk = releasing if work > 20_000 else holding
-            segments.append((walk, ctypes.addressof(block), len(records)))
+            segments.append((walk, pool.head(block)))
             records, work = [], 0
 
     for i, step in enumerate(made.steps):
@@ -360,6 +362,8 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
             plan.shared |= per_ticket < units
             records.append((addresses[k], ctypes.addressof(block), units, per_ticket))
             work += made.points[i]
+            if OBSERVED:
+                close()             # each launch is timed
         else:
             close()
             segments.append(_host_segment(step, hosts))
@@ -370,7 +374,7 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
     plan.pick = itemgetter(*made.table) if n > 1 else (lambda b: (b[made.table[0]],)) if n else (lambda b: ())
     if made.arena:
         _reserve(made.arena)
-    if len(segments) == 1 and segments[0].__class__ is tuple:
+    if len(segments) == 1 and segments[0].__class__ is tuple and not OBSERVED:
         plan.segments = segments[0]
         plan.run = _run_single
     else:
@@ -378,12 +382,12 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
 
 
 def _run_single(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
-    walk, launches, n = plan.segments
+    walk, head = plan.segments
     if plan.shared and not pool.started:
         pool.start()
     if plan.arena > Arena.size:
         _reserve(plan.arena)
-    walk(launches, n, plan.pack(Arena.address, _errors_address, *[b.ptr for b in plan.pick(buffers)], *scalars))
+    walk(head + plan.pack(Arena.address, _errors_address, *[b.ptr for b in plan.pick(buffers)], *scalars))
     if ERRORS[0]:
         return failures(plan)
     return None
@@ -396,12 +400,14 @@ def _run_segments(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -
         _reserve(plan.arena)
     table = plan.pack(Arena.address, _errors_address, *[b.ptr for b in plan.pick(buffers)], *scalars)
     picked = plan.pick(buffers)
+    plan.times = times = [perf_counter()]
     for segment in plan.segments:
         if segment.__class__ is tuple:
-            walk, launches, n = segment
-            walk(launches, n, table)
+            walk, head = segment
+            walk(head + table)
         else:
             segment(picked, scalars)
+        times.append(perf_counter())
     if ERRORS[0]:
         return failures(plan)
     return None
