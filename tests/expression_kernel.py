@@ -111,9 +111,9 @@ def evaluate(root: Expr, *arrays: np.ndarray, width: int = 8) -> np.ndarray:
 
 
 def launch(address: int, arrays: list[np.ndarray], out: np.ndarray) -> None:
-    """Run a kernel made from :func:`text` over whole vectors."""
+    """Run a kernel made from :func:`text` over whole vectors, in one piece: a ticket that ends within a vector would be exceeded."""
     args = (ctypes.c_int64 * (len(arrays) + 1))(*(a.ctypes.data for a in [*arrays, out]))
-    records = pool.launch_list([(address, ctypes.addressof(args), out.size, 1)])
+    records = pool.launch_list([(address, ctypes.addressof(args), out.size, out.size)])
     pool.walker()[0](pool.head(records))
 
 

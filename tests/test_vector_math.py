@@ -11,11 +11,12 @@ import zlib
 import mpmath
 import numpy as np
 import pytest
-from expression_kernel import evaluate, inputs
+from expression_kernel import evaluate, inputs, launch, text
 
 from flambeau.core.dtype import dtype, float32, float64
 from flambeau.ir.expression import FLOAT_MATH, E, const, walk
 from flambeau.render.vector_math import BOUNDS, lower
+from flambeau.runtime import cpu, pool
 
 NUMPY = {float32: np.float32, float64: np.float64}
 INF, NAN = math.inf, math.nan
@@ -212,6 +213,22 @@ def test_huge_angles(name, d):
     error = distance(got, exact, kind, 0.0)
     i = int(np.argmax(error))
     assert error[i] <= BOUNDS[name][d is float64], (x[i], got[i])
+
+
+def test_a_kernel_writes_its_result_only_whoever_runs_it():
+    """The kernels of these tests write whole vectors; where workers ran, the last one once began within the result and ended past it."""
+    before = pool.threads()
+    pool.resize(2)
+    pool.start()
+    try:
+        x, = inputs(float32)
+        address, = cpu.load([text(x + x, [float32])])
+        for _ in range(20):
+            given, memory = np.arange(80, dtype=np.float32), np.full(80, 7, np.float32)
+            launch(address, [given], memory[:64])
+            assert (memory[:64] == 2 * given[:64]).all() and (memory[64:] == 7).all()
+    finally:
+        pool.resize(before)
 
 
 def test_results_stay_in_range_and_monotone():
