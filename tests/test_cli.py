@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flambeau.cli import environment
+from flambeau.runtime import images
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -256,17 +259,25 @@ def test_environment(tmp_path):
     assert rows["vectors"] in ("128 bits", "256 bits", "512 bits")
 
 
+def test_cache_entries_may_vanish_while_they_are_counted(tmp_path, monkeypatch):
+    write(tmp_path, "there.image", "123")
+    monkeypatch.setattr(images, "directory", lambda: str(tmp_path))
+    monkeypatch.setattr(os, "walk", lambda top: [(str(top), [], ["gone.tmp", "there.image"])])
+    assert environment._cache_contents() == (1, 3)
+
+
 def test_environment_tells_what_runs_kernels(tmp_path):
     def kernels(**environment):
-        rows = dict(line.split(None, 1) for line in flambeau("env", cwd=tmp_path, **environment).stdout.splitlines())
-        return rows["kernels"]
+        result = flambeau("env", cwd=tmp_path, **environment)
+        assert result.returncode == 0, result.stderr
+        return dict(line.split(None, 1) for line in result.stdout.splitlines())["kernels"]
     assert kernels(FLAMBEAU_RENDERER="llvm") == "machine code (LLVM)"
     assert kernels(FLAMBEAU_RENDERER="reference").startswith("reference (NumPy)")
     write(tmp_path, "broken/llvmlite/__init__.py", "raise ImportError('no such library')")
     paths = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
     result = subprocess.run([sys.executable, "-m", "flambeau", "env"], cwd=tmp_path, capture_output=True, text=True,
                             env={**os.environ, "PYTHONPATH": paths, "FLAMBEAU_RENDERER": "llvm"})
-    assert "reference (NumPy): llvmlite cannot be loaded (no such library)" in result.stdout
+    assert "reference (NumPy): llvmlite cannot be loaded (no such library)" in result.stdout, result.stderr
 
 
 def test_cache_clear(tmp_path):

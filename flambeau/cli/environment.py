@@ -78,6 +78,11 @@ def _processor() -> str:
 
 def _cache_contents() -> tuple[int, int]:
     """Number of files in the cache directory and their bytes together."""
-    found = os.walk(images.directory() or os.devnull)
-    sizes = [os.path.getsize(os.path.join(folder, file)) for folder, _, files in found for file in files]
+    sizes = []
+    for folder, _, files in os.walk(images.directory() or os.devnull):
+        for file in files:
+            try:
+                sizes.append(os.path.getsize(os.path.join(folder, file)))
+            except OSError:
+                pass                        # another process renamed or removed it meanwhile
     return len(sizes), sum(sizes)
