@@ -312,8 +312,9 @@ def test_no_processor_time_at_rest():
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals (2026-11)")
 def test_an_interrupt_reaches_the_program():
     program = """
-import time
+import signal, time
 import flambeau as torch
+signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background jobs are started with it ignored
 torch.set_num_threads(4)
 (torch.ones(1 << 20) + 1).sum().item()
 try:
@@ -322,11 +323,14 @@ try:
 except KeyboardInterrupt:
     print("interrupted", (torch.ones(1 << 20) + 1).sum().item())
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert out.split() == ["interrupted", str(float(2 << 20))] and process.returncode == 0
 
 
