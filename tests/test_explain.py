@@ -175,3 +175,19 @@ def test_eager_calls_are_flushes_of_their_own():
 
 def test_nothing():
     assert "nothing was executed" in str(torch.explain(lambda: None))
+
+
+@native
+def test_products_say_how_they_are_blocked_and_how_fast_they_were():
+    a, b = torch.randn(300, 200), torch.randn(200, 400)
+    text = str(torch.explain(lambda: torch.relu(a @ b)))
+    assert "300 x 400, k 200: packed in blocks of 200 of k by" in text
+    assert re.search(r"\d+ µs, [\d.]+ GFLOPS, \d+% of the peak of \d+ thread", text)
+    twice = str(torch.explain(lambda: [(a @ b).sum().item() for _ in range(2)]))
+    assert twice.startswith("2 times: flush") and twice.count("GFLOPS") == 1
+    small = torch.randn(3, 200)
+    assert "3 x 400, k 200: inner products" in str(torch.explain(lambda: small @ torch.randn(400, 200).t()))
+    x, w = torch.randn(2, 16, 20, 20), torch.randn(32, 16, 5, 5)
+    assert "the image copied once a unit" in str(torch.explain(lambda: torch.conv2d(x, w)))
+    whole = torch.ones(60, 60, dtype=torch.int64)
+    assert " GOPS" in str(torch.explain(lambda: whole @ whole))

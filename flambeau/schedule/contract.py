@@ -273,7 +273,8 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
         phase = (extents[0] * elements(spans[1:]) + sum(common[i] * elements(spans[i + 1:]) for i in range(1, len(axes)))) * d.itemsize
         plane = phases * phase + 63 & -64
         return extents, spans, phase, plane + 192 if plane % 2048 == 0 else plane
-    parts = min(-(-MANY // batch), max(1, axes[0][0] // 4))
+    least = -(-2 * FEW // elements([a[0] for a in axes[1:]]))      # of the first positions in a unit
+    parts = min(-(-MANY // batch), max(1, axes[0][0] // least))
     while channels * cut(-(-axes[0][0] // parts))[3] > IMAGE_BYTES:
         parts += 1
         if parts > axes[0][0]:
@@ -453,7 +454,15 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         words += epilogue.words
         written |= epilogue.stored
     words[Words.DIRECT] = len(words)
-    return [Launchable(product, (*words, *own), units, written), *rest]
+    if dot:
+        how = f"inner products, {units} units of {cut.n_unit} columns"
+    elif direct is not None:
+        how = f"the image copied once a unit and read in place, {units} units"
+    else:
+        how = (f"{'windows packed' if found.window else 'packed'} in blocks of {cut.k_block} of k by {cut.n_block} columns, "
+               f"{units} units of {min(m, cut.m_unit)} rows by {min(n, cut.n_unit)} columns")
+    text = f"{f'{batch} times ' if batch > 1 else ''}{m} x {n}, k {k * outer}: {how}"
+    return [Launchable(product, (*words, *own), units, written, text), *rest]
 
 
 def overwritten(g: Group, wanted: Callable[[int], bool]) -> int | None:

@@ -22,7 +22,8 @@ def report(program: Program, launched: list[tuple[Group, Launchable | None]]) ->
     -------
     list of dict
         ``steps`` (numbers in the program, those that became part of another's expression included), ``origins``, ``kernel``
-        (loop IR as text), ``read`` and ``written`` (bytes), ``operations`` (scalar), ``apart`` (why the previous launches could
+        (loop IR as text), ``read`` and ``written`` (bytes), ``operations`` (scalar), ``blocking`` (of a product: its
+        sizes and how it is cut), ``dtype``, ``apart`` (why the previous launches could
         not take its first step).
     """
     out: list[dict[str, Any]] = []
@@ -31,7 +32,7 @@ def report(program: Program, launched: list[tuple[Group, Launchable | None]]) ->
         if g.host is not None:
             step: Any = program.steps[g.host]
             out.append({"steps": [g.host], "origins": [step.origin], "kernel": f"host routine {step.name}", "read": 0, "written": 0,
-                        "operations": 0, "apart": "a library routine runs on its own"})
+                        "operations": 0, "blocking": "", "apart": "a library routine runs on its own"})
             continue
         assert made is not None
         written = {(i.store.slot, i.store.offset, i.store.strides): _bytes(i.store, i.sizes) for i in g.items}
@@ -44,7 +45,8 @@ def report(program: Program, launched: list[tuple[Group, Launchable | None]]) ->
         out.append({
             "steps": steps, "origins": [program.steps[s].origin for s in steps], "kernel": str(made.kernel), "read": sum(read.values()),
             "written": sum(n for key, n in written.items() if key[0] in made.stored),
-            "operations": sum(cost(i.value) * elements(i.sizes) for i in g.items),
+            "operations": sum((2 if i.product else cost(i.value)) * elements(i.sizes) for i in g.items), "blocking": made.blocking,
+            "dtype": g.items[0].value.dtype,
             "apart": _why(launched[k - 1][0], g) if k else "",
         })
     return out

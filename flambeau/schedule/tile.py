@@ -33,6 +33,7 @@ class Launchable:
     words: tuple[int, ...]
     units: int
     stored: frozenset[int]          # slots it stores to
+    blocking: str = ""              # of a product, for people: its sizes and how it is cut
 
 
 @dataclass(slots=True)

@@ -232,7 +232,9 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
         kernel = replace(kernel, epilogue=epilogue.kernel, roles=axes)
         words += epilogue.words
         written |= epilogue.stored
-    return [Launchable(kernel, tuple(words), units * groups, written), *rest]
+    text = (f"{images} images, {groups * channels} to {groups * outputs} channels of {sizes[row]} x {sizes[column]}: F(2 x 2, 3 x 3), "
+            f"{units * groups} units of {unit} rows of tiles")
+    return [Launchable(kernel, tuple(words), units * groups, written, text), *rest]
 
 
 def _cut(count: int, across: int, channels: int, outputs: int, rows: int, width: int) -> tuple[int, int]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
+from ..runtime.threads import get_num_threads
 from ..stream import cache
 from ..stream import flush as driver
 from ..stream.record import Signature
+from .peak import peak
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -49,9 +52,11 @@ class Flush:
         self.launches: list[dict[str, Any]] = getattr(made, "report", [])
         self.llvm: tuple[str, ...] = getattr(made, "code", ())
         self.arena = getattr(made, "arena", 0)
+        ends = getattr(plan, "times", [])
+        self.times = [end - start for start, end in pairwise(ends)] if len(ends) == len(self.launches) + 1 else []
 
-    def text(self, ir: str | None = None) -> str:
-        """A readable account; ``ir``: "loops" or "llvm" adds the kernels' code."""
+    def text(self, ir: str | None = None, rates: bool = True) -> str:
+        """A readable account; ``ir``: "loops" or "llvm" adds the kernels' code; ``rates``: how fast products were."""
         out = [f"flush of {_some(len(self.calls), 'call')}, {_some(len(self.launches), 'launch', 'es')}, arena {_bytes(self.arena)}"]
         if self.interpreted:
             out.append("  NumPy interpreted the calls one by one; compiled, they would be the kernels below")
@@ -62,6 +67,10 @@ class Flush:
             names = ", ".join(self.calls[o - self.first].split(" ", 1)[0] for o in fused if o is not None)
             out.append(f"  kernel {k}: calls {fused} ({names})")
             out.append(f"    reads {_bytes(launch['read'])}, writes {_bytes(launch['written'])}, {_count(launch['operations'])}operations")
+            if launch["blocking"]:
+                out.append(f"    {launch['blocking']}")
+                if self.times and rates:
+                    out.append(f"    {_rate(launch, self.times[k])}")
             if launch["apart"]:
                 out.append(f"    not fused with the one before: {launch['apart']}")
             if ir == "loops":
@@ -70,6 +79,16 @@ class Flush:
             for text in self.llvm:
                 out.append(text)
         return "\n".join(out)
+
+
+def _rate(launch: dict[str, Any], seconds: float) -> str:
+    """How fast a product was: this once, its operands as cold as they were."""
+    done = launch["operations"] / seconds
+    text = f"{seconds * 1e6:.0f} µs, {done / 1e9:.1f} G{'FLOPS' if launch['dtype'].is_floating_point else 'OPS'}"
+    if not launch["dtype"].is_floating_point:
+        return text
+    threads = get_num_threads()
+    return f"{text}, {done / (threads * peak(launch['dtype'].name)):.0%} of the peak of {_some(threads, 'thread')}"
 
 
 def _as_if_compiled(program: Any) -> Any:
@@ -109,10 +128,10 @@ class Report:
         return sum(len(f.launches) for f in self.flushes)
 
     def __str__(self) -> str:
-        times: dict[str, int] = {}          # a loop executes the same plan again and again: tell it once
-        for text in (f.text(self.ir) for f in self.flushes):
-            times[text] = times.get(text, 0) + 1
-        parts = [text if n == 1 else f"{n} times: {text}" for text, n in times.items()] or ["nothing was executed"]
+        alike: dict[str, list[Flush]] = {}      # a loop executes the same plan again and again: tell it once, as it went last
+        for f in self.flushes:
+            alike.setdefault(f.text(self.ir, rates=False), []).append(f)
+        parts = [("" if len(same) == 1 else f"{len(same)} times: ") + same[-1].text(self.ir) for same in alike.values()] or ["nothing was executed"]
         read = sum(x["read"] for f in self.flushes for x in f.launches)
         written = sum(x["written"] for f in self.flushes for x in f.launches)
         operations = sum(x["operations"] for f in self.flushes for x in f.launches)
