@@ -365,7 +365,8 @@ def main() -> None:
     (RESULTS / "table.md").write_text(markdown(results, machine))
     aimed = [result for result in results if "met" in result]
     missed = [result["title"] for result in aimed if not result["met"]]
-    print("\n" + (f"{len(aimed) - len(missed)} of {len(chosen)} met their target.  " if chosen else "") + f"Every sample: {os.path.relpath(RESULTS / 'latest.json')}")
+    met = f"{len(aimed) - len(missed)} of {len(chosen)} met their target.  " if chosen else ""
+    print(f"\n{met}Every sample: {os.path.relpath(RESULTS / 'latest.json')}")
     if broken or (options.strict and missed):
         sys.exit(1)
 
