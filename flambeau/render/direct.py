@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..ir.product import Direct, Words
 from .llvm import render_window
-from .product import ProductWriter, digits, heights
+from .product import ProductWriter, digits, following, heights
 from .writer import Writer
 
 
@@ -31,6 +31,7 @@ class DirectWriter(ProductWriter):
         v = self.v
         w = Writer("define internal void @NAME.row(ptr %from, i64 %first, i64 %step, i64 %limit, i64 %count, ptr %to) #ATTR", self.declared)
         wide = f"<{v.lanes} x i64>"
+        last = w.sub("%limit", v.lanes)
         iota = "<" + ", ".join(f"i64 {k}" for k in range(v.lanes)) + ">"
 
         def splat(x: str) -> str:
@@ -41,14 +42,20 @@ class DirectWriter(ProductWriter):
 
         def some(q: str, _: list[str]) -> None:
             at = w.add("%first", w.mul(q, "%step"))
-            mask = w.op(f"icmp ult {wide} {w.op(f'add {wide} {splat(at)}, {steps}')}, {limits}")
             start = w.plus("%from", w.mul(at, self.size))
+
+            def neighbours() -> list[str]:
+                inside = w.op(f"and i1 {w.compare('sge', at, 0)}, {w.compare('sle', at, last)}")
+                return w.when(inside, lambda: [v.load(w, start)], lambda: [v.load(w, start, masked())], [v.t])
+
+            def masked() -> str:
+                return w.op(f"icmp ult {wide} {w.op(f'add {wide} {splat(at)}, {steps}')}, {limits}")
 
             def apart() -> list[str]:
                 pointers = w.op(f"getelementptr {v.element}, ptr {start}, {wide} {steps}")
                 return [w.call(v.t, f"llvm.masked.gather.{v.mangled}.v{v.lanes}p0", (f"<{v.lanes} x ptr>", pointers), ("i32", str(self.size)),
-                               (v.bit, mask), (v.t, "zeroinitializer"))]
-            value, = w.when(w.compare("eq", "%step", 1), lambda: [v.load(w, start, mask)], apart, [v.t])
+                               (v.bit, masked()), (v.t, "zeroinitializer"))]
+            value, = w.when(w.compare("eq", "%step", 1), neighbours, apart, [v.t])
             v.store(w, value, w.plus("%to", w.mul(q, self.size)))       # past the end of the row: there the next one is written later
         w.loop(0, "%count", v.lanes, [], some)
         w.do("ret void")
@@ -142,8 +149,7 @@ class DirectWriter(ProductWriter):
                 remainder = digits(w, f, steps)
                 plane_to = w.plus(to, w.mul(f, phase_bytes))
 
-                def row(r: str, _: list[str]) -> None:
-                    quotient = digits(w, r, extents[:-1]) if axes > 1 else []
+                def row(_: str, quotient: list[str]) -> list[str]:
                     start, inside, row_to = source, "true", plane_to
                     for i, q in enumerate(quotient):
                         row_to = w.plus(row_to, w.mul(w.mul(q, in_copy[i]), self.size))
@@ -153,7 +159,8 @@ class DirectWriter(ProductWriter):
                     limit = w.select(inside, "i64", limits[-1], 0)
                     first = w.add(remainder[-1], origins[-1])
                     w.do(f"call void @NAME.row(ptr {start}, i64 {first}, i64 {steps[-1]}, i64 {limit}, i64 {extents[-1]}, ptr {row_to})")
-                w.loop(0, rows, 1, [], row)
+                    return following(w, quotient, extents[:-1]) if axes > 1 else []
+                w.loop(0, rows, 1, [("i64", "0")] * (axes - 1), row)
             w.loop(0, phases, 1, [], phase)
         w.loop(0, channels, 1, [], channel)
 
