@@ -22,6 +22,18 @@ ANOMALY = [False, True]       # enabled, check for nan
 _new = object.__new__
 
 
+def _measure() -> int:
+    x = object()
+    return _references(x)
+
+
+def _references(x: Any) -> int:
+    return getrefcount(x)
+
+
+HANDED = _measure()           # what getrefcount(x) says of an argument that nothing but a variable of the caller holds
+
+
 def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: bool, captures: dict[Node, list[int]] | None = None,
         results: list[Any] | None = None, accumulate: bool = True) -> None:
     """Propagate from ``roots`` (node, gradient).
@@ -95,6 +107,7 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
                 else:
                     pending[e] = ge
                     heappush(heap, (-e.seq, e))
+        grads = ge = None       # so that ``accumulate_grad`` sees who else holds a gradient
         for n in list(leaves):
             g = leaves.pop(n)
             if needed is not None and n not in captures:  # type: ignore[operator]
@@ -164,12 +177,9 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
         b = g._buffer
         if getrefcount(b) - OWN - (b.slot is not None) > 1 or g._base is not None or not k.contiguous or k.offset or (b.unusual and b.exposed):
             g = definition.OPS["clone"](g)
-            k, b = g._meta, g._buffer
-        own = _new(definition.Tensor)
-        own._meta = k
-        own._buffer = b
-        own._node = own._base = None
-        t._grad = own
+        if getrefcount(g) > HANDED or g.__class__ is not definition.Tensor or g._node is not None:
+            g = definition.make_tensor(g._meta, g._buffer)      # somebody keeps the tensor: ``grad`` is another one
+        t._grad = g
     if t._post_hooks is not None:
         for h in list(t._post_hooks):
             h[0](t)
@@ -246,12 +256,15 @@ def as_tuple(x: Any) -> tuple[Any, ...]:
     return (x,) if isinstance(x, definition.Tensor) else tuple(x)
 
 
-def roots_of(outputs: Any, grads: Any) -> list[tuple[Node, Any]]:
-    """The nodes of ``outputs`` and the gradients to start from."""
+def roots_of(outputs: Any, grads: Any, unseen: bool = False) -> list[tuple[Node, Any]]:
+    """The nodes of ``outputs`` and the gradients to start from; ``unseen``: nobody but hooks would see these."""
     if grads is None and isinstance(outputs, definition.Tensor):        # the usual case
-        if outputs._node is None:
+        n = outputs._node
+        if n is None:
             raise no_grad_error(0)
-        return [(outputs._node, root_gradient(outputs, None))]
+        if unseen and not n.watched and getattr(n.entry, "from_ones", False):
+            return [(n, definition.ONES)]
+        return [(n, root_gradient(outputs, None))]
     outputs = as_tuple(outputs)
     roots = []
     for i, (t, g) in enumerate(zip(outputs, (None,) * len(outputs) if grads is None else as_tuple(grads), strict=True)):
@@ -285,7 +298,7 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     inputs : Tensor or sequence, optional
         Accumulate only into these.
     """
-    roots = roots_of(tensors, grad_tensors)
+    roots = roots_of(tensors, grad_tensors, inputs is None and not create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     if inputs is None:
         run(roots, keep, create_graph)

@@ -37,10 +37,21 @@ class Body:
         self.operands, self.calls, self.scalars, self.metas, self.results = operands, calls, scalars, metas, results
 
 
+class Gradient:
+    """The traced gradient as a call: which operands it takes, and where its results go."""
+
+    __slots__ = ("call", "grads", "picks")
+
+    def __init__(self, call: Signature, picks: Sequence[int], grads: Sequence[tuple[str, int, Meta] | None]) -> None:
+        self.call = call
+        self.picks = tuple(picks)   # places among a node's saved buffers; ~i for the gradient of result i
+        self.grads = tuple(grads)   # per operand of the forward call: ("fresh", result number, meta), ("kept", operand number, meta)
+
+
 class Trace:
     """What one signature of a composite became."""
 
-    __slots__ = ("backward", "entry", "flows", "forward", "grads", "hidden", "kept", "metas", "name", "outputs", "owner", "picks", "simple", "structure")
+    __slots__ = ("backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "metas", "name", "outputs", "owner", "simple", "structure")
 
     owner: Composite
     name: str                   # of the graph node
@@ -50,16 +61,14 @@ class Trace:
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
     flows: list[Meta]           # metadata of the gradients of the differentiable outputs
     structure: Any              # rebuilds tuples and lists around the outputs
-    backward: Signature | None
+    backward: Gradient | None
+    from_ones: Gradient | None      # the same where a backward pass starts: the gradient of the only result is 1
     kept: list[tuple[str, int]]     # operands of the backward call: ("operand", i), ("hidden", i), ("gradient", i)
-    picks: tuple[int, ...]          # the same as places among a node's saved buffers; ~i for gradient i
     hidden: tuple[int, ...]         # results of the forward call that the backward one reads
-    grads: list[tuple[str, int, Meta] | None]    # per operand: where its gradient comes from
     metas: list[Meta]
 
 
 _new = object.__new__
-_WANTED: Any = object()         # in a key: the tensor before it requires a gradient
 
 
 class _Tracer:
@@ -161,7 +170,7 @@ class Composite:
                 key.append(v)
         mask: Any = 0
         if MODE.grad and any(t._node is not None for t in tensors):
-            mask = tuple([t._node is not None for t in tensors])
+            mask = tuple([0 if t._node is None else 2 if t._node.__class__ is Leaf else 1 for t in tensors])
         whole = ("general", mask, *key)
         try:
             trace = self.cache.get(whole)
@@ -295,6 +304,9 @@ class Composite:
                         if n is not None:
                             captures.setdefault(n, []).append(i)
                     engine.run(_roots(flowing, gradients), True, False, captures, grads, accumulate=False)
+                    for i, g in enumerate(grads):
+                        if g is not None and mask[i] == 2 and not (g._meta.contiguous and g._meta.offset == 0):
+                            grads[i] = OPS["clone"](g)      # what ``.grad`` wants: the backward pass need not record a copy
                 return self._finish(key, values, symbolic, outputs, structure, writes, forward_key, forward_scalars, slots, flowing, gradients, grads, leaves)
             finally:
                 MODE.grad = mode
@@ -325,14 +337,13 @@ class Composite:
                 if s not in results:
                     results.append(s)
                 trace.outputs.append(("fresh", results.index(s), t._meta, id(t) in flow))
-        trace.backward, trace.kept, trace.picks, trace.hidden, trace.grads = None, [], (), (), [None] * count
+        trace.backward, trace.from_ones, trace.kept, trace.hidden = None, None, [], ()
         if flowing:
             backward_key = KEY[len(forward_key):]
             made_before = len(slots)
             given = {BUFFERS.index(g._buffer): i for i, g in enumerate(gradients)}
             bcalls, bmetas = _calls(backward_key, len(forward_scalars), made_before, set(given))
             needed: dict[int, int] = {}          # slot of the whole trace -> operand number of the backward body
-            trace.kept = []
 
             def operand(s: int) -> None:
                 if s not in needed and (s < made_before or s in given):
@@ -359,15 +370,16 @@ class Composite:
                 for s in outs:
                     renumber[s] = len(renumber)
             produced: list[int] = []
+            where: list[tuple[str, int, Meta] | None] = [None] * count
             for i, (g, s) in enumerate(zip(grads, grad_slots, strict=True)):
                 if g is None or leaves[i] is None or s is None:
                     continue
                 if s in needed:
-                    trace.grads[i] = ("kept", needed[s], g._meta)
+                    where[i] = ("kept", needed[s], g._meta)
                 else:
                     if s not in produced:
                         produced.append(s)
-                    trace.grads[i] = ("fresh", produced.index(s), g._meta)
+                    where[i] = ("fresh", produced.index(s), g._meta)
             body_metas = {renumber[s]: m for s, m in bmetas.items() if s in renumber}
             ins_metas: list[Meta] = []
             for s in needed:
@@ -377,12 +389,15 @@ class Composite:
             bcalls = [(sig, tuple(renumber[s] for s in i), tuple(renumber[s] for s in o), f) for sig, i, o, f in bcalls]
             body = Body(len(needed), bcalls, SCALARS[len(forward_scalars):], body_metas, [renumber[s] for s in produced])
             stable = None if self.home is None else ("backward", *self.home, *key)
-            trace.backward = signature(trace.name, ins_metas, [body_metas[r] for r in body.results], _lower_body, _letters(body), (),
-                                       any(c[0].checks for c in bcalls), None, body, stable)
+            call = signature(trace.name, ins_metas, [body_metas[r] for r in body.results], _lower_body, _letters(body), (),
+                             any(c[0].checks for c in bcalls), None, body, stable)
             # an output may be needed again: it is one result, not two
             results += [s for s in hidden if s not in results]
             trace.hidden = tuple([results.index(s) for s in hidden])
-            trace.picks = tuple([~i if what == "gradient" else i if what == "operand" else count + i for what, i in trace.kept])
+            picks = [~i if what == "gradient" else i if what == "operand" else count + i for what, i in trace.kept]
+            trace.backward = Gradient(call, picks, where)
+            if len(gradients) == 1 and gradients[0]._meta.numel == 1 and ~0 in picks:
+                trace.from_ones = _from_ones(trace.backward, gradients[0]._meta)
         body = Body(count, calls, forward_scalars, metas, results)
         runtime = "d" * len(self.runtime)
         trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
@@ -396,6 +411,27 @@ class Composite:
             self.cache.clear()
         self.cache[key] = trace
         return trace
+
+
+def _from_ones(g: Gradient, m: Meta) -> Gradient | None:
+    """``g`` with its first call making the gradient of metadata ``m`` that it took as an operand; None where that is also a result."""
+    body: Body = g.call.params
+    place, last = g.picks.index(~0), body.operands - 1
+    if any(w is not None and w[:2] == ("kept", place) for w in g.grads):
+        return None
+
+    def moved(i: int) -> int:
+        return i if i < place or i > last else last if i == place else i - 1
+
+    OPS["ones_constant"](m)
+    fill = KEY.pop()
+    BUFFERS.pop()
+    calls = [(fill, (), (last,), 0), *[(sig, tuple(map(moved, ins)), tuple(map(moved, outs)), first) for sig, ins, outs, first in body.calls]]
+    inner = Body(last, calls, body.scalars, {moved(i): k for i, k in body.metas.items()}, [moved(r) for r in body.results])
+    ins = [k for i, k in enumerate(g.call.ins) if i != place]
+    stable = None if g.call.stable is None else ("from ones", *g.call.stable)
+    call = signature(g.call.name, ins, g.call.outs, _lower_body, g.call.scalars, (), g.call.checks, None, inner, stable)
+    return Gradient(call, [i for i in g.picks if i >= 0], [w and (w[0], moved(w[1]) if w[0] == "kept" else w[1], w[2]) for w in g.grads])
 
 
 def _letters(body: Body) -> str:
@@ -572,25 +608,32 @@ def _symbol_expr(e: Any, first: int) -> Expr:
 class _Entry:
     """The graph entry of one use: runs the traced gradient, or the body again when the gradient is to be differentiated."""
 
-    __slots__ = ("composite", "name", "trace", "values")
+    __slots__ = ("composite", "from_ones", "name", "trace", "values")
 
     def __init__(self, composite: Composite, trace: Trace, values: Sequence[Any]) -> None:
         self.composite, self.trace, self.name = composite, trace, trace.name
+        self.from_ones = trace.from_ones is not None        # whether ``run`` knows what ``ONES`` is
         self.values = [_skeleton(v) for v in values]
 
     def run(self, node: Node, g: Any) -> list[Any]:
         trace = self.trace
-        given = g if g.__class__ is list else [g]
-        for i, m in enumerate(trace.flows):
-            x = given[i]
-            if x is None or x._meta is not m:
-                given[i] = _laid_out(x, m)
-        if MODE.grad:
-            return self.again(node, given)
+        given: Any = ()
+        if g is definition.ONES:
+            gradient = trace.from_ones
+        else:
+            gradient = trace.backward
+            given = g if g.__class__ is list else [g]
+            for i, m in enumerate(trace.flows):
+                x = given[i]
+                if x is None or x._meta is not m:
+                    given[i] = _laid_out(x, m)
+            if MODE.grad:
+                return self.again(node, given)
+        assert gradient is not None
         saved: Any = node.saved
         seq = node.seq
         operands: list[Any] = []
-        for i in trace.picks:
+        for i in gradient.picks:
             if i < 0:
                 operands.append(given[~i]._buffer)
             else:
@@ -603,13 +646,12 @@ class _Entry:
                     elif i < count:
                         raise definition.stale_error(node, m)
                     else:                           # a result that was written since: its old value is made again
-                        return self.recomputed(node, given)
+                        return self.recomputed(node, given or [OPS["ones_constant"](trace.flows[0])])
                 operands.append(b)
-        sig = trace.backward
-        assert sig is not None
+        sig = gradient.call
         fresh = stream.append(sig, operands, node.params[: len(sig.scalars)] if sig.scalars else ())
         out: list[Any] = []
-        for where in trace.grads:
+        for where in gradient.grads:
             if where is None:
                 out.append(None)
             else:
@@ -760,7 +802,7 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
                     if grad is None:
                         grad = MODE.grad
                     if grad:
-                        key.append(_WANTED)
+                        key.append(n.__class__)     # its gradient is wanted, and is a leaf's or not
             else:
                 key.append(k)
                 key.append(v)

@@ -534,6 +534,7 @@ def stale_error(node: Node, m: Meta) -> RuntimeError:
     )
 
 
+ONES: Any = object()        # stands for the gradient that a backward pass starts from, where nobody but a composite's gradient sees it
 SAVED_HOOKS: list[tuple[Any, Any]] = []      # torch.autograd.graph.saved_tensors_hooks
 
 
