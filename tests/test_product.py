@@ -251,6 +251,8 @@ def check_function(name, seed):
     big = lambda most: R.choice([R.randint(0, most), R.randint(0, most), R.choice([1, 16, 17, 32, 33, 64, 65, 100])])
     sizes = {"p": R.randint(0 if R.random() < 0.1 else 1, 6), "q": R.randint(1, 5), "1": 1}
     sizes |= {"i": big(50 if "iik" in letters else 160), "j": big(160), "k": big(300)}
+    if name == "bilinear":
+        sizes["p"] = sizes["p"] or 1        # PyTorch refuses inputs without features
     contents = [numbers(rng, tuple(sizes[x] for x in word), dtype, exact) for word in letters.split()]
     plain = R.choice([0.0, 0.5, 1.0])
     if R.random() < 0.15:                   # rows, columns and the summed axis may be stretched as well
@@ -321,6 +323,7 @@ def test_a_result_may_be_nothing_or_a_sum_of_nothing():
     empty = torch.full((70, 0), float("nan")) @ torch.full((0, 90), float("nan"))
     assert empty.shape == (70, 90) and not empty.any()
     assert torch.equal(torch.addmm(torch.ones(90), torch.ones(70, 0), torch.ones(0, 90)), torch.ones(70, 90))
+    assert F.bilinear(torch.ones(3, 4), torch.ones(3, 5), torch.ones(0, 4, 5), torch.ones(0)).shape == (3, 0)
 
 
 def test_windows_of_a_row_as_a_matrix():

@@ -140,7 +140,7 @@ def _bilinear(x1: Any, x2: Any, weight: Any, bias: Any) -> Any:
     shape = x1.shape[:-1]
     a, b = x1.reshape(-1, x1.shape[-1]), x2.reshape(-1, x2.shape[-1])
     out, i, j = weight.shape
-    y = fl.matmul(a, weight.permute(1, 0, 2).reshape(i, out * j)).reshape(-1, out, j)
+    y = fl.matmul(a, weight.permute(1, 0, 2).reshape(i, out * j)).reshape(a.shape[0], out, j)
     y = (y * b.unsqueeze(1)).sum(-1, dtype=y.dtype)
     if bias is not None:
         y = y + bias
