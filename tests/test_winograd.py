@@ -24,7 +24,7 @@ from flambeau.runtime import cpu, pool
 from flambeau.stream import flush
 
 F = torch.nn.functional
-TOLERANCE = 2e-6            # of the root mean square of the result: the errors of random data are about half of it
+TOLERANCE = 1e-5            # of the root mean square of the result; the largest errors of random data with 512 channels are a third of it
 
 
 def random(*shape, seed=0):
@@ -61,7 +61,7 @@ def close(found, expected, tolerance=TOLERANCE):
     """Compare with a tolerance relative to the size of the results."""
     found = found.detach().numpy() if isinstance(found, torch.Tensor) else found
     scale = max(1.0, float(np.sqrt((expected ** 2).mean())))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=8 * tolerance * scale)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
 
 
 def kernels(f):
@@ -75,8 +75,8 @@ def every_size(monkeypatch):
     from flambeau.schedule import winograd
 
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
-    monkeypatch.setattr(winograd, "CHANNELS", 1)
-    monkeypatch.setattr(winograd, "TILES", 1)
+    for limit in ("CHANNELS", "BOTH_CHANNELS", "TILES", "VECTOR_BYTES"):
+        monkeypatch.setattr(winograd, limit, 1)
     flush.forget()
     yield
     flush.forget()
@@ -152,7 +152,7 @@ def test_what_the_algorithm_is_not_for():
 
 
 def test_bias_activation_and_residual_run_on_finished_tiles():
-    x, w, b, r = random(3, 24, 13, 15), random(20, 24, 3, 3, seed=1), random(20, seed=2), random(3, 20, 13, 15, seed=3)
+    x, w, b, r = random(3, 24, 13, 15), random(30, 24, 3, 3, seed=1), random(30, seed=2), random(3, 30, 13, 15, seed=3)
 
     def block():
         return F.relu(F.conv2d(x, w, b, padding=1) + r)
@@ -162,17 +162,17 @@ def test_bias_activation_and_residual_run_on_finished_tiles():
 
 
 def test_a_result_that_is_stored_elsewhere():
-    x, w = random(2, 20, 12, 12), random(24, 20, 3, 3, seed=1)
+    x, w = random(2, 24, 12, 12), random(24, 24, 3, 3, seed=1)
     out = torch.zeros(2, 48, 12, 12)
     out[:, ::2] = F.conv2d(x, w, padding=1)
     close(out[:, ::2], direct(x, w, 1))
     assert float(out[:, 1::2].abs().max()) == 0
-    x[:, :20] = F.conv2d(x, w[:20], padding=1)      # over its own input
-    close(x, direct(random(2, 20, 12, 12), w[:20], 1))
+    x[:] = F.conv2d(x, w, padding=1)                # over its own input
+    close(x, direct(random(2, 24, 12, 12), w, 1))
 
 
 def test_nan_stays_within_its_tiles():
-    x, w = random(1, 16, 24, 24), random(16, 16, 3, 3, seed=1)
+    x, w = random(1, 32, 24, 24), random(16, 32, 3, 3, seed=1)
     x[0, 3, 10, 10] = float("nan")
     bad = np.isnan(F.conv2d(x, w, padding=1).numpy()[0, 0])
     assert bad[9:12, 9:12].all()                    # whose windows include it

@@ -10,8 +10,8 @@ from ..core import config
 winograd: bool
 """Whether 3 x 3 convolutions of float32 may run by Winograd's algorithm (``FLAMBEAU_WINOGRAD=0`` starts with no).
 
-It takes 2.25 times fewer multiplications.  Rounding errors are about 2.5 times those of the sum itself, and a NaN or an infinity
-spreads to the other results of its tile of 2 x 2.
+It takes 2.25 times fewer multiplications and is as accurate (``docs/architecture.md`` has the bound), but a NaN, an infinity, or the rounding
+of a large element spreads to the other results of its tile of 2 x 2.
 """
 
 

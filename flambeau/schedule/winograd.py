@@ -2,8 +2,11 @@
 
 A nest ``C[n, g, o, y, x] = Σ X[n, g, c, y ± ky, x ± kx] · W[g, o, c, ky, kx]`` with three taps each way is told by its accesses alone, so
 a convolution and its gradient with respect to the input are one case.  :func:`convolution` replaces it by 16 maps over W, which fuse
-into one kernel, and a nest for :mod:`..render.winograd`.  Rounding errors are about 2.5 times those of the sum itself (its intermediate values are
-larger than the result); a NaN or an infinity spreads to the other pixels of its tiles.
+into one kernel, and a nest for :mod:`..render.winograd`.
+
+To first order the error is at most ``(C + 10) · 2**-24 · 64 · C · max|X| · max|W|`` with C channels and the maximum over the tile; added up tap by tap
+it is at most ``9 C · 2**-24 · 9 C · max|X| · max|W|``.  A NaN, an infinity, or the rounding of a large element reaches all four
+results of its tiles, also those whose windows do not include it.
 """
 
 from __future__ import annotations
@@ -22,13 +25,16 @@ from .contract import address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
 from .tile import Launchable, followers
 
-CHANNELS = 16               # of input and of output, from which the transforms pay
-TILES = 64                  # over all images, from which transforming the filter pays
-FEW_TILES = 32              # of a unit, below which the products are short
+CHANNELS = 16               # of input and of output, and as many as that of both together, from which the transforms pay
+BOTH_CHANNELS = 48
+TILES = 32                  # over all images, from which transforming the filter pays
+VECTOR_BYTES = 32           # from which masked loads and stores are single instructions
+UNIT_TILES = 128            # of a unit, or as many as channels: the filter is read once per unit, and the rest should stay in the second-level cache
+FEW_TILES = 96              # of a unit, at least, where fewer than eight units are made of them
+UNITS = 8
 BYTES = 6 << 20             # of scratch memory for a unit's transformed tiles
-K_BLOCK = 512
-O_BLOCK = 1 << 20
-UNITS = 8                   # at least, if each still has some tiles
+K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
+O_BLOCK = 112               # outputs at a time
 
 
 @dataclass(slots=True)
@@ -44,7 +50,7 @@ class _Direction:
 
 def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
     """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm."""
-    found = factors(item) if config.winograd and len(item.sizes) - item.kept == 3 else None
+    found = factors(item) if config.winograd and vector_bytes >= VECTOR_BYTES and len(item.sizes) - item.kept == 3 else None
     if found is None or item.value.dtype is not float32:
         return None
     for x, w in (found, found[::-1]):
@@ -97,8 +103,8 @@ class _Convolution:
     def pays(self) -> bool:
         """Whether there are enough channels, and tiles, and a unit's scratch memory holds a row of these."""
         down, across = (-(-self.size(d.axis) // 2) for d in (self.down, self.across))
-        channels = self.size(self.channel)
-        return min(channels, self.size(self.output)) >= CHANNELS and self.size(*self.image) * down * across >= TILES \
+        channels, outputs = self.size(self.channel), self.size(self.output)
+        return min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and self.size(*self.image) * down * across >= TILES \
             and 2 * channels * across * POINTS * 4 <= BYTES
 
     def source(self, temporary: Callable[[int], int]) -> tuple[Access, list[Item]]:
@@ -241,6 +247,5 @@ def _cut(count: int, across: int, channels: int, outputs: int, rows: int, width:
     """Rows of tiles in a unit, and outputs at a time, so that the transformed tiles of both find room."""
     o_block = min(-(-outputs // rows) * rows, max(1, O_BLOCK // rows) * rows)
     room = BYTES // (POINTS * 4 * (channels + o_block) * across)
-    wanted = -(-FEW_TILES // across)                # a unit's rows, at least
-    unit = max(1, min(room, max(wanted, -(-count // UNITS))))
+    unit = max(1, min(room, max(UNIT_TILES, channels) // across, max(-(-FEW_TILES // across), -(-count // UNITS))))
     return -(-count // -(-count // unit)), o_block
