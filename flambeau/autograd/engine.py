@@ -43,6 +43,7 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
     add = definition.OPS["add"]
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []       # no two nodes were recorded at the same time
+    only: Node | None = None                # stands for a heap of one, which is all that a chain of calls needs
     leaves: dict[Node, Any] = {}
     for n, g in roots:
         target = leaves if n.__class__ is Leaf else pending
@@ -55,8 +56,11 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
     needed = None if accumulate or captures is None else _reaches(heap, captures)
     before, MODE.grad = MODE.grad, create_graph
     try:
-        while heap:
-            n = heappop(heap)[1]
+        while heap or only is not None:
+            if only is None:
+                n = heappop(heap)[1]
+            else:
+                n, only = only, None
             g = pending.pop(n)
             if needed is not None and n not in needed and n not in captures:  # type: ignore[operator]
                 continue
@@ -106,7 +110,13 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
                     pending[e] = add(pending[e], ge)
                 else:
                     pending[e] = ge
-                    heappush(heap, (-e.seq, e))
+                    if only is None and not heap:
+                        only = e
+                    else:
+                        heappush(heap, (-e.seq, e))
+                        if only is not None:
+                            heappush(heap, (-only.seq, only))
+                            only = None
         grads = ge = None       # so that ``accumulate_grad`` sees who else holds a gradient
         for n in list(leaves):
             g = leaves.pop(n)

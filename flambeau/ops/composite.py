@@ -182,10 +182,10 @@ class Composite:
             trace = self.trace(values, tensors, mask, whole)
         if fast is not None:
             self.cache[fast] = trace
-        return self.replay(trace, tensors, [t._buffer for t in tensors], [t._node for t in tensors], scalars)
+        return self.replay(trace, values, [t._buffer for t in tensors], [t._node for t in tensors], scalars)
 
-    def replay(self, trace: Trace, tensors: list[Any], operands: list[Any], edges: list[Any], scalars: Sequence[Any]) -> Any:
-        """Record one call of a traced signature; ``operands`` and ``edges`` are the buffers and nodes of ``tensors``."""
+    def replay(self, trace: Trace, values: Sequence[Any], operands: list[Any], edges: list[Any], scalars: Sequence[Any]) -> Any:
+        """Record one call of a traced signature; ``operands`` and ``edges`` are the buffers and nodes of the tensors among ``values``."""
         fresh = stream.append(trace.forward, operands, scalars)
         n: Node | None = None
         if trace.backward is not None:
@@ -210,6 +210,8 @@ class Composite:
             t._node = n
             t._base = None
             return t
+        tensors: list[Any] = []
+        _flatten(values, [], tensors)
         made: list[Any] = []
         differentiable: list[Any] = []
         for where, i, m, flows in trace.outputs:
@@ -786,7 +788,6 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
             return general(values)
         # one pass: what the trace depends on, and what a call of it takes
         key: list[Any] = []
-        tensors: list[Any] = []
         operands: list[Any] = []
         edges: list[Any] = []
         grad = None
@@ -794,7 +795,6 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
             k = v.__class__
             if k in classes:
                 key.append(v._meta)
-                tensors.append(v)
                 operands.append(v._buffer)
                 n = v._node
                 edges.append(n)
@@ -811,7 +811,7 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
             trace = cache[fast]
         except (KeyError, TypeError):
             return general(values, fast)
-        return replay(trace, tensors, operands, edges, ())
+        return replay(trace, values, operands, edges, ())
 
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = fn.__name__, fn.__qualname__, fn.__doc__, fn.__module__
     call.__wrapped__ = fn  # type: ignore[attr-defined]

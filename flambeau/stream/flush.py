@@ -13,7 +13,7 @@ from ..core import config
 from ..core.errors import TraceError
 from . import cache, record
 from .cache import STATS, LaunchPlan
-from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Owned
+from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Owned, acquire, release
 
 PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
 BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
@@ -29,10 +29,13 @@ def flush() -> None:
     IndexError, RuntimeError, ...
         The error of a pending call that only execution could find; everything it does not touch is executed.
     """
-    with LOCK:
+    acquire()
+    try:
         if _rhythm.running:
             _rhythm.observed()
         _flush()
+    finally:
+        release()
 
 
 def _flush() -> None:

@@ -221,9 +221,16 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
         acquire()
     try:
         words: list[Any] = [sig]
+        tracing = STATE.tracing
         for b in operands:
             s = b.slot
-            words.append(bind(b) if s is None else s)
+            if s is None:
+                if tracing is not None or b.unusual:
+                    s = bind(b)
+                else:       # what bind() does with the usual ones
+                    s = b.slot = len(BUFFERS)
+                    BUFFERS.append(b)
+            words.append(s)
         if sig.checks:
             ORIGINS.append((len(KEY), user_frame()))
         KEY.extend(words)
