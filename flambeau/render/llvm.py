@@ -22,7 +22,7 @@ from .vector_math import lower
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
              "float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double"}
 _SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
-_INDEX = frozenset({"axis", "const", "arg", "add", "sub", "mul", "neg", "minimum", "maximum", "floordiv", "mod", "truncdiv", "truncmod"})
+_INDEX = frozenset({"axis", "start", "const", "arg", "add", "sub", "mul", "neg", "minimum", "maximum", "floordiv", "mod", "truncdiv", "truncmod"})
 _SCRATCH_BYTES = 64          # of the dummy cell that masked-out scalar accesses go to
 JAM = 4                      # rows worked on together where they share loads
 BLOCK = 512                  # iterations of a block of a long sum
@@ -828,6 +828,8 @@ class _Function:
         depth, uniform = 0, True
         if op == "axis":
             depth, uniform = e.attr + 1, e.attr != lane
+        elif op == "start":
+            depth = e.attr + 1
         elif op == "load":
             strides = self.kernel.places[e.attr].strides
             for a, code in enumerate(strides):
@@ -847,7 +849,7 @@ class _Function:
         known = self.varying.get(e)
         if known is None:
             if self.flight == self.kernel.lane:
-                known = not self.fact(e)[1]
+                known = not self.fact(e)[1] or e.op == "start" or any(self.varies(a) for a in e.args)
             elif e.op == "axis":
                 known = e.attr == self.flight
             elif e.op == "row":
@@ -921,7 +923,13 @@ class _Function:
                 return i, True
             iota = "<" + ", ".join(f"i64 {k}" for k in range(self.kernel.lanes)) + ">"
             return self.op(depth, f"add {self.vector('i64')} {self.splat(depth, i, 'i64')}, {iota}"), False
+        if op == "start":           # of an axis: where the vector's first lane is
+            return self.index[e.attr], True
         vector = not uniform
+        if vector and op in ir.COMPARISON and e.args[0].dtype is int64:
+            compared = self.compare_lanes(depth, e)
+            if compared is not None:
+                return compared, False
         a = [self.wide(x) if vector else self.value(x)[0] for x in e.args]
         source = e.args[0].dtype
         t = _REGISTER[source.name]
@@ -966,6 +974,47 @@ class _Function:
         if name not in ("fabs", "roundeven", "fma", "sqrt", "floor", "ceil", "trunc", "copysign", "minimum", "maximum"):
             raise NotImplementedError(f"no machine code for {op} of {d}")
         return self.intrinsic(depth, name, d, vector, *a)
+
+    def compare_lanes(self, depth: int, e: Expr) -> str | None:
+        """A comparison of indices that move evenly with the lanes, as one of 32-bit lane numbers with a scalar; None for others."""
+        left, right = (self.line(x) for x in e.args)
+        if left is None or right is None:
+            return None
+        (c, base), (other, bound) = left, right
+        c -= other
+        if abs(c) > 1 << 20:
+            return None
+        # c·lane <op> bound - base, where a number beyond all lanes stands for any that is
+        limit = ir.minimum(ir.maximum(ir.binary("sub", bound, base), -(1 << 30)), 1 << 30)
+        self.order(limit)
+        self.evaluate(limit)
+        scalar = self.value(limit)[0]
+        at = max(self.fact(limit)[0], 0)
+        t, code = self.vector("i32"), {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle"}[e.op]
+
+        def splat() -> str:
+            return self.splat(at, self.op(at, f"trunc i64 {scalar} to i32"), "i32")
+        wide = self.cached(at, ("limit", self.copy if self.varies(limit) else 0, limit), splat)
+        lanes = ", ".join(f"i32 {k * c}" for k in range(self.kernel.lanes))
+        return self.op(depth, f"icmp {code} {t} <{lanes}>, {wide}")
+
+    def line(self, e: Expr) -> tuple[int, Expr] | None:
+        """An index as a step per lane and its value in the first lane, or None when it does not move evenly with the lanes."""
+        if self.fact(e)[1]:
+            return (0, e) if self.is_index(e) else None
+        if e.op == "axis":
+            return 1, ir.make("start", int64, (), e.attr)
+        if e.op in ("add", "sub"):
+            x, y = self.line(e.args[0]), self.line(e.args[1])
+            if x is None or y is None:
+                return None
+            return (x[0] + y[0] if e.op == "add" else x[0] - y[0]), ir.binary(e.op, x[1], y[1])
+        if e.op == "mul":
+            for inner, factor in (e.args, e.args[::-1]):
+                if factor.op == "const":
+                    found = self.line(inner)
+                    return None if found is None else (found[0] * factor.attr, ir.binary("mul", found[1], factor))
+        return None
 
     def is_index(self, e: Expr) -> bool:
         """Whether ``e`` is arithmetic on positions alone, so that it is far below 2^53."""

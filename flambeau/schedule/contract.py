@@ -263,8 +263,8 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
     phases = math.prod(a[1] for a in axes)
     channels = sizes[free[0]] if free else 1
 
-    # what neighbouring rows of the copy have in common: zeros before the first position and after the last
-    common = [0 if step > 1 else max(0, min(-origin, origin + size + reach - limit)) for size, step, origin, limit, _, reach, _ in axes]
+    # what neighbouring rows of the copy have in common: zeros before the first position and after the last, but no column of both
+    common = [0 if step > 1 else max(0, min(-origin, origin + size + reach - limit, reach)) for size, step, origin, limit, _, reach, _ in axes]
 
     def cut(lead: int) -> tuple[list[int], list[int], int, int]:
         """Extents of the copy, from where to where the next row is, bytes per remainder and per channel, for so many first positions."""

@@ -324,7 +324,7 @@ class _Assembly:
         lane = len(self.sizes) - 1 if self.roles else self.choose_lane(accesses, kind, pure_map, lanes)
         reductions = any(s[0] == "loop" and s[1] for s in self.stages)
         total = elements(self.sizes)
-        large = total >= LARGE and not sequential
+        large = total >= LARGE and not sequential and not self.roles       # an epilogue runs on short strips
         jam = self.choose_jam(accesses, lane) if reductions else -1
         cascade = self.choose_cascade(lane, lanes) if large and reductions else -1
         tiled = large and pure_map and not self.roles and self.choose_tiles(accesses, lane, lanes)
