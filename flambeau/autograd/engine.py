@@ -52,8 +52,14 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
         else:
             target[n] = g
             if target is pending:
-                heappush(heap, (-n.seq, n))
+                heap.append((-n.seq, n))
+    if len(heap) == 1:
+        only = heap[0][1]
     needed = None if accumulate or captures is None else _reaches(heap, captures)
+    if only is None:
+        heap.sort()
+    else:
+        heap.clear()
     before, MODE.grad = MODE.grad, create_graph
     try:
         while heap or only is not None:

@@ -94,7 +94,7 @@ class Prepared:
     def record(self, tensors: list[Any], numbers: Sequence[float]) -> bool:
         """Record the call on these tensors, in the order of the lists; False when they differ in shape or dtype from the first ones."""
         operands = []
-        for t, m in zip(tensors, self.metas, strict=True):
+        for t, m in zip(tensors, self.metas):
             if t._meta is not m:
                 return False
             operands.append(t._buffer)

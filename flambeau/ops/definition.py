@@ -484,7 +484,7 @@ def unpack(node: Node, m: Meta, buffer: Buffer, source: Any) -> Any:
     elif buffer.wrote > node.seq:
         raise stale_error(node, m)
     t._meta, t._buffer, t._base = m, buffer, None
-    t._node = source if MODE.grad else None
+    t._node = source if source is not None and MODE.grad else None
     return t
 
 

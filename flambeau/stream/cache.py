@@ -118,11 +118,11 @@ def buffer_bytes(calls: list[Call], count: int) -> list[int]:
 class LaunchPlan:
     """A plan ready to run: the table of addresses is packed, native segments and host steps follow, then the next part.
 
-    ``outs`` get memory and ``keep`` goes on after the flush: both are those of all parts, kept by the first.
+    ``outs`` get memory: those of all parts, kept by the first.
     """
 
     __slots__ = (
-        "arena", "calls", "checks", "external", "hold", "keep", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars",
+        "arena", "calls", "checks", "external", "hold", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars",
         "segments", "shared", "then", "times",
     )
 
@@ -145,7 +145,6 @@ class LaunchPlan:
         self.checks: Any = ()
         self.hold: list[Any] = []
         self.outs: tuple[Any, ...] = ()
-        self.keep: tuple[int, ...] = ()
         self.then: LaunchPlan | None = None
 
 
@@ -170,10 +169,9 @@ def build(key: tuple[Any, ...], external: list[bool], live: list[bool]) -> Launc
     for p, following in zip(made, made[1:], strict=False):
         p.then = following
     plan = made[0]
-    plan.keep = tuple(s for s in range(len(external)) if external[s] or kept[s])
     outs = []
-    for s in plan.keep:
-        if not external[s]:
+    for s in range(len(external)):
+        if kept[s] and not external[s]:
             n = max(1, nbytes[s])
             free, size = memory.free_list(n)
             outs.append((s, free, size, n))

@@ -75,12 +75,8 @@ def _flush() -> None:
                     b.unusual = True
         raise
     finally:
-        if plan is not None and not failed:
-            for s in plan.keep:
-                BUFFERS[s].slot = None
-        else:
-            for b in BUFFERS:
-                b.slot = None
+        for b in BUFFERS:
+            b.slot = None
         while OBSERVERS and plan is not None:
             for see in OBSERVERS:
                 see(plan, key[0])
