@@ -19,8 +19,10 @@ from flambeau.core import config
 from flambeau.core.dtype import float32
 from flambeau.ir import expression as ir
 from flambeau.ir.loops import Nest
-from flambeau.ir.winograd import Winograd
+from flambeau.ir.winograd import Winograd, scratch_bytes
 from flambeau.runtime import cpu, pool
+from flambeau.schedule import winograd
+from flambeau.schedule.contract import register_tile
 from flambeau.stream import flush
 
 F = torch.nn.functional
@@ -72,8 +74,6 @@ def kernels(f):
 @pytest.fixture
 def every_size(monkeypatch):
     """Lets the algorithm run at sizes at which it does not pay."""
-    from flambeau.schedule import winograd
-
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
     for limit in ("CHANNELS", "BOTH_CHANNELS", "TILES", "VECTOR_BYTES"):
         monkeypatch.setattr(winograd, limit, 1)
@@ -219,7 +219,8 @@ def activated(case, gradient):
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("vector_bytes", WIDTHS)
 def test_pieces_change_no_bit_and_margins_stay(vector_bytes, gradient, every_size):
-    for case in cases(6, vector_bytes):
+    extremes = [Case(1, 16, 33, 4, 1400, (1, 1), 1), Case(1, 700, 15, 9, 20, (1, 1), 1)]
+    for case in [*cases(6, vector_bytes), *extremes]:
         m, slot, expected = activated(case, gradient)
         machine = Machine(m.program(), vector_bytes)
         assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1 and len(machine.plan.steps) == 2, case
@@ -238,6 +239,22 @@ def test_pieces_change_no_bit_and_margins_stay(vector_bytes, gradient, every_siz
             results.append(memory[slot][:expected.nbytes // 2].view(np.float32).copy())
         close(results[0].reshape(expected.shape), expected)
         assert all(np.array_equal(results[0], other) for other in results[1:]), case
+
+
+def test_units_fit_into_scratch_memory():
+    r = pick.Random(3)
+    fits = 0
+    for _ in range(3000):
+        count, across, channels, outputs = (round(2 ** r.uniform(0, 13)) for _ in range(4))
+        vector_bytes = r.choice([16, 32, 64])
+        found = winograd.cut(count, across, channels, outputs, vector_bytes)
+        if found is not None:
+            lanes, rows, vectors = register_tile(float32, vector_bytes)
+            unit, o_block = found
+            assert 1 <= unit <= count and o_block % rows == 0 and min(outputs, 100) <= o_block
+            assert scratch_bytes(unit * across, channels, o_block, lanes, vectors * lanes) <= winograd.BYTES < pool.SCRATCH
+            fits += 1
+    assert 1000 < fits < 2900
 
 
 def test_threads_change_no_bit():

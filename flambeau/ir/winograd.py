@@ -16,6 +16,8 @@ from enum import IntEnum
 from .kernel import Kernel
 
 POINTS = 16
+SIZE = 4                    # bytes of an element
+APART = 320                 # bytes between points, so that the same place of all sixteen does not fall into one set of the cache
 
 
 class Words(IntEnum):
@@ -87,3 +89,9 @@ class Winograd:
 def panel_pitch(rows: int, lanes: int) -> int:
     """Elements of a panel's row: whole vectors."""
     return -(-rows // lanes) * lanes
+
+
+def scratch_bytes(tiles: int, channels: int, outputs: int, lanes: int, width: int) -> int:
+    """What a unit needs for so many tiles of all channels, and of so many outputs at a time; blocks of ``width`` tiles are whole."""
+    most = -(-tiles // width) * width
+    return POINTS * (channels * most * SIZE + APART + outputs * (most + lanes) * SIZE + APART)

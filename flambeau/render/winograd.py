@@ -17,13 +17,11 @@ from collections.abc import Callable, Sequence
 
 from ..core.dtype import float32
 from ..ir.product import Product
-from ..ir.winograd import POINTS, Winograd, Words, panel_pitch
+from ..ir.winograd import APART, POINTS, SIZE, Winograd, Words, panel_pitch
 from .llvm import render_window
 from .product import ProductWriter, heights
 from .writer import Vectors, Writer
 
-SIZE = 4                    # bytes of an element
-APART = 320                 # bytes between points, so that the same place of all sixteen does not fall into one set of the cache
 TOGETHER = 4                # outputs that are finished before their epilogue runs
 
 
@@ -221,6 +219,7 @@ class _Winograd:
         c_steps = [word(n) for n in (Words.C_IMAGE, Words.C_GROUP, Words.C_OUTPUT, Words.C_ROW)]
         unit_rows, units, k_block, o_block = (word(n) for n in (Words.UNIT, Words.UNITS, Words.K_BLOCK, Words.O_BLOCK))
         tile_rows, tiles = (w.div(w.add(n, 1), 2) for n in (height, width))
+        # as ir.winograd.scratch_bytes says
         most = w.mul(w.div(w.add(w.mul(unit_rows, tiles), self.width - 1), self.width), self.width)     # tiles of a unit, in whole blocks
         v_block = w.mul(channels, self.pitch)
         v_point = w.add(w.mul(w.mul(channels, most), SIZE), APART)

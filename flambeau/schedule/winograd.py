@@ -20,7 +20,7 @@ from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.kernel import Kernel
 from ..ir.simplify import Term, move, permutation
-from ..ir.winograd import POINTS, Winograd, Words, panel_pitch
+from ..ir.winograd import POINTS, SIZE, Winograd, Words, panel_pitch, scratch_bytes
 from .contract import address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
 from .tile import Launchable, followers
@@ -29,10 +29,9 @@ CHANNELS = 16               # of input and of output, and as many as that of bot
 BOTH_CHANNELS = 48
 TILES = 32                  # over all images, from which transforming the filter pays
 VECTOR_BYTES = 32           # from which masked loads and stores are single instructions
-UNIT_TILES = 128            # of a unit, or as many as channels: the filter is read once per unit, and the rest should stay in the second-level cache
-FEW_TILES = 96              # of a unit, at least, where fewer than eight units are made of them
-UNITS = 8
-BYTES = 6 << 20             # of scratch memory for a unit's transformed tiles
+UNIT_TILES = (64, 128)      # about as many in a unit: fewer where there are many channels, so that it stays in the second-level cache
+UNIT_BYTES = 1 << 20        # of the transformed tiles of its input, between these
+BYTES = 7 << 20             # of scratch memory for a unit
 K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
 O_BLOCK = 112               # outputs at a time
 
@@ -55,7 +54,7 @@ def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) 
         return None
     for x, w in (found, found[::-1]):
         nest = _Convolution.of(item, x, w)
-        if nest is not None and nest.pays():
+        if nest is not None and nest.pays(vector_bytes):
             source, copies = nest.source(temporary)
             filters, transforms = nest.filters(temporary, vector_bytes)
             return [*copies, *transforms, *nest.product(source, filters, temporary)]
@@ -100,12 +99,12 @@ class _Convolution:
     def size(self, *axes: int) -> int:
         return elements([self.item.sizes[a] for a in axes])
 
-    def pays(self) -> bool:
+    def pays(self, vector_bytes: int) -> bool:
         """Whether there are enough channels, and tiles, and a unit's scratch memory holds a row of these."""
-        down, across = (-(-self.size(d.axis) // 2) for d in (self.down, self.across))
+        count, across = self.size(*self.image) * (-(-self.size(self.down.axis) // 2)), -(-self.size(self.across.axis) // 2)
         channels, outputs = self.size(self.channel), self.size(self.output)
-        return min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and self.size(*self.image) * down * across >= TILES \
-            and 2 * channels * across * POINTS * 4 <= BYTES
+        return min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and count * across >= TILES \
+            and cut(count, across, channels, outputs, vector_bytes) is not None
 
     def source(self, temporary: Callable[[int], int]) -> tuple[Access, list[Item]]:
         """The input from the first element of the first tile on, over the axes of :meth:`product`; a copy, if columns have no unit stride."""
@@ -122,7 +121,7 @@ class _Convolution:
             for d in (self.down, self.across):
                 terms[d.tap] = (2 if d.backwards else 0, (0,) * len(space))
                 d.first, d.end = 0, sizes[d.axis] + 2
-            slot, offset, strides = temporary(elements(space) * 4), 0, list(row_major(space))
+            slot, offset, strides = temporary(elements(space) * SIZE), 0, list(row_major(space))
             copies = [Item("map", space, len(space), move(self.x, terms, len(space), {}), Access(slot, 0, tuple(strides), float32), "", None, None, None,
                            self.item.step)]
             copies[0].scan_loads()
@@ -138,7 +137,7 @@ class _Convolution:
         outputs = self.size(self.output)
         space = (self.size(*self.group), -(-outputs // rows), self.size(self.channel), rows)
         point = elements(space[:-1]) * pitch
-        slot = temporary(POINTS * point * 4)
+        slot = temporary(POINTS * point * SIZE)
         step = w.strides[self.output]
         steps = (w.strides[self.group[0]] if self.group else 0, rows * step, w.strides[self.channel], step)
         guard = (ir.const(0, ir.int64), ir.axis(1) * rows + ir.axis(3) < outputs) if outputs % rows else ()
@@ -219,11 +218,14 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
         return 1 if axis is None else sizes[axis]
 
     def step(a: Access, axis: int | None) -> int:
-        return 0 if axis is None else a.strides[axis] * 4
+        return 0 if axis is None else a.strides[axis] * SIZE
     images, groups, outputs, channels = size(tiles.image), size(tiles.group), sizes[output], sizes[channel]
     lanes, rows, vectors = register_tile(float32, vector_bytes)
-    unit, o_block = _cut(images * (-(-sizes[row] // 2)), -(-sizes[column] // 2), channels, outputs, rows, vectors * lanes)
-    units = -(-images * (-(-sizes[row] // 2)) // unit)
+    count = images * (-(-sizes[row] // 2))
+    found = cut(count, -(-sizes[column] // 2), channels, outputs, vector_bytes)
+    assert found is not None
+    unit, o_block = found
+    units = -(-count // unit)
     words = [w for a in (x, u, c) for w in address(a, locate)]
     words += [images, groups, outputs, channels, sizes[row], sizes[column]]
     words += [step(x, a) for a in (tiles.image, tiles.group, channel, row)]
@@ -243,9 +245,15 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     return [Launchable(kernel, tuple(words), units * groups, written, text), *rest]
 
 
-def _cut(count: int, across: int, channels: int, outputs: int, rows: int, width: int) -> tuple[int, int]:
-    """Rows of tiles in a unit, and outputs at a time, so that the transformed tiles of both find room."""
-    o_block = min(-(-outputs // rows) * rows, max(1, O_BLOCK // rows) * rows)
-    room = BYTES // (POINTS * 4 * (channels + o_block) * across)
-    unit = max(1, min(room, max(UNIT_TILES, channels) // across, max(-(-FEW_TILES // across), -(-count // UNITS))))
-    return -(-count // -(-count // unit)), o_block
+def cut(count: int, across: int, channels: int, outputs: int, vector_bytes: int) -> tuple[int, int] | None:
+    """Rows of tiles in a unit, and outputs at a time: those that fill blocks of tiles best; None if no row fits into scratch memory."""
+    lanes, rows, vectors = register_tile(float32, vector_bytes)
+    width = vectors * lanes
+    o_block = min(-(-outputs // rows), max(1, O_BLOCK // rows)) * rows
+    few, many = UNIT_TILES
+    about = max(few, min(many, UNIT_BYTES // (POINTS * SIZE * channels)))
+    fitting = [r for r in range(1, max(1, about * 9 // 8 // across) + 1) if scratch_bytes(r * across, channels, o_block, lanes, width) <= BYTES]
+    if not fitting:
+        return None
+    near = [r for r in fitting if 8 * r * across >= 7 * about] or fitting[-1:]
+    return min(count, min(near, key=lambda r: (-(-r * across // width) / r, r))), o_block
