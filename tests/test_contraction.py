@@ -215,3 +215,21 @@ def test_chain_is_multiplied_in_the_cheapest_order():
     """A tall, thin chain: from the left it would build a 300 x 300 matrix."""
     a, b, c = random(300, 2, dtype=torch.float64), random(2, 300, seed=1, dtype=torch.float64), random(300, 2, seed=2, dtype=torch.float64)
     np.testing.assert_allclose(torch.chain_matmul(a, b, c).numpy(), a.numpy() @ (b.numpy() @ c.numpy()), rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(40, 64, 70), (100, 90, 70), (257, 1100, 129), (8, 512, 300), (50, 71, 60), (3, 40, 50, 60)], ids=str)
+def test_pairs_of_bfloat16(shape, worth, monkeypatch):
+    """The instruction for two of k at a time, also where a processor's is too slow to be chosen; an odd k goes the usual way."""
+    from flambeau.runtime import cpu
+
+    if not cpu.has_bfloat16_pairs():
+        pytest.skip("this processor has no AVX512_BF16 (2026-11)")
+    monkeypatch.setattr(cpu, "bfloat16_pairs", lambda: True)
+    worth(1 << 15)
+    *batch, m, k, n = shape
+    a, b = random(*batch, m, k, dtype=torch.bfloat16), random(*batch, k, n, seed=1, dtype=torch.bfloat16)
+    for x, y in ((a, b), (a, b.mT.contiguous().mT), (a.mT.contiguous().mT, b)):
+        assert ("pairs of bfloat16" in str(torch.explain(lambda x=x, y=y: x @ y))) == (k % 2 == 0)
+        exact = x.double() @ y.double()
+        bound = (x.double().abs() @ y.double().abs()) * k * 2.0**-23 + exact.abs() * 2.0**-8
+        assert ((x @ y).double() - exact).abs().le(bound).all().item()

@@ -95,6 +95,9 @@ class Product:
         The register tile: rows by vectors of columns; of inner products, rows by columns.
     dot
         Few rows, and both factors have unit stride along k: every element is an inner product, vectors run along k, nothing is packed.
+    pairs
+        The factors are bfloat16, side by side along k, and an element of them, for all that is said here, is a word of two: an instruction
+        adds both products to a float32.
     epilogue
         Its axes are the batch axes, rows, columns, each there or not as ``roles`` says.
     roles
@@ -109,6 +112,7 @@ class Product:
     rows: int
     vectors: int
     dot: bool = False
+    pairs: bool = False
     window: Window | Direct | None = None
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()
@@ -123,7 +127,7 @@ class Product:
         if self.window is not None:
             b = "is copied with its surroundings" if isinstance(self.window, Direct) else "reads windows"
         tile = f"{self.rows} x {self.vectors} inner products" if self.dot else f"{self.rows} x {self.vectors * self.lanes}"
-        lines = [f"product of {self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
+        lines = [f"product of {'pairs of bfloat16' if self.pairs else self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
                  f"register tile {tile}"]
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]

@@ -45,7 +45,8 @@ class ProductWriter:
         self.product = product
         d = product.dtype
         element = {"float32": "float", "float64": "double"}.get(d.name, f"i{8 * d.itemsize}")
-        self.v = Vectors(element, product.lanes, d.itemsize)
+        self.sum = Vectors(element, product.lanes, d.itemsize)                   # of the result
+        self.v = Vectors("i32", product.lanes, 4) if product.pairs else self.sum    # of the factors
         self.size = d.itemsize
         self.declared: dict[str, None] = {}
         self.groups = -(-product.rows // product.lanes)         # vectors that hold a column of A's panel
@@ -220,7 +221,7 @@ class ProductWriter:
 
         With ``taps`` the row of B for each k lies where a table at ``%keep`` says, and the tile is stored whole and afresh.
         """
-        v = self.v
+        v, sum_ = self.v, self.sum
         kind = "p" if packing else "t" if taps else ""
         w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
                    "i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
@@ -231,7 +232,7 @@ class ProductWriter:
             w.prefetch(p, write=True)
             if n > 1:
                 w.prefetch(w.plus(p, v.bytes * n - v.itemsize), write=True)
-        carried = [(v.t, "zeroinitializer")] * (m * n) + [("ptr", "%a"), ("ptr", "%b")] + ([("ptr", "%keep")] if packing or taps else [])
+        carried = [(sum_.t, "zeroinitializer")] * (m * n) + [("ptr", "%a"), ("ptr", "%b")] + ([("ptr", "%keep")] if packing or taps else [])
 
         def step(_: str, values: list[str]) -> list[str]:
             sums, (a, b, *keep) = list(values[:m * n]), values[m * n:]
@@ -247,7 +248,7 @@ class ProductWriter:
             for r in range(m):
                 x = v.splat(w, w.load(v.element, w.plus(a, self.size * r), self.size))
                 for j in range(n):
-                    sums[r * n + j] = v.multiply_add(w, x, row[j], sums[r * n + j])
+                    sums[r * n + j] = self.multiply_add(w, x, row[j], sums[r * n + j])
             if taps:
                 return [*sums, w.plus(a, self.pitch_a), b, w.plus(keep[0], 8)]
             return [*sums, w.plus(a, self.pitch_a), w.plus(b, "%bk"), *([w.plus(keep[0], self.pitch_b)] if packing else [])]
@@ -256,13 +257,21 @@ class ProductWriter:
         def place(r: int, j: int) -> tuple[str, str | None]:
             return w.plus(at_row[r], v.bytes * j), mask if j == n - 1 else None
         sums = sums if taps else w.when(w.compare("ne", "%more", 0),
-                                        lambda: [v.add(w, sums[r * n + j], v.load(w, *place(r, j))) for r in range(m) for j in range(n)],
-                                        lambda: sums, [v.t] * (m * n))
+                                        lambda: [sum_.add(w, sums[r * n + j], sum_.load(w, *place(r, j))) for r in range(m) for j in range(n)],
+                                        lambda: sums, [sum_.t] * (m * n))
         for r in reversed(range(m)):        # rows beyond the last one go where that one goes, before it
             for j in range(n):
-                v.store(w, sums[r * n + j], *place(r, j))
+                sum_.store(w, sums[r * n + j], *place(r, j))
         w.do("ret void")
         return w.text()
+
+    def multiply_add(self, w: Writer, a: str, b: str, c: str) -> str:
+        """``a · b + c``: a product, or the products of both halves of every word, added to the sums."""
+        if not self.product.pairs:
+            return self.v.multiply_add(w, a, b, c)
+        halves = f"<{2 * self.v.lanes} x bfloat>"
+        x, y = (w.op(f"bitcast {self.v.t} {f} to {halves}") for f in (a, b))
+        return w.call(self.sum.t, f"llvm.x86.avx512bf16.dpbf16ps.{8 * self.sum.bytes}", (self.sum.t, c), (halves, x), (halves, y))
 
     # ------------------------------------------------------------ few rows, k side by side
 

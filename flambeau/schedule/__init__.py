@@ -20,7 +20,7 @@ from .winograd import convolution, lower_winograd
 __all__ = ["Plan", "build"]
 
 
-def build(program: Program, vector_bytes: int = 64) -> Plan:
+def build(program: Program, vector_bytes: int = 64, pairs: bool = False) -> Plan:
     """Plan the launches of a program.
 
     Parameters
@@ -29,6 +29,8 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
         What one flush has to do.
     vector_bytes : int
         Width of the vectors that kernels use: 64 for AVX-512, 32 for AVX2, 16 for NEON.
+    pairs : bool
+        Whether there is an instruction for products of pairs of bfloat16.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def build(program: Program, vector_bytes: int = 64) -> Plan:
             for x, _ in step.inputs:
                 readers[x.slot] = readers.get(x.slot, 0) + 1
         else:
-            items = [x for item in canonical(step, number, sites) for x in convolution(item, temporary, vector_bytes) or products(item, temporary)]
+            items = [x for item in canonical(step, number, sites) for x in convolution(item, temporary, vector_bytes) or products(item, temporary, pairs)]
             steps_as_items.append(items)
             for item in items:
                 for x, _ in item.loads:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..core.dtype import dtype
+from ..core.dtype import bfloat16, dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.kernel import Kernel
@@ -73,8 +73,11 @@ def factors(item: Item) -> tuple[Expr, Expr] | None:
     return found[0], found[1]
 
 
-def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
-    """The item itself, or copies of operands, the product in the engine's form, and a map that stores its result."""
+def products(item: Item, temporary: Callable[[int], int], pairs: bool = False) -> list[Item]:
+    """The item itself, or copies of operands, the product in the engine's form, and a map that stores its result.
+
+    ``pairs``: there is an instruction that adds products of pairs of bfloat16 to float32.
+    """
     found = factors(item)
     if found is None or elements(item.sizes) < WORTH:
         return [item]
@@ -88,7 +91,7 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
         return [item]
     out: list[Item] = []
 
-    def copied(x: Access, order: list[int]) -> Access:
+    def copied(x: Access, order: list[int], d: dtype = d) -> Access:
         made = tuple(sizes[a] for a in order)
         slot = temporary(elements(made) * d.itemsize)
         load = ir.make("load", x.dtype, (), Access(x.slot, x.offset, tuple(x.strides[a] for a in order), x.dtype))
@@ -102,6 +105,15 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
     unit = a.attr.strides[roles.inner[-1]] == 1 or (roles.rows and a.attr.strides[roles.rows[-1]] == 1)
     if a.args:
         return [item]
+    if pairs and a.dtype is b.dtype is bfloat16 and not b.args and elements([sizes[k] for k in roles.inner]) % 2 == 0:
+        inner = [*roles.outer, *roles.inner]
+        loads = []
+        for x, own in ((a, roles.rows), (b, roles.columns)):
+            even = all(s % 2 == 0 for axis, s in enumerate(x.attr.strides) if axis != inner[-1]) and x.attr.strides[inner[-1]] == 1
+            if not even or not _run(x.attr, inner, sizes) or not _run(x.attr, own, sizes):
+                x = ir.make("load", bfloat16, (), copied(x.attr, [*batch_of[x], *own, *inner], bfloat16))
+            loads.append(x.cast(d))
+        return [*out, *stored(replace(item, value=ir.make("mul", d, tuple(loads)), product=True), temporary)]
     if a.dtype is not d or not unit or not _run(a.attr, roles.inner, sizes):
         a = ir.make("load", d, (), copied(a.attr, [*batch_of[a], *roles.rows, *roles.outer, *roles.inner]))
     if b.dtype is not d or (not roles.window and 1 not in (b.attr.strides[roles.columns[-1]], b.attr.strides[roles.inner[-1]])):
@@ -117,9 +129,10 @@ def products(item: Item, temporary: Callable[[int], int]) -> list[Item]:
 def stored(product: Item, temporary: Callable[[int], int]) -> list[Item]:
     """The product itself, if it can store its result where and as that is wanted, or else a product to a temporary and a map."""
     d, sizes, kept, store, finish = product.value.dtype, product.sizes, product.kept, product.store, product.finish
+    product.scan_loads()
     plain = finish is None or finish.op == "acc"
     product.finish = None
-    if plain and store.dtype is d and store.strides[kept - 1] == 1 and all(store.slot != x.attr.slot for x in product.value.args):
+    if plain and store.dtype is d and store.strides[kept - 1] == 1 and all(store.slot != x.slot for x, _ in product.loads):
         product.scan_loads()
         return [product]
     made = sizes[:kept]
@@ -411,40 +424,45 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     """The launches of a group that is a product: one, or a second one for what cannot be its epilogue."""
     item = g.items[0]
     sizes, d = item.sizes, item.value.dtype
-    found = _roles(item, *item.value.args)
+    loads = factors(item)
+    assert loads is not None
+    found = _roles(item, *loads)
     assert found is not None
     a, b, c = found.a.attr, found.b.attr, item.store
+    pairs = a.dtype is not d        # bfloat16, two of k at a time as one word
     lanes, tile_rows, vectors = register_tile(d, vector_bytes)
     m, n, k, outer, batch = (elements([sizes[x] for x in axes]) for axes in (found.rows, found.columns, found.inner, found.outer, found.batch))
+    if pairs:
+        k //= 2
     dot = _dot(found, sizes, d)
     if dot:
         tile_rows, vectors = next(t for t in DOT_TILES if m <= t[0])
     cut = blocked(m, n, k, outer, batch, d, tile_rows, vectors if dot else vectors * lanes, found.window)
 
     def step(x: Access, axes: Sequence[int]) -> int:
-        return x.strides[axes[-1]] * d.itemsize if axes else 0
+        return x.strides[axes[-1]] * x.dtype.itemsize * (2 if pairs and axes is found.inner else 1) if axes else 0
     where = [w for x in (a, b, c) for w in address(x, locate)]
     words = [*where, m, n, k, step(a, found.rows), step(a, found.inner), step(b, found.inner), step(b, found.columns), step(c, found.rows),
              cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units, outer, step(a, found.outer), step(b, found.outer), 0]
     assert len(words) == Words.BATCH
     for axis in found.batch:
-        words += [sizes[axis], *(x.strides[axis] * d.itemsize for x in (a, b, c))]
+        words += [sizes[axis], *(x.strides[axis] * x.dtype.itemsize for x in (a, b, c))]
     window: Window | Direct | None = None
     units = cut.units
-    direct = _direct(found, sizes, m, batch, d) if a.dtype is d else None
+    direct = None if pairs else _direct(found, sizes, m, batch, d)
     own: list[int] = []
     if direct is not None:
         window, own, parts, origin = direct
         words[Words.B_OFFSET] += origin
         units = batch * parts
-    elif found.window:
+    elif found.window and not pairs:
         described = _window(found.b, found, sizes)
         assert described is not None
         window, more = described
         words += more
     a_unit = "k" if a.strides[found.inner[-1]] == 1 else "row"
-    b_unit = "column" if b.strides[found.columns[-1]] == 1 and not dot else "" if found.window else "k"
-    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, window)
+    b_unit = "k" if dot or pairs else "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
+    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, pairs, window)
     ranges = {x: i for i, x in enumerate(found.batch)} | dict.fromkeys(found.rows, len(found.batch)) | dict.fromkeys(found.columns, len(found.batch) + 1)
     epilogue, roles, rest = followers(g, [ranges[x] for x in range(item.kept)], wanted, locate, scalars, vector_bytes)
     written = frozenset([c.slot])
@@ -461,6 +479,8 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     else:
         how = (f"{'windows packed' if found.window else 'packed'} in blocks of {cut.k_block} of k by {cut.n_block} columns, "
                f"{units} units of {min(m, cut.m_unit)} rows by {min(n, cut.n_unit)} columns")
+    if pairs:
+        k, how = 2 * k, f"pairs of bfloat16, {how}"
     text = f"{f'{batch} times ' if batch > 1 else ''}{m} x {n}, k {k * outer}: {how}"
     return [Launchable(product, (*words, *own), units, written, text), *rest]
 

@@ -242,7 +242,7 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
     from ..schedule import build as plan_of
 
     program = program_of(plan.calls, plan.nbytes, external, live, plan.scalars)
-    made = plan_of(program, cpu.vector_bytes())
+    made = plan_of(program, cpu.vector_bytes(), cpu.bfloat16_pairs())
     made.code = tuple(render(k) for k in made.kernels)
     plan.program = program
     used = {s[1] for s in made.steps if s[0] == "host"}
