@@ -82,17 +82,15 @@ class ProductWriter:
         w = Writer("define internal void @NAME.transpose(ptr %from, i64 %row, i64 %valid, i64 %k, ptr %to, i64 %pitch) #ATTR", self.declared)
         last = w.sub("%valid", 1)
         starts = [w.plus("%from", w.mul(w.min(r, last), "%row")) for r in range(v.lanes)]
-        whole = w.op(f"and i64 %k, {-v.lanes}")
 
-        def square(k: str, mask: str | None) -> None:
+        def square(k: str, _: list[str]) -> None:
+            mask = v.mask(w, w.sub("%k", k))
             at = w.mul(k, self.size)
             to = w.plus("%to", w.mul(k, "%pitch"))
             for row in v.transpose(w, [v.load(w, w.plus(s, at), mask) for s in starts]):
                 v.store(w, row, to, align=v.bytes)
                 to = w.plus(to, "%pitch")
-        w.loop(0, whole, v.lanes, [], lambda k, _: square(k, None))
-        rest = w.sub("%k", whole)
-        w.when(w.compare("sgt", rest, 0), lambda: square(whole, v.mask(w, rest)))
+        w.loop(0, "%k", v.lanes, [], square)
         w.do("ret void")
         return w.text()
 
