@@ -320,6 +320,26 @@ def test_composites_of_one_name_do_not_share_plans():
     assert made(5.0)(x).tolist() == [5.0, 10.0]
 
 
+@pytest.mark.parametrize("limit", [0, 30])
+def test_expressions_may_be_forgotten_at_any_time(limit, monkeypatch):
+    """After 200,000 nodes the table of expressions is emptied, be it between the scheduler and the renderer of one kernel."""
+    from flambeau.ir import expression
+    from flambeau.stream import flush
+
+    flush.flush()
+    flush.PLANS.clear()
+    flush.BY_LIVENESS.clear()
+    monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+    monkeypatch.setattr(expression, "LIMIT", limit)
+    a = np.random.default_rng(0).standard_normal((7, 33))
+    x, e = fl.from_numpy(a), np.exp(a)
+    np.testing.assert_allclose(x.softmax(1).numpy(), e / e.sum(1, keepdims=True))
+    np.testing.assert_allclose(x.var(0).numpy(), a.var(0, ddof=1))
+    np.testing.assert_allclose((x * 2).cumsum(1).numpy(), (a * 2).cumsum(1))
+    np.testing.assert_allclose(x.float().std(1).numpy(), a.std(1, ddof=1), rtol=1e-5)
+    assert fl.cummax(x, 1)[1].tolist() == [[int(np.argmax(r[:j + 1])) for j in range(33)] for r in a]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_running_totals_accumulate_in_float64(dtype):
     d = getattr(fl, dtype)

@@ -142,7 +142,13 @@ class Expr:
 
 _interned: dict[tuple[Any, ...], Expr] = {}
 _new = object.__new__
-LIMIT = 200_000     # nodes kept; plans hold what they still need, so forgetting the table is always safe
+LIMIT = 200_000     # nodes kept; then all are forgotten but the leaves, which renderers make anew and must find in what was made before
+
+
+def _forget() -> None:
+    """Make room; nodes that somebody holds live on, but equal ones made from now on are other objects."""
+    global _interned
+    _interned = {key: e for key, e in list(_interned.items()) if not e.args and e.op not in ("const", "load", "value")}
 
 
 def make(op: str, dtype_: dtype, args: tuple[Expr, ...] = (), attr: Any = None) -> Expr:
@@ -156,7 +162,7 @@ def make(op: str, dtype_: dtype, args: tuple[Expr, ...] = (), attr: Any = None) 
     e = _interned.get(key)
     if e is None:
         if len(_interned) > LIMIT:
-            _interned.clear()
+            _forget()
         e = _new(Expr)
         e.op, e.dtype, e.args, e.attr = op, dtype_, args, attr
         _interned[key] = e
