@@ -255,3 +255,11 @@ def dtype_of_int() -> dtype:
     from flambeau.core.dtype import int64
 
     return int64
+
+
+def test_powers_that_are_numbers_are_exact():
+    """An integer to the power of an integer, where float64 holds the result."""
+    pairs = [(float(x), float(y)) for x in range(1, 40) for y in range(12) if float(x) ** y < 2**53]
+    x, y = (np.array(column) for column in zip(*pairs, strict=True))
+    got = evaluate(lower(E.pow(*inputs(float64, float64))), x, y)
+    assert [p for p, z in zip(pairs, got.tolist(), strict=True) if z != p[0] ** p[1]] == []

@@ -163,7 +163,13 @@ def _exp_near_zero(r: Expr, low: Expr | None = None) -> Expr:
     f = _format(r)
     q = _polynomial(EXP[f], r)
     y = fma(fma(q, r, 1.0), r, 1.0) if f is F32 else fma(q, r * r, r) + 1.0
-    return y if low is None else fma(y, low, y)
+    if low is None:
+        return y
+    if f is F32:
+        return fma(y, low, y)
+    # what 1 + r is rounded by is added with the small terms, so that a result which is a float64 is that number
+    high, rest = _fast_two_sum(const(1.0, f.kind), r)
+    return high + (rest + fma(q, r * r, y * low))
 
 
 def exp(x: Expr) -> Expr:
