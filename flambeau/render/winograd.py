@@ -181,18 +181,7 @@ class _Winograd:
                         w.do(f"call void @NAME.tile{m}x{n}(i64 {depth}, ptr {panel}, ptr {block}, i64 {self.pitch}, ptr {to}, i64 %crow, "
                              f"i64 {rows}, i64 {columns}, i64 {more}, ptr null)")
 
-                    def narrowest(m: int, n: int = 1) -> None:
-                        if n == k.vectors:
-                            run(m, n)
-                        else:
-                            w.when(w.compare("sle", columns, n * k.lanes), lambda: run(m, n), lambda: narrowest(m, n + 1))
-
-                    def shortest(fits: list[int]) -> None:
-                        if len(fits) == 1:
-                            narrowest(fits[0])
-                        else:
-                            w.when(w.compare("sgt", rows, fits[1]), lambda: narrowest(fits[0]), lambda: shortest(fits[1:]))
-                    shortest(heights(k.rows))
+                    self.product.shortest(w, rows, lambda m: self.product.narrowest(w, columns, lambda n: run(m, n)))
                     return [w.plus(block, block_bytes), w.plus(to, self.pitch)]
                 w.loop(0, "%n", self.width, [("ptr", vk), ("ptr", ci)], blocks)
                 return [w.plus(panel, panel_bytes)]

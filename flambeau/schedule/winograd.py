@@ -130,8 +130,8 @@ class _Convolution:
         assert len(outer_steps) == n
         return Access(slot, offset, (*outer_steps, 0, row, column, channel, row, column), float32), copies
 
-    def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[int, list[Item]]:
-        """A slot for the transformed filter, and a map for each of its points."""
+    def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[Access, list[Item]]:
+        """The transformed filter over the axes of :meth:`product`, and a map for each of its points."""
         w, lanes, rows, _ = self.w.attr, *register_tile(float32, vector_bytes)
         pitch = panel_pitch(rows, lanes)
         outputs = self.size(self.output)
@@ -155,19 +155,20 @@ class _Convolution:
         for p in range(POINTS):
             item = Item("map", space, 4, columns[p % 4][p // 4], Access(slot, p * point, store, float32), "", None, None, None, self.item.step)
             out.append(item.moved(permutation(axes, 4), tuple(space[a] for a in axes), len(axes)))
-        return slot, out
+        # the outputs are no even run over the panels; this one reaches as far, which is all that is asked of it
+        outer = (*[0 for _ in self.image], *[store[0] for _ in self.group])
+        return Access(slot, 0, (*outer, space[2] * pitch // rows, 0, 0, pitch, 4 * point, point), float32), out
 
-    def product(self, source: Access, filters: int, temporary: Callable[[int], int]) -> list[Item]:
+    def product(self, source: Access, filters: Access, temporary: Callable[[int], int]) -> list[Item]:
         """The nest for the kernel: images, groups, outputs, rows, columns, summed over channels and the 4 x 4 points of a tile."""
         order = [*self.image, *self.group, self.output, self.down.axis, self.across.axis, self.channel, self.down.tap, self.across.tap]
         kept = self.item.kept
         made = tuple(self.item.sizes[a] for a in order[:kept])
         item = self.item.moved(permutation(order, len(order)), (*made, self.size(self.channel), 4, 4), kept)
-        # panels are no even run of the outputs: to the scheduler, any of the filter may be read
-        factors = ir.make("load", float32, (), source), ir.make("load", float32, (ir.axis(0),), Access(filters, 0, (0,) * len(order), float32))
-        tiles = Tiles(kept - 3 - len(self.group) - len(self.image) if self.image else None, kept - 4 if self.group else None,
-                      (self.down.first, self.down.end), (self.across.first, self.across.end))
-        product = replace(item, value=ir.make("mul", float32, factors), product=True, tiles=tiles)
+        loads = ir.make("load", float32, (), source), ir.make("load", float32, (), filters)
+        tiles = Tiles(0 if self.image else None, len(self.image) if self.group else None, (self.down.first, self.down.end),
+                      (self.across.first, self.across.end))
+        product = replace(item, value=ir.make("mul", float32, loads), product=True, tiles=tiles)
         return stored(product, temporary)
 
 
