@@ -18,6 +18,7 @@ from ..ir.expression import Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Reduction, Scan, Scatter, Write
 from ..ir.simplify import cost, identity_value
 from .vector_math import lower
+from .writer import exchange
 
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
              "float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double"}
@@ -397,8 +398,7 @@ class _Function:
             rows.append(self.op(depth, f"load {t}, ptr {p}, align {place.dtype.itemsize}"))
         distance = width // 2
         while distance:             # exchange blocks of halving size across the diagonal
-            near = ", ".join(f"i32 {j if not j & distance else width + j - distance}" for j in range(width))
-            far = ", ".join(f"i32 {j + distance if not j & distance else width + j}" for j in range(width))
+            near, far = exchange(width, distance)
             for k in range(width):
                 if not k & distance:
                     a, b = rows[k], rows[k + distance]

@@ -151,6 +151,13 @@ class Writer:
         return [self.op(f"phi {t} [ {x}, %{end_a} ], [ {y}, %{end_b} ]") for t, x, y in zip(types, a, b, strict=True)]
 
 
+def exchange(n: int, distance: int) -> tuple[str, str]:
+    """Lanes of two shuffles of vectors a and b of ``n`` lanes that exchange blocks of ``distance`` lanes across the diagonal."""
+    near = ", ".join(f"i32 {j if not j & distance else n + j - distance}" for j in range(n))
+    far = ", ".join(f"i32 {j + distance if not j & distance else n + j}" for j in range(n))
+    return near, far
+
+
 class Vectors:
     """Vectors of one type: their instructions on a :class:`Writer`."""
 
@@ -202,8 +209,7 @@ class Vectors:
         n, rows = self.lanes, list(rows)
         distance = n // 2
         while distance:
-            near = ", ".join(f"i32 {j if not j & distance else n + j - distance}" for j in range(n))
-            far = ", ".join(f"i32 {j + distance if not j & distance else n + j}" for j in range(n))
+            near, far = exchange(n, distance)
             for k in range(n):
                 if not k & distance:
                     a, b = rows[k], rows[k + distance]
@@ -220,8 +226,7 @@ class Vectors:
             rows = part + ["zeroinitializer"] * (n - len(part))
             distance = n // 2
             while distance:
-                near = ", ".join(f"i32 {j if not j & distance else n + j - distance}" for j in range(n))
-                far = ", ".join(f"i32 {j + distance if not j & distance else n + j}" for j in range(n))
+                near, far = exchange(n, distance)
                 halves = []
                 for a, b in zip(rows[:distance], rows[distance:], strict=True):
                     if a == b == "zeroinitializer":

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..ir.expression import Access
 from ..ir.kernel import Kernel
-from ..ir.loops import BufferInfo, Host, Program
+from ..ir.loops import Host, Program
 from ..ir.product import Product
 from ..ir.winograd import Winograd
 from .contract import lower_product, overwritten, products
@@ -41,10 +41,8 @@ def build(program: Program, vector_bytes: int = 64, pairs: bool = False) -> Plan
     buffers = list(program.buffers)
     steps_as_items: list[tuple[int, Host] | list[Item]] = []
     readers: dict[int, int] = {}
-
-    def temporary(nbytes: int) -> int:
-        buffers.append(BufferInfo(nbytes, False, False))
-        return len(buffers) - 1
+    preparer = Preparer(buffers, readers)
+    temporary = preparer.temporary
     for number, step in enumerate(program.steps):
         if isinstance(step, Host):
             steps_as_items.append((number, step))
@@ -56,7 +54,6 @@ def build(program: Program, vector_bytes: int = 64, pairs: bool = False) -> Plan
             for item in items:
                 for x, _ in item.loads:
                     readers[x.slot] = readers.get(x.slot, 0) + 1
-    preparer = Preparer(buffers, readers)
     entries: list[Item | tuple[int, Host]] = []
     for made in steps_as_items:
         if isinstance(made, tuple):
