@@ -25,8 +25,8 @@ from .contract import address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
 from .tile import Launchable, followers
 
-CHANNELS = 16               # of input and of output, and as many as that of both together, from which the transforms pay
-BOTH_CHANNELS = 48
+CHANNELS = 16               # of input and of output, from which the transforms pay,
+BOTH_CHANNELS = 48          # and of both together
 TILES = 32                  # over all images, from which transforming the filter pays
 VECTOR_BYTES = 32           # from which masked loads and stores are single instructions
 UNIT_TILES = (64, 128)      # about as many in a unit: fewer where there are many channels, so that it stays in the second-level cache
@@ -125,10 +125,8 @@ class _Convolution:
             copies = [Item("map", space, len(space), move(self.x, terms, len(space), {}), Access(slot, 0, tuple(strides), float32), "", None, None, None,
                            self.item.step)]
             copies[0].scan_loads()
-        n = len(self.image) + len(self.group)
-        *outer_steps, channel, row, column = strides
-        assert len(outer_steps) == n
-        return Access(slot, offset, (*outer_steps, 0, row, column, channel, row, column), float32), copies
+        *steps, channel, row, column = strides
+        return Access(slot, offset, (*steps, 0, row, column, channel, row, column), float32), copies
 
     def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[Access, list[Item]]:
         """The transformed filter over the axes of :meth:`product`, and a map for each of its points."""
