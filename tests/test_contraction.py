@@ -217,14 +217,15 @@ def test_chain_is_multiplied_in_the_cheapest_order():
     np.testing.assert_allclose(torch.chain_matmul(a, b, c).numpy(), a.numpy() @ (b.numpy() @ c.numpy()), rtol=1e-10)
 
 
+@pytest.mark.parametrize("how", ["words", "matrix"])
 @pytest.mark.parametrize("shape", [(40, 64, 70), (100, 90, 70), (257, 1100, 129), (8, 512, 300), (50, 71, 60), (3, 40, 50, 60)], ids=str)
-def test_pairs_of_bfloat16(shape, worth, monkeypatch):
-    """The instruction for two of k at a time, also where a processor's is too slow to be chosen; an odd k goes the usual way."""
+def test_pairs_of_bfloat16(shape, how, worth, monkeypatch):
+    """The instructions for two of k at a time, also where a processor's is too slow to be chosen; an odd k goes the usual way."""
     from flambeau.runtime import cpu
 
-    if not cpu.has_bfloat16_pairs():
-        pytest.skip("this processor has no AVX512_BF16 (2026-11)")
-    monkeypatch.setattr(cpu, "bfloat16_pairs", lambda: True)
+    if not (cpu.has_matrix_unit() if how == "matrix" else cpu.has_bfloat16_pairs()):
+        pytest.skip("this processor has no such instruction (2026-11)")
+    monkeypatch.setattr(cpu, "bfloat16_pairs", lambda: how)
     worth(1 << 15)
     *batch, m, k, n = shape
     a, b = random(*batch, m, k, dtype=torch.bfloat16), random(*batch, k, n, seed=1, dtype=torch.bfloat16)

@@ -96,8 +96,8 @@ class Product:
     dot
         Few rows, and both factors have unit stride along k: every element is an inner product, vectors run along k, nothing is packed.
     pairs
-        The factors are bfloat16, side by side along k, and an element of them, for all that is said here, is a word of two: an instruction
-        adds both products to a float32.
+        Not empty: the factors are bfloat16, side by side along k, and an element of them, for all that is said here, is a word of two.
+        ``"words"``: an instruction adds both products to a float32.  ``"matrix"``: one adds those of 16 rows, columns and words.
     epilogue
         Its axes are the batch axes, rows, columns, each there or not as ``roles`` says.
     roles
@@ -112,7 +112,7 @@ class Product:
     rows: int
     vectors: int
     dot: bool = False
-    pairs: bool = False
+    pairs: str = ""
     window: Window | Direct | None = None
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()

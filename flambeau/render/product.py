@@ -35,6 +35,10 @@ def render_product(product: Product) -> str:
         from .direct import DirectWriter
 
         return DirectWriter(product).text()
+    if product.pairs == "matrix":
+        from .matrix_unit import MatrixWriter
+
+        return MatrixWriter(product).text()
     return ProductWriter(product).text()
 
 
@@ -349,6 +353,12 @@ class ProductWriter:
             bases = [w.plus(x, w.mul(entry, word(at + 1 + i))) for i, x in enumerate(bases)]
         return entries, bases
 
+    def opening(self, w: Writer) -> None:
+        """What has to be done before the first unit."""
+
+    def closing(self, w: Writer) -> None:
+        """What has to be done after the last one."""
+
     def pack_panel(self, w: Writer, a: str, a_row: str, a_k: str, rows: str, k: str, panel: str) -> None:
         """Pack up to a tile's rows of A as ``[k][row]``."""
         p = self.product
@@ -489,8 +499,10 @@ class ProductWriter:
                 w.loop(n0, n1, n_block, [], n_blocks)
             w.loop(0, k_blocks_all, 1, [], k_blocks)
 
+        self.opening(w)
         # the step: as many units as lie along the rows from here on
         w.loop("%begin", "%end", lambda u: w.sub(m_units, w.rem(u, m_units)), [], unit)
+        self.closing(w)
         w.do("ret void")
         return w.text()
 

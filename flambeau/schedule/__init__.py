@@ -20,7 +20,7 @@ from .winograd import convolution, lower_winograd
 __all__ = ["Plan", "build"]
 
 
-def build(program: Program, vector_bytes: int = 64, pairs: bool = False) -> Plan:
+def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
     """Plan the launches of a program.
 
     Parameters
@@ -29,8 +29,8 @@ def build(program: Program, vector_bytes: int = 64, pairs: bool = False) -> Plan
         What one flush has to do.
     vector_bytes : int
         Width of the vectors that kernels use: 64 for AVX-512, 32 for AVX2, 16 for NEON.
-    pairs : bool
-        Whether there is an instruction for products of pairs of bfloat16.
+    pairs : str
+        How products of bfloat16 are formed: ``"matrix"``, ``"words"`` (see ``ir.product``) or, as float32, ``""``.
 
     Returns
     -------

@@ -73,10 +73,10 @@ def factors(item: Item) -> tuple[Expr, Expr] | None:
     return found[0], found[1]
 
 
-def products(item: Item, temporary: Callable[[int], int], pairs: bool = False) -> list[Item]:
+def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> list[Item]:
     """The item itself, or copies of operands, the product in the engine's form, and a map that stores its result.
 
-    ``pairs``: there is an instruction that adds products of pairs of bfloat16 to float32.
+    ``pairs``: how products of bfloat16 are formed, see :class:`~.product.Product`; "": as float32.
     """
     found = factors(item)
     if found is None or elements(item.sizes) < WORTH:
@@ -113,7 +113,7 @@ def products(item: Item, temporary: Callable[[int], int], pairs: bool = False) -
             if not even or not _run(x.attr, inner, sizes) or not _run(x.attr, own, sizes):
                 x = ir.make("load", bfloat16, (), copied(x.attr, [*batch_of[x], *own, *inner], bfloat16))
             loads.append(x.cast(d))
-        return [*out, *stored(replace(item, value=ir.make("mul", d, tuple(loads)), product=True), temporary)]
+        return [*out, *stored(replace(item, value=ir.make("mul", d, tuple(loads)), product=True, pairs=pairs), temporary)]
     if a.dtype is not d or not unit or not _run(a.attr, roles.inner, sizes):
         a = ir.make("load", d, (), copied(a.attr, [*batch_of[a], *roles.rows, *roles.outer, *roles.inner]))
     if b.dtype is not d or (not roles.window and 1 not in (b.attr.strides[roles.columns[-1]], b.attr.strides[roles.inner[-1]])):
@@ -429,11 +429,13 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     found = _roles(item, *loads)
     assert found is not None
     a, b, c = found.a.attr, found.b.attr, item.store
-    pairs = a.dtype is not d        # bfloat16, two of k at a time as one word
+    pairs = item.pairs              # bfloat16, two of k at a time as one word
     lanes, tile_rows, vectors = register_tile(d, vector_bytes)
     m, n, k, outer, batch = (elements([sizes[x] for x in axes]) for axes in (found.rows, found.columns, found.inner, found.outer, found.batch))
     if pairs:
         k //= 2
+    if pairs == "matrix":
+        tile_rows = 32
     dot = _dot(found, sizes, d)
     if dot:
         tile_rows, vectors = next(t for t in DOT_TILES if m <= t[0])

@@ -54,6 +54,7 @@ class Item:
     at: int = 0                     # position in program order
     ragged: int = 0                 # first and last axis together cover only this many positions
     product: bool = False           # for the product engine
+    pairs: str = ""                 # of bfloat16, how they are multiplied
     tiles: Tiles | None = None      # of a product: by Winograd's algorithm
 
     def scan_loads(self) -> None:

@@ -301,12 +301,14 @@ def _restored_host(data: Any) -> Any:
 
 def _disk_key(calls: list[Call], external: Sequence[bool], live: Sequence[bool]) -> bytes | None:
     """The name of a plan on disk: the structure of the stream by value; None when a call has no description."""
+    from ..runtime import cpu
+
     words: list[Any] = []
     for c in calls:
         if c.sig.stable is None:
             return None
         words.append((c.sig.stable, c.ins, c.outs, c.first_scalar, c.index))
-    return images.digest(repr((_stamp(), config.winograd, words, list(external), list(live))).encode())
+    return images.digest(repr((_stamp(), config.winograd, cpu.bfloat16_pairs(), words, list(external), list(live))).encode())
 
 
 def _stamp() -> Any:
