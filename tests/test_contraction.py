@@ -234,3 +234,9 @@ def test_pairs_of_bfloat16(shape, how, worth, monkeypatch):
         exact = x.double() @ y.double()
         bound = (x.double().abs() @ y.double().abs()) * k * 2.0**-23 + exact.abs() * 2.0**-8
         assert ((x @ y).double() - exact).abs().le(bound).all().item()
+
+
+def test_a_strided_vector_is_copied_for_inner_products():
+    matrix, vector = random(300, 400), random(400, 3, seed=1)[:, 1]
+    assert "inner products" in str(torch.explain(lambda: matrix @ vector))
+    np.testing.assert_allclose((matrix @ vector).numpy(), matrix.numpy() @ vector.numpy(), rtol=1e-4, atol=1e-4)

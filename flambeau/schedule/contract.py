@@ -86,7 +86,8 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
         return [item]
     sizes, d = item.sizes, item.value.dtype
     rows, columns = (elements([sizes[a] for a in axes]) for axes in (roles.rows, roles.columns))
-    dot = _dot(roles, sizes, d)
+    # few rows are copied, if need be, to have k side by side where the large factor has
+    dot = rows <= DOT and not roles.a.args and _dot_factor(roles.b, roles, sizes, d)
     if not dot and min(rows, columns) <= NARROW:
         return [item]
     out: list[Item] = []
@@ -114,7 +115,7 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
                 x = ir.make("load", bfloat16, (), copied(x.attr, [*batch_of[x], *own, *inner], bfloat16))
             loads.append(x.cast(d))
         return [*out, *stored(replace(item, value=ir.make("mul", d, tuple(loads)), product=True, pairs=pairs), temporary)]
-    if a.dtype is not d or not unit or not _run(a.attr, roles.inner, sizes):
+    if a.dtype is not d or not unit or not _run(a.attr, roles.inner, sizes) or (dot and not _dot_factor(a, roles, sizes, d)):
         a = ir.make("load", d, (), copied(a.attr, [*batch_of[a], *roles.rows, *roles.outer, *roles.inner]))
     if b.dtype is not d or (not roles.window and 1 not in (b.attr.strides[roles.columns[-1]], b.attr.strides[roles.inner[-1]])):
         if b.args:
@@ -188,10 +189,13 @@ def _roles(item: Item, x: Expr, y: Expr) -> Roles | None:
 
 def _dot(roles: Roles, sizes: Sequence[int], d: dtype) -> bool:
     """Whether the elements are inner products of few long rows."""
-    k = roles.inner[-1]
-    return elements([sizes[r] for r in roles.rows]) <= DOT and not roles.outer and not roles.window and d.itemsize >= 4 \
-        and all(x.dtype is d and not x.args and x.attr.strides[k] == 1 and _run(x.attr, roles.inner, sizes) for x in (roles.a, roles.b)) \
-        and elements([sizes[k] for k in roles.inner]) >= LONG
+    return elements([sizes[r] for r in roles.rows]) <= DOT and all(_dot_factor(x, roles, sizes, d) for x in (roles.a, roles.b))
+
+
+def _dot_factor(x: Expr, roles: Roles, sizes: Sequence[int], d: dtype) -> bool:
+    """Whether a factor has its long rows side by side."""
+    return not roles.outer and not roles.window and d.itemsize >= 4 and x.dtype is d and not x.args \
+        and x.attr.strides[roles.inner[-1]] == 1 and _run(x.attr, roles.inner, sizes) and elements([sizes[k] for k in roles.inner]) >= LONG
 
 
 def _joins(axis: int, axes: Sequence[int], accesses: Sequence[Access], sizes: Sequence[int]) -> bool:
