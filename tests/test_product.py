@@ -20,8 +20,9 @@ from kernel_runner import empty as margined
 from product_maker import UNIT, compare, layout, picked, random_case, run_case
 
 import flambeau as torch
-from flambeau.core.dtype import DTYPES
-from flambeau.ir.product import Product
+from flambeau.core.dtype import DTYPES, float32
+from flambeau.ir.product import Direct, Product, Window
+from flambeau.render import render
 from flambeau.runtime import cpu, reference
 
 pytest.importorskip("llvmlite")
@@ -691,3 +692,20 @@ R_PIECES = ((1, 2), (1, 3), (1, 4, 8), (1,))
 def test_fuzz_between_guard_pages():
     start = int(os.environ.get("FLAMBEAU_FUZZ_SEED", time.time_ns() // 1000 % 10**9))
     assert "done" in in_a_process(str(HERE / "product_maker.py"), start, start + 10**9, SECONDS)
+
+
+# ------------------------------------------------------------------ processors that are not here
+
+NEON = [Product(float32, "k", "column", 1, 4, 12, 2), Product(float32, "k", "k", 0, 4, 8, 3, dot=True),
+        Product(float32, "row", "column", 1, 4, 12, 2, window=Window(3, 2, 2)), Product(float32, "k", "column", 1, 4, 12, 2, window=Direct(2))]
+
+
+@pytest.mark.parametrize("product", NEON, ids=["blocks", "inner products", "windows", "direct"])
+def test_products_compile_for_neon(product):
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", features="+neon", opt=2)
+    text = machine.emit_assembly(llvm.parse_assembly(render(product).replace("@NAME", "@kernel").replace("#ATTR", "")))
+    assert text.count("fmla") >= 24
