@@ -490,6 +490,20 @@ def test_fork_after_use():
     assert x.sum().item() == 499500
 
 
+def assert_ends_well(child, seconds):
+    """A forked process ends with status 0 before the time is up; it is killed if it does not end."""
+    for _ in range(20 * seconds):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            break
+        threading.Event().wait(0.05)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert status == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork_while_another_thread_records():
     go = threading.Event()
@@ -507,16 +521,7 @@ def test_fork_while_another_thread_records():
             child = os.fork()
             if not child:
                 os._exit(0 if (torch.ones(10) * 2).sum().item() == 20 else 1)
-            for _ in range(200):
-                pid, status = os.waitpid(child, os.WNOHANG)
-                if pid:
-                    break
-                threading.Event().wait(0.05)
-            else:
-                os.kill(child, 9)
-                os.waitpid(child, 0)
-                pytest.fail("the child hangs")
-            assert status == 0
+            assert_ends_well(child, seconds=10)
     finally:
         go.set()
         t.join()
@@ -545,16 +550,7 @@ def test_fork_while_another_thread_holds_a_lock_of_the_runtime(name):
         x = torch.rand(1 << 17, size).sin() * 1.25 + size           # new memory, a new kernel, enough work to share out
         os._exit(0 if x.sum().isfinite().item() else 1)
     try:
-        for _ in range(600):
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid:
-                break
-            threading.Event().wait(0.05)
-        else:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            pytest.fail("the child hangs")
-        assert status == 0
+        assert_ends_well(child, seconds=30)
     finally:
         done.set()
         t.join()

@@ -375,11 +375,8 @@ def _affine(e: Expr, rank: int) -> tuple[int, tuple[int, ...]] | None:
 
 @dataclass(slots=True)
 class Blocked:
-    """Sizes of a product and how it is cut; all of it follows from the shape and the type."""
+    """How a product is cut; all of it follows from the shape and the type."""
 
-    m: int
-    n: int
-    k: int
     k_block: int
     n_block: int
     m_unit: int
@@ -404,7 +401,7 @@ def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows:
     n_block = max(1, BLOCK_BYTES // (k_block * d.itemsize * tile_columns)) * tile_columns
     n_block = _even(n_unit, -(-n_unit // n_block), tile_columns)
     m_units, n_units = -(-m // m_unit), -(-n // n_unit)
-    return Blocked(m, n, k, k_block, n_block, m_unit, n_unit, m_units, n_units, batch * m_units * n_units)
+    return Blocked(k_block, n_block, m_unit, n_unit, m_units, n_units, batch * m_units * n_units)
 
 
 def _even(size: int, parts: int, step: int) -> int:
