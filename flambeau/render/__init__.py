@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from ..ir.kernel import Kernel
 from ..ir.product import Product
+from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 
 
-def render(kernel: Kernel | Product | Winograd) -> str:
-    """The LLVM IR of a kernel, a product or a convolution: one function named ``@NAME`` and what it calls."""
+def render(kernel: Kernel | Product | Stencil | Winograd) -> str:
+    """The LLVM IR of a kernel of any kind: one function named ``@NAME`` and what it calls."""
     if isinstance(kernel, Product):
         from .product import render_product
 
         return render_product(kernel)
+    if isinstance(kernel, Stencil):
+        from .stencil import render_stencil
+
+        return render_stencil(kernel)
     if isinstance(kernel, Winograd):
         from .winograd import render_winograd
 

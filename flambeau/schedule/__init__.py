@@ -8,12 +8,14 @@ from ..ir.expression import Access
 from ..ir.kernel import Kernel
 from ..ir.loops import Host, Program
 from ..ir.product import Product
+from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 from .contract import lower_product, overwritten, products
-from .fuse import Grouper, Item, canonical, elements, needed
+from .fuse import Grouper, Item, Taps, canonical, elements, needed
 from .memory_plan import layout
 from .plan import Plan
 from .prepare import Preparer
+from .stencil import lower_stencil, window_sum
 from .tile import Launchable, lower_group
 from .winograd import convolution, lower_winograd
 
@@ -49,7 +51,8 @@ def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
             for x, _ in step.inputs:
                 readers[x.slot] = readers.get(x.slot, 0) + 1
         else:
-            items = [x for item in canonical(step, number, sites) for x in convolution(item, temporary, vector_bytes) or products(item, temporary, pairs)]
+            items = [x for item in canonical(step, number, sites)
+                     for x in convolution(item, temporary, vector_bytes) or window_sum(item, temporary) or products(item, temporary, pairs)]
             steps_as_items.append(items)
             for item in items:
                 for x, _ in item.loads:
@@ -120,7 +123,7 @@ def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
         at = position.get(slot)
         return (0, offsets[slot]) if at is None else (at, 0)
 
-    kernels: dict[Kernel | Product | Winograd, int] = {}
+    kernels: dict[Kernel | Product | Stencil | Winograd, int] = {}
     steps: list[tuple[Any, ...]] = []
     launched: list[tuple[Any, Launchable | None]] = []
     points: list[int] = []
@@ -144,7 +147,8 @@ def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
         def wanted(slot: int, k: int = k) -> bool:
             return outlives[slot] or last_use.get(slot, -1) > k or slot in inside[k]
         if g.product:
-            lower = lower_product if g.items[0].tiles is None else lower_winograd
+            form = g.items[0].form
+            lower = lower_product if form is None else lower_stencil if isinstance(form, Taps) else lower_winograd
             launches = lower(g, wanted, locate, 2 + len(table), vector_bytes)
         else:
             launch = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)

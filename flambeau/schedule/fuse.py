@@ -35,6 +35,22 @@ class Tiles:
     columns: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """A sum over a small window (``stencil.py``) beside its nest: axes of the nest, how each moves a position, and the positions that exist."""
+
+    to_taps: bool                                   # the taps are kept, the places summed
+    outer: tuple[int, ...]
+    y: int | None
+    x: int
+    taps: tuple[int, ...]
+    down: tuple[int, ...]                           # moves by y, then by every axis of the taps
+    across: tuple[int, ...]
+    y_place: tuple[int, int]                        # position of the first place and tap, number of positions
+    x_place: tuple[int, int]
+    free: tuple[tuple[int, int, tuple[int, ...]], ...]      # others: the same, and how every axis of the nest moves them
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     """One nest in canonical form: no axes of size 1, kept axes by descending store stride."""
@@ -55,7 +71,7 @@ class Item:
     ragged: int = 0                 # first and last axis together cover only this many positions
     product: bool = False           # for the product engine
     pairs: str = ""                 # of bfloat16, how they are multiplied
-    tiles: Tiles | None = None      # of a product: by Winograd's algorithm
+    form: Tiles | Taps | None = None        # of a product: what it is, where the product engine is not for it
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""

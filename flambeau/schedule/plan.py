@@ -12,6 +12,7 @@ from typing import Any
 
 from ..ir.kernel import Kernel
 from ..ir.product import Product
+from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 
 Launch = tuple[Any, ...]
@@ -42,7 +43,7 @@ class Plan:
 
     table: tuple[int, ...]
     arena: int
-    kernels: tuple[Kernel | Product | Winograd, ...]
+    kernels: tuple[Kernel | Product | Stencil | Winograd, ...]
     steps: tuple[Launch, ...]
     checks: tuple[tuple[str, Any], ...]
     points: tuple[int, ...] = ()

@@ -16,6 +16,7 @@ from ..ir.expression import Access, Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Place, Reduction, Scan, Scatter, Stage, Write
 from ..ir.product import Product
 from ..ir.simplify import Term, cost, move, move_access, nodes
+from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 from .fuse import Group, Item, elements, key, padded
 
@@ -29,7 +30,7 @@ _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})   
 class Launchable:
     """A kernel with what one launch of it needs."""
 
-    kernel: Kernel | Product | Winograd
+    kernel: Kernel | Product | Stencil | Winograd
     words: tuple[int, ...]
     units: int
     stored: frozenset[int]          # slots it stores to
@@ -247,11 +248,11 @@ def lower_epilogue(g: Group, roles: list[int], wanted: Callable[[int], bool], lo
 
 
 def followers(g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
-              vector_bytes: int) -> tuple[Launchable | None, tuple[int, ...], list[Launchable]]:
-    """The maps that follow a product: its epilogue with the roles of its axes, or else what is launched after it."""
+              vector_bytes: int, inside: bool = True) -> tuple[Launchable | None, tuple[int, ...], list[Launchable]]:
+    """The maps that follow a product: its epilogue with the roles of its axes, or else (always, if not ``inside``) what is launched after it."""
     if len(g.items) == 1:
         return None, (), []
-    epilogue = lower_epilogue(g, roles, wanted, locate, scalars, vector_bytes)
+    epilogue = lower_epilogue(g, roles, wanted, locate, scalars, vector_bytes) if inside else None
     if epilogue is not None:
         return *epilogue, []
     after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, scalars, vector_bytes)

@@ -166,7 +166,7 @@ class _Convolution:
         loads = ir.make("load", float32, (), source), ir.make("load", float32, (), filters)
         tiles = Tiles(0 if self.image else None, len(self.image) if self.group else None, (self.down.first, self.down.end),
                       (self.across.first, self.across.end))
-        product = replace(item, value=ir.make("mul", float32, loads), product=True, tiles=tiles)
+        product = replace(item, value=ir.make("mul", float32, loads), product=True, form=tiles)
         return stored(product, temporary)
 
 
@@ -207,8 +207,8 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
                    vector_bytes: int) -> list[Launchable]:
     """The launches of a group that is such a product: one, or a second one for what cannot be its epilogue."""
     item = g.items[0]
-    tiles = item.tiles
-    assert tiles is not None
+    tiles = item.form
+    assert isinstance(tiles, Tiles)
     kept, sizes = item.kept, item.sizes
     x, u, c = item.value.args[0].attr, item.value.args[1].attr, item.store
     output, row, column, channel = range(kept - 3, kept + 1)
