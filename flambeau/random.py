@@ -159,7 +159,7 @@ class Generator:
             twister.setstate((*words, 624))
         return twister
 
-    def words(self, n: int) -> bytes:
+    def words(self, n: int) -> bytes | bytearray:
         """The next ``n`` draws as little-endian uint32 (4 * n bytes)."""
         with self._lock:
             draw = self._engine().getrandbits
@@ -168,8 +168,11 @@ class Generator:
             self._fresh = False
             if n <= _CHUNK:
                 return draw(32 * n).to_bytes(4 * n, "little")
-            sizes = [_CHUNK] * (n // _CHUNK) + ([n % _CHUNK] if n % _CHUNK else [])
-            return b"".join([draw(32 * m).to_bytes(4 * m, "little") for m in sizes])
+            words = memory(4 * n)
+            for start in range(0, n, _CHUNK):
+                m = min(_CHUNK, n - start)
+                words[4 * start:4 * (start + m)] = draw(32 * m).to_bytes(4 * m, "little")
+            return words
 
     def normals(self, n: int) -> list[float]:
         """The next ``n`` standard normals one by one in double precision, made in pairs; an odd one out is kept for the next call."""
@@ -184,6 +187,15 @@ class Generator:
             if n > 0:
                 self._normal = values.pop() if len(values) > n else None
             return values
+
+
+def memory(nbytes: int) -> bytearray:
+    """``nbytes`` of memory, or PyTorch's error."""
+    try:
+        return bytearray(nbytes)
+    except (MemoryError, OverflowError):
+        raise RuntimeError(f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes.\n"
+                           "Random numbers need that much while they are drawn. Ask for fewer at a time.") from None
 
 
 def _restored(state: bytes) -> Generator:
@@ -531,7 +543,7 @@ def is_scalar_normal(n: int, contiguous: bool = True) -> bool:
     return n < 16 or not contiguous
 
 
-def normal_blocks(generator: Generator, n: int, d: dtype) -> bytes:
+def normal_blocks(generator: Generator, n: int, d: dtype) -> bytes | bytearray:
     """The draws for ``n >= 16`` normals: blocks of 16, in the order that :func:`normal_formula` describes.
 
     Where ``n`` is no multiple of 16 the last 16 values come from draws of their own: there is one block more, and the
@@ -639,8 +651,8 @@ def permutation(generator: Generator, n: int) -> list[int]:
     """The numbers below ``n`` in random order (Fisher and Yates, from the front)."""
     if n < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]\nrandperm: n must not be negative")
-    order = list(range(n))
     draws = array("I", generator.words(n - 1))
+    order = list(range(n))
     for i, jump in enumerate(map(operator.mod, draws, range(n, 1, -1))):
         j = i + jump
         order[i], order[j] = order[j], order[i]

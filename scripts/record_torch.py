@@ -7,6 +7,7 @@ for another release of PyTorch, and read the difference.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
@@ -15,6 +16,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import misuse
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "tests" / "recorded"
@@ -313,6 +317,35 @@ KEY_PHRASES = {
 }
 
 
+def exception_of(source: str, torch: Any) -> str:
+    """The type of the exception that the last line of ``source`` (the lines before prepare it) raises; "" for none."""
+    *before, call = source.split("\n")
+    names: dict[str, Any] = {"torch": torch}
+    exec("\n".join(before), names)
+    try:
+        result = eval(call, names)
+        if isinstance(result, torch.Tensor) and result.device.type != "meta":
+            result.sum().item()     # what is found late is found now
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
+def misused(torch: Any) -> dict[str, list[str]]:
+    """For every group of ``misuse.py``, the exceptions of its cases in order."""
+    found: dict[str, list[str]] = {}
+    for group, source in misuse.cases():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found.setdefault(group, []).append(exception_of(source, torch))
+    return found
+
+
+def digest() -> str:
+    """What the cases of ``misuse.py`` are, in short."""
+    return hashlib.sha256(repr(list(misuse.cases())).encode()).hexdigest()[:16]
+
+
 def plain(value: Any) -> Any:
     """A result as JSON has it: tensors as nested lists, tuples as lists."""
     if hasattr(value, "tolist"):
@@ -365,6 +398,9 @@ def main() -> None:
         lines = ",\n".join(json.dumps(answer, ensure_ascii=False) for answer in answers)
         (RECORDED / f"{kind}.json").write_text(f'{{"torch": "{torch.__version__}", "cases": [\n{lines}\n]}}\n')
         print(f"{kind}: {len(answers)} cases")
+    groups = misused(torch)
+    (RECORDED / "misuse.json").write_text(json.dumps({"torch": torch.__version__, "cases": digest(), **groups}, indent=None) + "\n")
+    print(f"misuse: {sum(map(len, groups.values()))} cases")
     tutorial = subprocess.run([sys.executable, str(ROOT / "examples" / "tutorial.py")], cwd=ROOT, capture_output=True, text=True, check=True)
     (RECORDED / "tutorial.txt").write_text(tutorial.stdout)
 

@@ -93,3 +93,36 @@ def test_every_case_is_recorded():
     for kind, generate in recorder.FILES.items():
         recorded = json.loads((recorder.RECORDED / f"{kind}.json").read_text())["cases"]
         assert [(case["name"], case["source"]) for case in recorded] == list(generate()), f"run `make record`: {kind}.json is out of date"
+
+
+# ---------------------------------------------------------------- misuse by rule
+
+STRICTER = "a tensor without memory beside one with memory: PyTorch goes on and gives what has no contents"
+DIFFERENT = [       # (a part of the call, PyTorch's exception, ours, why)
+    ("meta", "", "RuntimeError", STRICTER),
+    ("torch.tensordot(x, ", "AttributeError", "TypeError", "the argument is named"),
+    ("torch.mv(torch.tensor(1.0), x)", "IndexError", "RuntimeError", "the same error as for any other number of dimensions"),
+    (".addbmm_(", "", "RuntimeError", "PyTorch changes the shape of the tensor that is written"),
+    (".expand(", "", "RuntimeError", "PyTorch writes elements that share memory over each other"),
+    ("torch.baddbmm(a[None], a[None], b[None], out=c[1:4])", "RuntimeError", "", "done as if the result were made apart"),
+    ("v(a", "IndexError", "", "a result that replaces the matrix is made apart"),
+    ("torch.outer(a[0], b[0], out=", "RuntimeError", "", "out= that has to be resized shares no memory afterwards"),
+    ("torch.addr(a, a[0], b[0], out=", "RuntimeError", "", "the same"),
+]
+
+
+@pytest.mark.parametrize("group", ["creation", "view", "layer", "sum", "convolution", "product", "einsum", "out"])
+def test_misuse(group):
+    recorded = json.loads((recorder.RECORDED / "misuse.json").read_text())
+    assert recorded["cases"] == recorder.digest(), "run `make record`: misuse.json is out of date"
+    calls = [source for g, source in recorder.misuse.cases() if g == group]
+    wrong = []
+    for source, expected in zip(calls, recorded[group], strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            got = recorder.exception_of(source, flambeau)
+        call = source.split("\n", 2)[-1]
+        if got != expected and not any(part in call and (expected, got) == (theirs, ours) for part, theirs, ours, _ in DIFFERENT):
+            wrong.append(f"{call}\n    {got or 'nothing'} instead of {expected or 'nothing'}")
+    assert not wrong, "\n".join(wrong)
+    assert flambeau.ones(2).sum().item() == 2       # the process is usable afterwards

@@ -91,6 +91,7 @@ class Meta:
 
 _metas: dict[tuple[Any, ...], Meta] = {}
 LIMIT = 100_000      # forgetting the table costs cache misses only
+COUNTABLE = (1 << 63) - 1
 
 
 def meta(shape: Sequence[int], strides: Sequence[int] | None = None, offset: int = 0, dtype: dtype = float32, device: device = CPU) -> Meta:
@@ -100,6 +101,7 @@ def meta(shape: Sequence[int], strides: Sequence[int] | None = None, offset: int
     key = (tuple(shape), strides, offset, dtype, device)
     m = _metas.get(key)
     if m is None:
+        check_sizes(shape, strides, offset, dtype.itemsize)
         if len(_metas) > LIMIT:
             _metas.clear()
         m = object.__new__(Meta)
@@ -108,6 +110,32 @@ def meta(shape: Sequence[int], strides: Sequence[int] | None = None, offset: int
         m.contiguous = m.numel == 0 or all(s == 1 or a == b for s, a, b in zip(shape, strides, row_major, strict=True))
         m = _metas.setdefault(key, m)       # complete before another thread can see it, and the same for both
     return m
+
+
+def check_sizes(shape: Sequence[int], strides: Sequence[int], offset: int, itemsize: int) -> None:
+    """Refuse a layout that no tensor can have: negative sizes, or more elements or bytes than 64-bit numbers count."""
+    if len(strides) != len(shape):
+        raise RuntimeError(f"mismatch in length of strides and shape\nGot {len(shape)} sizes {list(shape)} and {len(strides)} strides {list(strides)}.")
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    if offset < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {offset}")
+    n = 1
+    for s, t in zip(shape, strides, strict=True):
+        n *= s
+        if n > COUNTABLE or t > COUNTABLE:
+            raise RuntimeError(f"numel: integer multiplication overflow\nStorage size calculation overflowed with sizes={list(shape)}: "
+                               "a tensor has fewer than 2**63 elements. Check the sizes, or the product they come from.")
+    if n:
+        last = offset + sum((s - 1) * abs(t) for s, t in zip(shape, strides, strict=True))
+        if (last + 1) * itemsize > COUNTABLE:
+            raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)} and strides={list(strides)}\n"
+                               f"Elements of {itemsize} bytes would take {(last + 1) * itemsize} bytes, and memory is counted with 64 bits.")
+
+
+def too_wide(shape: Sequence[int]) -> TypeError:
+    """The error for a size that is no 64-bit number."""
+    return TypeError(f"argument 'size': {max(shape)} in {list(shape)} does not fit into 64 bits (Overflow when unpacking long long)")
 
 
 def derived(m: Meta, key: Any, make: Callable[[Meta], Meta]) -> Meta:
@@ -225,6 +253,8 @@ def infer_size(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
     """``shape`` with a -1 replaced by what ``numel`` leaves for it."""
     unknown = -1
     known = 1
+    if max(shape, default=0) > COUNTABLE:
+        raise too_wide(shape)
     for i, s in enumerate(shape):
         if s == -1:
             if unknown >= 0:

@@ -15,7 +15,7 @@ from ..autograd import graph
 from ..autograd.graph import MODE, Leaf, Node
 from ..core.device import META
 from ..core.dtype import compute_dtype, dtype, float64
-from ..core.errors import TraceError, type_name
+from ..core.errors import TraceError, no_tensor, type_name
 from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, meta
 from ..ir import expression as ir
@@ -264,7 +264,10 @@ class Composite:
                 half = None
         if half is not None:
             values = [v.to(compute_dtype(half)) if isinstance(v, definition.Tensor) and v.dtype is half else v for v in values]
-        result = self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
+        try:
+            result = self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
+        except AttributeError as error:
+            raise no_tensor(error, self.name, self.names, values) from None
         return result if half is None else _narrowed(result, compute_dtype(half), half)
 
     def trace(self, values: Sequence[Any], tensors: list[Any], mask: Any, key: Any) -> Trace:
@@ -782,7 +785,7 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs and "out" in kwargs:
             out = kwargs.pop("out")
-            return definition.store(c.name, call(*args, **kwargs), out)
+            return definition.store(c.name, call(*args, **kwargs), out, args)
         values: Sequence[Any] = args if not kwargs and len(args) == count else c.bind(args, kwargs)
         if numbers:
             return general(values)

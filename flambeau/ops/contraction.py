@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.dtype import bool_, promote_types
 from ..core.dtype import dtype as DType
+from ..core.errors import no_tensor, takes_tensors
 from ..core.shape import Meta, broadcast_shapes, count, wrap_dim
 from .composite import composite, public
 from .definition import OPS, compute, store, title
@@ -189,12 +190,15 @@ def _rows(x: Any) -> Any:
 @public
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of two matrices, ``(I, K) @ (K, J)``; no broadcasting."""
-    for which, x in (("self", input), ("mat2", mat2)):
-        if x.ndim != 2:
-            raise RuntimeError(
-                f"{which} must be a matrix\nmm: got {list(input.shape)} and {list(mat2.shape)}; matmul (a @ b) takes any number of "
-                "dimensions."
-            )
+    try:
+        fits = (input.ndim, mat2.ndim) == (2, 2)
+    except AttributeError as error:
+        raise no_tensor(error, "mm", ("input", "mat2"), (input, mat2)) from None
+    if not fits:
+        which = "self" if input.ndim != 2 else "mat2"
+        raise RuntimeError(
+            f"{which} must be a matrix\nmm: got {list(input.shape)} and {list(mat2.shape)}; matmul (a @ b) takes any number of dimensions."
+        )
     return matmul(input, mat2) if out is None else matmul(input, mat2, out=out)
 
 
@@ -231,7 +235,11 @@ def _check_batches(name: str, a: Meta, b: Meta) -> None:
 @public
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of a matrix and a vector, ``(I, K) @ (K)``."""
-    if input.ndim != 2 or vec.ndim != 1:
+    try:
+        fits = (input.ndim, vec.ndim) == (2, 1)
+    except AttributeError as error:
+        raise no_tensor(error, "mv", ("input", "vec"), (input, vec)) from None
+    if not fits:
         raise RuntimeError(
             f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}\nmv: expected (I, K) and (K), got "
             f"{list(input.shape)} and {list(vec.shape)}."
@@ -242,7 +250,11 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
 @public
 def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The inner product of two vectors of one size, 0-d."""
-    if input.ndim != 1 or tensor.ndim != 1:
+    try:
+        fits = (input.ndim, tensor.ndim) == (1, 1)
+    except AttributeError as error:
+        raise no_tensor(error, "dot", ("input", "tensor"), (input, tensor)) from None
+    if not fits:
         raise RuntimeError(
             f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors\ndot: got {list(input.shape)} and "
             f"{list(tensor.shape)}; "
@@ -252,12 +264,14 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @public
+@takes_tensors
 def vdot(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """:func:`dot` with the first vector conjugated: the same for real numbers."""
     return dot(input, other, out=out)
 
 
 @public
+@takes_tensors
 def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """All products of two vectors' elements, ``(I), (J) -> (I, J)``."""
     for which, x in (("self", input), ("vec2", vec2)):
@@ -266,7 +280,7 @@ def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
                 f"outer: Expected 1-D argument {which}, but got {x.ndim}-D\nouter: got {list(input.shape)} and {list(vec2.shape)}; "
                 "use flatten() first."
             )
-    return store("outer", input.unsqueeze(1) * vec2, out)
+    return store("outer", input.unsqueeze(1) * vec2, out, (input, vec2))
 
 
 @public
@@ -438,6 +452,7 @@ def _sum_of_products(operands: list[Tensor], labels: tuple[tuple[int, ...], ...]
 
 
 @public
+@takes_tensors
 def inner(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Inner products along the last dimensions: ``(*A, K), (*B, K) -> (*A, *B)``; a 0-d operand scales the other."""
     if input.ndim == 0 or other.ndim == 0:
@@ -450,6 +465,7 @@ def inner(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @public(method=False)
+@takes_tensors
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) -> Tensor:
     """Sum the products of ``a`` and ``b`` over pairs of dimensions.
 
@@ -463,6 +479,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) ->
     Tensor
         The remaining dimensions of ``a``, then those of ``b``.
     """
+    if isinstance(dims, float):
+        raise RuntimeError(f"tensordot expects dims to be int or tuple[list[int], list[int]] or list[list[int]] containing two lists, but got dims={dims}")
     if not isinstance(dims, (tuple, list, int)):
         dims = dims.tolist()
     if isinstance(dims, (tuple, list)):
@@ -564,6 +582,7 @@ def _read_sublists(args: Sequence[Any]) -> tuple[list[Any], list[list[int]], lis
 
 
 @public(method=False)
+@takes_tensors
 def einsum(*args: Any) -> Tensor:
     """Sum of products by Einstein's convention: ``einsum("bij,bjk->bik", x, y)``.
 
@@ -663,6 +682,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 @public(method=False)
+@takes_tensors
 def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
     """The product of several matrices, multiplied in the cheapest order (dynamic programming over the sizes; Cormen et al., 15.2)."""
     for x in matrices:
@@ -692,6 +712,7 @@ def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 @public
+@takes_tensors
 def matrix_power(input: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
     """A square matrix (or a batch of them) to an integer power by repeated squaring; a negative power inverts first."""
     if input.ndim < 2:
@@ -723,6 +744,7 @@ def _distances(x1: Tensor, x2: Tensor, p: float) -> Tensor:
 
 
 @public(method=False)
+@takes_tensors
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """The distances, by the ``p``-norm, between all pairs of rows: ``(*B, P, M), (*B, R, M) -> (*B, P, R)``.
 
@@ -744,6 +766,10 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = "us
             raise RuntimeError(f"cdist only supports floating-point dtypes, {which} got: {title(x.dtype)}")
     if x1.shape[-1] != x2.shape[-1]:
         raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    if x1.dtype is not x2.dtype:
+        raise RuntimeError(
+            f"expected scalar type {title(x1.dtype)} but found {title(x2.dtype)}\ncdist: the points must have one dtype. {_convert(x1.dtype, x2.dtype)}"
+        )
     if p < 0:
         raise RuntimeError("cdist only supports non-negative p values")
     return _distances(x1, x2, float(p))
@@ -780,6 +806,7 @@ def _(g, input, other, dim):
 
 
 @public
+@takes_tensors
 def cross(input: Tensor, other: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
     """The cross product of vectors of 3 elements along ``dim`` (default: the first dimension of size 3)."""
     if input.ndim != other.ndim:

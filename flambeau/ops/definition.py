@@ -692,10 +692,12 @@ def record_out(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], t
     """The ``out=`` form: checked and recorded as a store into ``out``."""
     if not isinstance(out, Tensor):
         raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type_name(out)}")
-    if MODE.grad and (out._node is not None or any(t._node is not None for t in tensors)):
-        raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+    if MODE.grad and any(t._node is not None for t in tensors):
+        raise out_needs_gradient(op.name)
+    if op.name in _TYPED_BY_OUT and params[op.params.index("dtype")] is None:
+        params = tuple([out._meta.dtype if n == "dtype" else v for n, v in zip(op.params, params, strict=True)])
     result = op.signature(kinds, params)
-    prepare_out(op.name, out, result.outs[0])
+    prepare_out(op.name, out, result.outs[0], tensors, op.kind == "pointwise")
     if op.kind == "host" or result.checks:
         copy_into(out, record_fresh(result, tensors, scalars_of(op, result, params, numbers)))
         return out
@@ -703,24 +705,55 @@ def record_out(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], t
     return out
 
 
-def store(name: str, made: Any, out: Any) -> Any:
-    """``made`` itself, or ``out`` holding it: the ``out=`` form of a function made of other operations."""
+def store(name: str, made: Any, out: Any, operands: Sequence[Any] = ()) -> Any:
+    """``made`` (of ``operands``) itself, or ``out`` holding it: the ``out=`` form of a function made of other operations."""
     if out is None:
         return made
-    if not isinstance(out, Tensor):
-        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type_name(out)}")
-    if made._node is not None or (MODE.grad and out._node is not None):
-        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
-    prepare_out(name, out, made._meta)
+    if made._node is not None:
+        raise out_needs_gradient(name)
+    prepare_out(name, out, made._meta, operands)
     copy_into(out, made)
     return out
 
 
-def prepare_out(name: str, out: Any, result: Meta) -> None:
-    """Check the dtype of an ``out=`` tensor and give it the result's shape."""
+# What PyTorch asks of ``out=``: the result's very dtype, no memory shared with an operand, or none but all of an operand's own.
+_EXACT = frozenset({"matmul", "mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm", "tensordot", "gather", "index_select", "where"})
+_APART = frozenset({"gather", "index_select", "kron", "cat", "stack"})
+_IN_PLACE = frozenset({"cumsum", "cumprod", "outer", "addr", "addmm"})
+_TYPED_BY_OUT = frozenset({"sum", "nansum", "prod", "cumsum", "cumprod"})
+
+
+def out_needs_gradient(name: str) -> RuntimeError:
+    """The error of an ``out=`` form while gradients are recorded."""
+    return RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.\n"
+                        f"{name}: assign the result instead of passing out=, or call it inside torch.no_grad().")
+
+
+def prepare_out(name: str, out: Any, result: Meta, operands: Sequence[Any] = (), in_place: bool = False) -> None:
+    """Check an ``out=`` tensor for a result of ``operands`` and give it the result's shape; ``in_place``: it may be one of them."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type_name(out)}")
+    if MODE.grad and out._node is not None:
+        raise out_needs_gradient(name)
     m = out._meta
+    if m.device is not result.device:
+        raise RuntimeError(f"Attempting to copy from device {result.device} to device {m.device}, but cross-device copies are not allowed!\n"
+                           f"{name}: the result is on {result.device}, out= on {m.device}.")
+    fits = m.shape == result.shape      # an out= that is resized gets memory that nobody shares
+    apart = name in _APART
+    if (fits or in_place or name == "index_select") and overlaps_itself(m):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           f"Please clone() the tensor before performing the operation.\n{name}: out= was made by expand(); use its clone().")
+    if apart or in_place or (fits and name in _IN_PLACE):
+        for x in operands:
+            if isinstance(x, Tensor) and x._buffer is out._buffer and (apart or partial_overlap(x._meta, m)):
+                raise overlap_error(name)
+    if name in _EXACT and m.dtype is not result.dtype:
+        raise RuntimeError(f"Expected out tensor to have dtype {result.dtype.name}, but got {m.dtype.name} instead\n"
+                           f"{name}: make out= with dtype=torch.{result.dtype.name}, or convert the result.")
     if not can_cast(result.dtype, m.dtype):
-        raise RuntimeError(f"result type {title(result.dtype)} can't be cast to the desired output type {title(m.dtype)}\n"
+        refusal = TypeError if name == "cat" else RuntimeError
+        raise refusal(f"result type {title(result.dtype)} can't be cast to the desired output type {title(m.dtype)}\n"
                            f"{name}: the result is {result.dtype.name}, but out= is {m.dtype.name}.")
     if m.shape != result.shape:
         if m.numel:
@@ -730,9 +763,6 @@ def prepare_out(name: str, out: Any, result: Meta) -> None:
                 "unless they have zero elements. You can explicitly reuse an out tensor t by resizing it, inplace, to zero elements with t.resize_(0).",
                 UserWarning, stacklevel=5)
         out.resize_(result.shape)
-    elif overlaps_itself(m):
-        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-                           "Please clone() the tensor before performing the operation.")
 
 
 def title(d: dtype) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..autograd import graph
 from ..autograd.graph import MODE, Node
-from ..core.errors import LinAlgError
+from ..core.errors import LinAlgError, takes_tensors
 from ..core.limits import finfo
 from ..core.shape import Meta, broadcast_shapes, wrap_dim
 from . import definition
@@ -835,6 +835,7 @@ def matrix_exp(input: Any) -> Any:
 
 
 @public(function=False, method=False)
+@takes_tensors
 def linalg_multi_dot(tensors: Any, *, out: Any = None) -> Any:
     """The product of two or more matrices in the cheapest order; the first and the last may be vectors."""
     parts = list(tensors)

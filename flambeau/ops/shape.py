@@ -222,6 +222,8 @@ def unfold(input: Meta, dimension: int, size: int, step: int):
     d = wrap_dim(dimension, input.ndim)
     n = input.shape[d] if input.ndim else 1
     stride = input.strides[d] if input.ndim else 1
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
     if step <= 0:
@@ -777,6 +779,8 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
     """Rotated by 90 degrees ``k`` times in the plane of two dimensions."""
     if input.ndim < 2:
         raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}\nrot90: dims={list(dims)} must name the plane, for example (0, 1).")
     a, b = (wrap_dim(d, input.ndim) for d in dims)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
@@ -832,8 +836,9 @@ def tile(input: Any, *dims: Any) -> Any:
 @public
 def cat(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
     """Tensors joined along an existing dimension; all other sizes must agree."""
-    made = _cat(tensors, dim)
-    return _into(out, made)
+    if out is not None:
+        tensors = list(tensors)
+    return _into(out, _cat(tensors, dim), tensors)
 
 
 def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
@@ -914,10 +919,10 @@ class _CatEntry:
         return out
 
 
-def _into(target: Any, made: Any) -> Any:
+def _into(target: Any, made: Any, parts: Any) -> Any:
     if target is None:
         return made
-    definition.prepare_out("out", target, made._meta)
+    definition.prepare_out("cat", target, made._meta, parts)
     definition.copy_into(target, made)
     return target
 
@@ -945,7 +950,7 @@ def stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
         if x.shape != shape:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at entry {i}")
     d = wrap_dim(dim, len(shape) + 1)
-    return _into(out, _cat([x.unsqueeze(d) for x in tensors], d, "StackBackward0"))
+    return _into(out, _cat([x.unsqueeze(d) for x in tensors], d, "StackBackward0"), tensors)
 
 
 @public(method=False)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.dtype import bool_, compute_dtype
+from ..core.shape import fresh
 from ..ir import expression as ir
 from ..ir.expression import Expr
 from .composite import composite, public
@@ -127,7 +128,10 @@ def _where_divisible(numbers: Sequence[Expr], by: Sequence[int], value: Expr) ->
 
 def _ints(value: Any, n: int, name: str) -> tuple[int, ...]:
     """One int for each of ``n`` dimensions, from an int or a sequence."""
-    if isinstance(value, (tuple, list)):
+    many = isinstance(value, (tuple, list))
+    if not all(hasattr(v, "__index__") for v in (value if many else (value,))):
+        raise TypeError(f"argument '{name}' must be int or tuple of ints, got {value!r}")
+    if many:
         made = tuple(v.__index__() for v in value)
         if len(made) == n:
             return made
@@ -153,8 +157,12 @@ def _check_convolution(
     ):
         if min(values, default=least) < least:
             raise RuntimeError(f"{what}\nconvolution: got {list(values)}.")
+    if not isinstance(groups, int):
+        raise TypeError(f"convolution(): argument 'groups' must be int, not {type(groups).__name__}")
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
+    if 0 in w[2:]:
+        raise RuntimeError(f"kernel size should be greater than zero\nconvolution: got a weight of size {w}.")
     if len(x) != len(w):
         raise RuntimeError(
             f"Expected {n + 2}-dimensional input for {n + 2}-dimensional weight {w}, but got {len(x)}-dimensional input of size {x} instead"
@@ -217,6 +225,15 @@ def _convolution(
     _check_convolution(input, weight, bias, stride, padding, dilation, transposed, groups)
     spans = zip(input.shape[2:], weight.shape[2:], stride, padding, dilation, output_padding, strict=True)
     if transposed:
+        if min(output_padding, default=0) < 0:
+            raise RuntimeError(f"negative output_padding is not supported\nconvolution: got {list(output_padding)}.")
+        if any(e >= max(s, d) for e, s, d in zip(output_padding, stride, dilation, strict=True)):
+            raise RuntimeError(
+                f"output padding must be smaller than either stride or dilation, but got output_padding: {list(output_padding)} "
+                f"stride: {list(stride)} dilation: {list(dilation)}"
+            )
+        if 0 in input.shape[2:]:
+            raise RuntimeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {list(input.shape)}")
         size = tuple([(i - 1) * s - 2 * p + d * (k - 1) + e + 1 for i, k, s, p, d, e in spans])
         if min(size, default=1) <= 0:
             raise RuntimeError(
@@ -225,6 +242,7 @@ def _convolution(
             )
     else:
         size = tuple([(i + 2 * p - d * (k - 1) - 1) // s + 1 for i, k, s, p, d, _ in spans])
+    fresh(input._meta, (input.shape[0], weight.shape[1] * groups if transposed else weight.shape[0], *size))    # refuses what nobody can count
     kind = input.dtype
     if compute_dtype(kind) is not kind:     # 16-bit floats are rounded once, at the end
         input, weight, bias = input.to(compute_dtype(kind)), weight.to(compute_dtype(kind)), None if bias is None else bias.to(compute_dtype(kind))

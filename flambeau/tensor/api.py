@@ -64,7 +64,10 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
 
 def broadcast_shapes(*shapes: Any) -> Size:
     """The shape that tensors of these shapes broadcast to."""
-    return Size(common_shape(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]))
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    if any(min(s, default=0) < 0 for s in given):
+        raise ValueError(f"Attempting to broadcast a dimension with negative length!\nbroadcast_shapes: got {', '.join(map(str, given))}.")
+    return Size(common_shape(*given))
 
 
 def real(input: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from ..autograd.graph import MODE
 from ..core import dtype as dtypes
 from ..core.device import CPU, META, device
 from ..core.dtype import DTYPES, bfloat16, bool_, dtype, float32, float64, int64, scalar_dtype
-from ..core.shape import Meta, Size, as_shape, contiguous_strides, count, meta
+from ..core.shape import COUNTABLE, Meta, Size, as_shape, contiguous_strides, count, meta, too_wide
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import Nest
@@ -176,12 +176,16 @@ def _fits(value: float, d: dtype) -> bool:
 def _sizes(size: Sequence[Any], kwargs: dict[str, Any], name: str = "") -> tuple[int, ...]:
     if "size" in kwargs:
         size = (kwargs.pop("size"),)
+    elif not size:
+        raise TypeError(f"{name or 'creation'}() missing 1 required positional argument: \"size\"\nUse () for a 0-d tensor.")
     shape = as_shape(size)
     for s in shape:
         if s < 0:
             if name == "zeros":
                 raise RuntimeError(f"zeros: Dimension size must be non-negative.\nzeros: got {list(shape)}.")
             raise RuntimeError(f"Trying to create tensor with negative dimension {s}: {list(shape)}")
+        if s > COUNTABLE:
+            raise too_wide(shape)
     return shape
 
 
@@ -196,13 +200,13 @@ def _options(shape: tuple[int, ...], default: dtype, kwargs: dict[str, Any]) -> 
     if kwargs:
         raise TypeError(f"got an unexpected keyword argument '{next(iter(kwargs))}'")
     if out is not None and default is not None and d is default:
-        d = out.dtype
+        d = getattr(out, "dtype", d)
     return meta(shape, None, 0, d, dev), grad, out
 
 
 def _give(t: Any, grad: bool, out: Any) -> Any:
     if out is not None:
-        definition.prepare_out("out", out, t._meta)
+        definition.prepare_out("fill", out, t._meta)
         definition.copy_into(out, t)
         return out
     return finish(t, grad)
@@ -308,6 +312,9 @@ def full_like(input: Any, fill_value: Any, **kwargs: Any) -> Any:
 def empty_strided(size: Any, stride: Any, **kwargs: Any) -> Any:
     """Arbitrary contents with given strides (elements)."""
     m, grad, _ = _options(tuple(size), dtypes.get_default_dtype(), kwargs)
+    if min(stride, default=0) < 0:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(size)} and strides={list(stride)}\n"
+                           "empty_strided: strides must not be negative.")
     strided = meta(size, tuple(stride), 0, m.dtype, m.device)
     from ..core.shape import span
 

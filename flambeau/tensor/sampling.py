@@ -39,11 +39,11 @@ def _lower(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar:
     return list(instantiate([sig.params], slots, (results[0], None), scalar, origin))
 
 
-def _raw(data: bytes, each: int) -> Any:
+def _raw(data: bytes | bytearray, each: int) -> Any:
     """The generator's words as an int32 or int64 tensor."""
     d = int32 if each == 1 else int64
     t = creation.allocated(meta((len(data) // d.itemsize,), None, 0, d))
-    ctypes.memmove(t._buffer.ptr, data, len(data))
+    ctypes.memmove(t._buffer.ptr, data if isinstance(data, bytes) else (ctypes.c_char * len(data)).from_buffer(data), len(data))
     return t
 
 

@@ -44,10 +44,11 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     try:
         return _linear(input, weight, bias)
     except (AttributeError, TypeError):
-        if isinstance(input, fl.Tensor):
-            raise
-        raise TypeError(f"linear(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}\n"
-                        "linear: convert first, for example with torch.as_tensor(data, dtype=torch.float32).") from None
+        for i, (what, x) in enumerate((("input", input), ("weight", weight), ("bias", bias)), 1):
+            if not isinstance(x, fl.Tensor) and not (what == "bias" and x is None):
+                raise TypeError(f"linear(): argument '{what}' (position {i}) must be Tensor, not {type(x).__name__}\n"
+                                "linear: convert first, for example with torch.as_tensor(data, dtype=torch.float32).") from None
+        raise
 
 
 def check_linear(input: Any, weight: Any, bias: Any) -> None:
@@ -69,6 +70,11 @@ def check_linear(input: Any, weight: Any, bias: Any) -> None:
             f"{shown(weight.shape)}."
         )
     features = weight.shape[-1]
+    if bias is not None and (len(bias.shape) > min(len(shape), 2) or (len(weight.shape) == 1 and len(shape) == 2)):
+        raise RuntimeError(
+            f"expand: a bias of size {shown(bias.shape)} does not fit\nlinear: bias must be (out_features,), weight (out_features, in_features); "
+            f"got {shown(bias.shape)} and {shown(weight.shape)} for the input {shape}."
+        )
     if not shape:
         raise RuntimeError(
             "both arguments to linear need to be at least 1D, but they are 0D and 2D\nlinear: the input is a single number; it needs a "
@@ -159,6 +165,9 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     bias : Tensor, optional
         Shape ``(out_features,)``.
     """
+    if not input1.dtype is input2.dtype is weight.dtype:
+        raise RuntimeError(f"All tensors must have the same dtype, got input1: {input1.dtype}, input2: {input2.dtype}, weight: {weight.dtype}\n"
+                           f"bilinear: convert them, for example with x.to({weight.dtype}).")
     if input1.ndim != input2.ndim:
         raise RuntimeError(f"bilinear(): input dimensions do not match: got {input1.ndim} and {input2.ndim}")
     for d in range(input1.ndim - 1):

@@ -31,6 +31,9 @@ def _c_name(t: Any) -> str:
 
 def _explain(name: str, n: int, input: Any, weight: Any, bias: Any, padding: Any, dilation: Any, groups: int, transposed: bool) -> None:
     """Raise what is wrong with a convolution's operands, in PyTorch's words and better ones, if it can be seen."""
+    for i, (what, x) in enumerate((("input", input), ("weight", weight), ("bias", bias)), 1):
+        if not isinstance(x, fl.Tensor) and not (what == "bias" and x is None):
+            raise TypeError(f"{name}(): argument '{what}' (position {i}) must be Tensor, not {type(x).__name__}")
     layer = "ConvTranspose" if transposed else "Conv"
     shape, kernel = list(input.shape), list(weight.shape)
     if input.device != weight.device:
@@ -44,6 +47,11 @@ def _explain(name: str, n: int, input: Any, weight: Any, bias: Any, padding: Any
             f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {shape}\n{name}: the input must "
             "be "
             f"[batch, channels, {', '.join(('depth', 'height', 'width')[3 - n :])}], got the {input.ndim}-D {shape}."
+        )
+    if weight.ndim != n + 2:
+        raise RuntimeError(
+            f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight {kernel}, but got {input.ndim}-dimensional input of "
+            f"size {shape} instead\n{name}: the weight must be {n + 2}-D: {'(in, out / groups' if transposed else '(out, in / groups'}, *kernel)."
         )
     other, role = (bias, "bias") if bias is not None else (weight, "weight")
     check_dtypes(name, input, other, f"Input type ({_c_name(input)}) and {role} type ({_c_name(other)}) should be the same")
@@ -86,7 +94,7 @@ def _conv(n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
         input, padding = _named_padding(n, input, weight, stride, padding, dilation)
     try:
         return getattr(fl, name)(input, weight, bias, stride, padding, dilation, groups)
-    except (RuntimeError, ValueError, IndexError):
+    except (RuntimeError, ValueError, IndexError, AttributeError):
         _explain(name, n, input, weight, bias, padding, dilation, groups, transposed=False)
         raise
 
@@ -142,7 +150,7 @@ def _conv_transpose(n: int, input: Any, weight: Any, bias: Any, stride: Any, pad
     name = f"conv_transpose{n}d"
     try:
         return getattr(fl, name)(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    except (RuntimeError, ValueError, IndexError):
+    except (RuntimeError, ValueError, IndexError, AttributeError):
         _explain(name, n, input, weight, bias, padding, dilation, groups, transposed=True)
         raise
 
