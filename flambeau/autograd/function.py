@@ -193,7 +193,7 @@ class Function:
         hooked = node is not None and definition.SAVED_HOOKS
         ctx._saved = tuple([
             None if t is None else (
-                t._meta, definition.Packed(t.detach(), definition.SAVED_HOOKS[-1]) if hooked else t._buffer, t._node,
+                t._meta, definition.to_save(t._buffer, t._meta) if hooked else t._buffer, t._node,
                 id(t) in own and id(t) not in given, t if id(t) in given else None,
             )
             for t in saved

@@ -16,7 +16,7 @@ class Mode(_local):
     """Per-thread switches."""
 
     grad = True
-    inference = False
+    inference: Any = False      # what marks the buffers made now, in inference mode
 
 
 MODE = Mode()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ..ops import definition
+from ..ops.definition import SAVED_HOOKS
+from ..stream import record
+from ..stream.record import Buffer, acquire, other_threads, release
 from .graph import MODE
 
 _GENERATOR = 0x20     # the flag of a generator function's code
@@ -26,8 +30,8 @@ class _Switch:
         self.stack: list[tuple[bool, bool]] = []
 
     def apply(self) -> None:
-        """Set the mode."""
-        MODE.grad = self.value
+        """Set the mode; in inference mode nothing is recorded, whatever is asked."""
+        MODE.grad = self.value and not MODE.inference
 
     def __enter__(self) -> None:
         self.stack.append((MODE.grad, MODE.inference))
@@ -96,11 +100,11 @@ class set_grad_enabled(_Switch):
         super().__init__()
         self.before = (MODE.grad, MODE.inference)
         self.value = bool(mode)
-        MODE.grad = self.value
+        self.apply()
 
     def __enter__(self) -> None:
         self.stack.append(self.before)
-        MODE.grad = self.value
+        self.apply()
 
     def clone(self) -> _Switch:
         """A new switch of the same setting."""
@@ -111,8 +115,20 @@ class set_grad_enabled(_Switch):
         return super().__call__(fn)
 
 
+def _marked() -> Any:
+    """A new buffer while some thread is in inference mode: takes the place of the class ``Buffer`` for so long."""
+    b = Buffer()
+    mark = MODE.inference
+    if mark:
+        b.inference = mark
+    return b
+
+
+_uses = [0]     # of inference mode that have not ended, in all threads
+
+
 class inference_mode(_Switch):
-    """``no_grad`` whose results can never take part in differentiation."""
+    """``no_grad`` whose results can never take part in differentiation: they have no version, and outside of it they cannot be changed in place."""
 
     def __new__(cls, mode: Any = True) -> Any:
         if callable(mode) and not isinstance(mode, bool):
@@ -122,14 +138,32 @@ class inference_mode(_Switch):
         return object.__new__(cls)
 
     def __init__(self, mode: bool = True) -> None:
-        super().__init__()
+        self.stack = []
         self.mode = mode
 
-    def apply(self) -> None:
-        """Set the mode."""
-        MODE.inference = self.mode
+    def __enter__(self) -> None:
+        mode = self.mode
+        self.stack.append((MODE.grad, MODE.inference))
+        MODE.grad = not mode
+        MODE.inference = definition.MARK if mode else False
+        if mode:
+            self._count(1)
+            if None not in SAVED_HOOKS:
+                SAVED_HOOKS.insert(0, None)
+
+    def __exit__(self, *exc: object) -> None:
+        MODE.grad, MODE.inference = self.stack.pop()
         if self.mode:
-            MODE.grad = False
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        shared = other_threads()
+        if shared:
+            acquire()
+        _uses[0] += change
+        record.Buffer = definition.Buffer = _marked if _uses[0] else Buffer  # type: ignore[assignment,misc]
+        if shared:
+            release()
 
     def clone(self) -> _Switch:
         """A new switch of the same setting."""
@@ -143,4 +177,4 @@ def is_grad_enabled() -> bool:
 
 def is_inference_mode_enabled() -> bool:
     """Whether inference mode is on, in this thread."""
-    return MODE.inference
+    return bool(MODE.inference)

@@ -713,11 +713,11 @@ def _laid_out(g: Any, m: Meta) -> Any:
 def _pack(trace: Trace, saved: list[Any]) -> None:
     """What the traced gradient reads, through the user's saved-tensor hooks."""
     for what, i in trace.kept:
-        if what == "operand" and saved[i].__class__ is not definition.Packed:
-            saved[i] = definition.Packed(make_tensor(trace.metas[i], saved[i]), definition.SAVED_HOOKS[-1])
+        if what == "operand":
+            saved[i] = definition.to_save(saved[i], trace.metas[i])
         elif what == "hidden":
             at = len(trace.metas) + i
-            saved[at] = definition.Packed(make_tensor(trace.forward.outs[trace.hidden[i]], saved[at]), definition.SAVED_HOOKS[-1])
+            saved[at] = definition.to_save(saved[at], trace.forward.outs[trace.hidden[i]])
 
 
 def _unpacked(b: Any, m: Meta) -> Buffer:

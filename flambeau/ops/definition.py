@@ -9,6 +9,7 @@ say by name what it needs: ``g`` (gradient of the result), ``y`` (the result), o
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -535,7 +536,9 @@ def stale_error(node: Node, m: Meta) -> RuntimeError:
 
 
 ONES: Any = object()        # stands for the gradient that a backward pass starts from, where nobody but a composite's gradient sees it
-SAVED_HOOKS: list[tuple[Any, Any]] = []      # torch.autograd.graph.saved_tensors_hooks
+MARK = {"inference": True}      # held by every buffer that was made in inference mode, and by whoever is in it
+# torch.autograd.graph.saved_tensors_hooks; before them a None while there may be tensors that were made in inference mode
+SAVED_HOOKS: list[tuple[Any, Any] | None] = []
 
 
 def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], edges: tuple[Any, ...], params: tuple[Any, ...], numbers: Sequence[Any]) -> Node:
@@ -559,10 +562,32 @@ def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], edges: tuple[Any, .
 
 def _pack(entry: GradEntry, saved: list[Any], tensors: Sequence[Any], y: Any) -> None:
     for k, i in enumerate(entry.save):
-        if saved[2 * k].__class__ is not Packed:
-            saved[2 * k] = Packed(make_tensor(tensors[i]._meta, tensors[i]._buffer), SAVED_HOOKS[-1])
+        saved[2 * k] = to_save(saved[2 * k], tensors[i]._meta)
     if entry.keep_y:
-        saved[-1] = Packed(make_tensor(y._meta, y._buffer), SAVED_HOOKS[-1])
+        saved[-1] = to_save(saved[-1], y._meta)
+
+
+def to_save(buffer: Any, m: Meta) -> Any:
+    """What a node keeps of a tensor where ``SAVED_HOOKS`` is not empty."""
+    if buffer.__class__ is Packed:
+        return buffer
+    if buffer.inference:
+        raise RuntimeError("Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
+                           "autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
+                           f"instead of `torch.inference_mode()`.\nIt is the tensor of shape {list(m.shape)} and type {m.dtype}.")
+    hooks = SAVED_HOOKS[-1] if SAVED_HOOKS else None
+    if hooks is not None:
+        return Packed(make_tensor(m, buffer), hooks)
+    if _marks() == _NO_MARKS and None in SAVED_HOOKS:
+        SAVED_HOOKS.remove(None)
+    return buffer
+
+
+def _marks() -> int:
+    return sys.getrefcount(MARK)
+
+
+_NO_MARKS = _marks()    # what this module itself holds
 
 
 # ------------------------------------------------------------------ lowering
@@ -681,11 +706,24 @@ def record_into(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], 
     if into._meta.device is META:
         return sig
     b = into._buffer
+    if b.inference:
+        check_inference(op.name, b)
     version = b.wrote, b.versions
     stream.append(sig, [*[t._buffer for t in tensors], b], scalars_of(op, sig, params, numbers))
-    if into._uncounted or (into._base is not None and into._base._uncounted):
+    own = into._own_version
+    if own is None and into._base is not None:
+        own = into._base._own_version
+    if own is not None:
         b.wrote, b.versions = version
+        own[0] += 1
     return sig
+
+
+def check_inference(name: str, b: Buffer) -> None:
+    """Refuse to change outside inference mode what was made in it."""
+    if not MODE.inference:
+        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor before "
+                           f"doing inplace update.\n{name.strip('_')}: the tensor was made inside torch.inference_mode(); use its clone(), or no_grad() there.")
 
 
 def record_out(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], tensors: Sequence[Any], numbers: list[Any], out: Any) -> Any:

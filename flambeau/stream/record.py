@@ -42,7 +42,7 @@ class _BufferDefaults:
     exposed: int = 0                          # outside references to its memory
     owner: Any = None                         # keeps foreign memory alive
     views: list[Any] | None = None            # weak references to differentiable views
-    inference: bool = False
+    inference: Any = False                    # the use of inference mode in which it was made
     device_error: str | None = None
 
 

@@ -70,7 +70,7 @@ class Tensor:
     _spent: int | None              # of a gradient: its version when an optimizer used it; most tensors have none
     _stale: int | None = None       # ... and when another one was added to it after that
     _some_stale: bool = False       # of the class: whether any tensor has it
-    _uncounted: bool = False            # writes do not advance the version: made by ``.data``
+    _own_version: list[int] | None = None   # made by ``.data``: writes through it are counted here, not in the buffer
     __array_priority__ = 1000
     __hash__ = object.__hash__
     __module__ = "torch"
@@ -264,8 +264,8 @@ class Tensor:
         return False
 
     def is_inference(self) -> bool:
-        """Whether the tensor was made in inference mode."""
-        return self._buffer.inference
+        """Whether the tensor was made in inference mode (or is a view of such a one)."""
+        return bool(self._buffer.inference)
 
     def is_same_size(self, other: Tensor) -> bool:
         """Whether the shapes are equal."""
@@ -294,7 +294,13 @@ class Tensor:
 
     @property
     def _version(self) -> int:
-        return self._buffer.versions
+        b = self._buffer
+        if b.inference:
+            raise RuntimeError("Inference tensors do not track version counter.")
+        own = self._own_version
+        if own is None and self._base is not None:
+            own = self._base._own_version
+        return own[0] if own else b.versions
 
     # -------------------------------------------------------------- observation
 
@@ -479,7 +485,8 @@ class Tensor:
                                        f"(only Tensors of floating point dtype can require gradients): "
                                        f"this one is {self._meta.dtype.name}. Use x.float() first.")
                 if self._buffer.inference and not MODE.inference:
-                    raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
+                    raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.\n"
+                                       "requires_grad_: use the tensor's clone(), or torch.no_grad() where it was made.")
                 self._node = graph.leaf(self)
         elif self._node is not None:
             if not isinstance(self._node, graph.Leaf):
@@ -544,6 +551,8 @@ class Tensor:
         """The same memory without history."""
         t = _new(Tensor)
         t._meta, t._buffer, t._node, t._base = self._meta, self._buffer, None, None
+        if self._own_version is not None:
+            t._own_version = self._own_version
         return t
 
     def detach_(self) -> Tensor:
@@ -556,9 +565,9 @@ class Tensor:
 
     @property
     def data(self) -> Tensor:
-        """The same memory without history; writes through it are not counted as changes of the tensor."""
+        """The same memory without history; it has a version of its own, so that writes through it are no changes of the tensor."""
         t = self.detach()
-        t._uncounted = True
+        t._own_version = [0]
         return t
 
     @data.setter
@@ -717,6 +726,8 @@ class Tensor:
             return self
         if self._node is not None:
             raise RuntimeError("cannot resize variables that require grad")
+        if self._buffer.inference:
+            definition.check_inference("resize_", self._buffer)
         from ..core.shape import span
 
         if m.device is META:
