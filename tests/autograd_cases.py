@@ -382,6 +382,50 @@ def as_strided_that_overlaps(torch):
 
 
 @case
+def as_strided_of_what_overlaps(torch):
+    made = []
+    for make, how in ((lambda x: x.expand(3, 4), ((2, 2), (1, 1), 0)), (lambda x: x[:1].expand(4), ((1,), (1,), 0)),
+                      (lambda x: (x * 1).as_strided((3, 2), (1, 1), 0), ((2, 2), (1, 1), 0)), (lambda x: (x * 1).unfold(0, 2, 1), ((4,), (1,), 0)),
+                      (lambda x: x * 1, ((2, 2, 2), (1, 1, 1), 0)), (lambda x: x * 1, ((2, 3, 2), (1, 1, 0), 0))):
+        x = leaf(torch, 4)
+        y = make(x).as_strided(*how)
+        (y * torch.arange(1.0, y.numel() + 1, dtype=torch.float64).view(y.shape)).sum().backward()
+        made.append(x.grad)
+    return made
+
+
+@case
+def as_strided_that_overlaps_twice_differentiated(torch):
+    x = leaf(torch, 4)
+    y = (x * x).as_strided((3, 2), (1, 1), 0)
+    g, = torch.autograd.grad((y * y).sum(), x, create_graph=True)
+    return g, torch.autograd.grad(g.sum(), x)[0]
+
+
+@case
+def a_write_through_as_strided(torch):
+    x = leaf(torch, 4)
+    b = x * 1
+    v = b.as_strided((3, 2), (1, 1), 0)
+    v[0].mul_(3)
+    b.mul_(2)
+    (v * torch.arange(6.0, dtype=torch.float64).view(3, 2)).sum().backward()
+    return x.grad, b._version
+
+
+@case
+def data_has_its_own_version(torch):
+    x = leaf(torch, 3)
+    y = x * 1
+    d = y.data
+    d.add_(1)
+    d[0].mul_(2)
+    d.detach().add_(1)
+    y.data.add_(1)
+    return y._version, d._version, d[1:]._version, y.data._version, y.detach()
+
+
+@case
 def views_of_views_after_a_write(torch):
     x = leaf(torch, 2, 6)
     y = x * 2

@@ -36,7 +36,11 @@ class _CopySlices:
 
 
 class _AsStrided:
-    """Backward of a view that is known only by its layout: scatter the gradient into the base's."""
+    """Backward of a view that is known only by its layout: scatter the gradient into the base's.
+
+    Elements of the view that are one in memory add up; elements of the base that are one share what it gets, so that it is
+    whole again where their own gradients are added.
+    """
 
     name = "AsStridedBackward0"
 
@@ -50,11 +54,14 @@ class _AsStrided:
         if stretched:
             g = g.sum(stretched, keepdim=True)
             view = layout(view, g.shape, view.strides)
+        numbers = definition.OPS["arange"](whole.numel())
         if overlaps_itself(view):
-            numbers = definition.OPS["arange"](whole.numel())
             whole = whole.index_add(0, strided(numbers, view).reshape(-1), g.reshape(-1))
         else:
             strided(whole, view).copy_(g)
+        if overlaps_itself(self.base):
+            places = strided(numbers, self.base).reshape(-1)
+            whole = whole / definition.OPS["zeros_like"](whole).index_add(0, places, definition.OPS["ones"](places.shape, dtype=g.dtype)).clamp(min=1)
         return [strided(whole, self.base)]
 
 
