@@ -1394,6 +1394,34 @@ def gradients_are_checked(torch):
 
 
 @case
+def gradients_are_checked_fast(torch):
+    class Bad(torch.autograd.Function):
+        calls, passes, wrong = 0, 0, 0.0
+
+        @staticmethod
+        def forward(ctx, t, u):
+            Bad.calls += 1
+            ctx.save_for_backward(t, u)
+            return t * u, t ** 2
+
+        @staticmethod
+        def backward(ctx, g, h):
+            Bad.passes += 1
+            t, u = ctx.saved_tensors
+            return g * u + 2 * h * t + Bad.wrong, g * t
+
+    x, w = leaf(torch, 5, 4), leaf(torch, 5, 4)
+    check = torch.autograd.gradcheck
+    out = [check(Bad.apply, (x, w), fast_mode=True)]
+    few = Bad.calls < 20 and Bad.passes < 20
+    Bad.wrong = 1.0
+    out += [few, check(Bad.apply, (x, w), raise_exception=False, fast_mode=True), refused(lambda: check(Bad.apply, (x, w), fast_mode=True))[:1]]
+    out += [torch.autograd.gradgradcheck(lambda t, u: (t ** 3 * u, u.exp()), (x, w), fast_mode=True), check(lambda t: (t * t).sum(), (x,), fast_mode=True)]
+    draw = torch.initial_seed()
+    return out, draw == torch.initial_seed()
+
+
+@case
 def where_and_clamp(torch):
     x, w = leaf(torch, 4, start=-0.5), leaf(torch, 4)
     (torch.where(x > 0, x * w, w) + x.clamp(-0.3, 0.1) + torch.maximum(x, w)).sum().backward()

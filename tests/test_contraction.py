@@ -240,3 +240,44 @@ def test_a_strided_vector_is_copied_for_inner_products():
     matrix, vector = random(300, 400), random(400, 3, seed=1)[:, 1]
     assert "inner products" in str(torch.explain(lambda: matrix @ vector))
     np.testing.assert_allclose((matrix @ vector).numpy(), matrix.numpy() @ vector.numpy(), rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------- 16-bit floats are rounded once, as PyTorch does
+
+ADDED = {
+    "linear": lambda c, a, b: torch.nn.functional.linear(a, b.mT, c[0]),
+    "linear of a batch": lambda c, a, b: torch.nn.functional.linear(a.expand(2, *a.shape), b.mT, c[0])[1],
+    "addmm": lambda c, a, b: torch.addmm(c, a, b), "addmm by numbers": lambda c, a, b: torch.addmm(c, a, b, beta=2, alpha=0.5),
+    "baddbmm": lambda c, a, b: torch.baddbmm(c[None], a[None], b[None])[0], "addmv": lambda c, a, b: torch.addmv(c[:, 0], a, b[:, 0]),
+}
+
+
+@pytest.mark.parametrize("d", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ADDED)
+def test_one_rounding(name, d):
+    torch.manual_seed(0)
+    for rows, inner, columns in ((3, 5, 4), (17, 64, 33), (1, 40, 8)):
+        # so few bits that sums are exact in float32
+        a, b = (torch.randint(-15, 16, shape).to(d) / 8 for shape in ((rows, inner), (inner, columns)))
+        c = torch.randn(rows, columns).to(d)
+        made = ADDED[name](c, a, b)
+        assert made.dtype is d
+        assert torch.equal(made, ADDED[name](c.float(), a.float(), b.float()).to(d))
+
+
+@pytest.mark.parametrize("d", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ADDED)
+def test_gradients_of_one_rounding(name, d):
+    torch.manual_seed(1)
+    operands = [torch.randint(-8, 9, shape).to(d) / 8 for shape in ((6, 5), (6, 8), (8, 5))]
+    once, twice = [], []
+    for kind in (d, torch.float32):
+        x = [o.to(kind).requires_grad_() for o in operands]
+        y = ADDED[name](*x)
+        g = torch.autograd.grad((y * y).sum(), x, create_graph=True)
+        once.append([t.float() for t in g])
+        twice.append([t.float() for t in torch.autograd.grad(sum((t * t).sum() for t in g), x)])
+        assert all(t.dtype is kind for t in g)
+    for kinds in (once, twice):
+        for half, single in zip(*kinds):
+            assert (half - single).abs().max() <= 0.03 * single.abs().max()

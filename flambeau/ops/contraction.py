@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..core.dtype import bool_, promote_types
+from ..core.dtype import bool_, compute_dtype, promote_types
 from ..core.dtype import dtype as DType
 from ..core.errors import no_tensor, takes_tensors
 from ..core.shape import Meta, broadcast_shapes, count, wrap_dim
@@ -292,16 +292,34 @@ def ger(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
 # ------------------------------------------------------------------ products added to something
 
 
+@compute(node=_node, dtype=lambda summed, kinds, params: summed)
+def _unrounded(input, other):
+    """:func:`matmul` of 16-bit floats in the type that it is summed in: the caller rounds."""
+    _check_product("matmul", input.meta, other.meta)
+    return _product(input, other)
+
+
+@_unrounded.backward
+def _(g, input, other, needs):
+    return _gradients(g.to(input.dtype), input, other, needs)
+
+
+def _multiplied(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` where something will be added: 16-bit floats are rounded once, after that."""
+    return matmul(a, b) if compute_dtype(a.dtype) is a.dtype else OPS["_unrounded"](a, b)
+
+
 def _scaled_sum(input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
-    """``beta * input + alpha * product`` in the shape of ``product``; ``beta=0`` ignores ``input``, NaN included."""
+    """``beta * input + alpha * product`` in the shape of ``product`` and the type of ``input``; ``beta=0`` ignores ``input``, NaN included."""
+    dtype = input.dtype
     if not product.is_floating_point():
         beta, alpha = int(beta), int(alpha)
     input = input.expand(product.shape)
     if alpha != 1:
         product = product * alpha
     if beta == 0:  # a NaN of ``input`` must not come through, but its gradient is 0 and not absent
-        return OPS["where"](OPS["ones"]((), dtype=bool_, device=input.device), product, input)
-    return product + (input if beta == 1 else input * beta)
+        return OPS["where"](OPS["ones"]((), dtype=bool_, device=input.device), product, input).to(dtype)
+    return (product + (input if beta == 1 else input.to(product.dtype) * beta)).to(dtype)
 
 
 def _check_same_dtype(name: str, input: Tensor, a: Tensor, b: Tensor, phrase: str) -> None:
@@ -321,7 +339,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
         if x.ndim != 2:
             raise RuntimeError(f"{which} must be a matrix, got {x.ndim}-D tensor\naddmm: got {list(mat1.shape)} and {list(mat2.shape)}.")
     _check_same_dtype("addmm", input, mat1, mat2, "self and mat2 must have the same dtype, but got {0} and {2}")
-    return _scaled_sum(input, matmul(mat1, mat2), beta, alpha)
+    return _scaled_sum(input, _multiplied(mat1, mat2), beta, alpha)
 
 
 @composite(register=True, inplace=True)
@@ -340,7 +358,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
             f"addmv: input needs {rows} elements and vec {columns}."
         )
     _check_same_dtype("addmv", input, mat, vec, "addmv input tensors must have the same dtype, but got {0}, {1}, and {2}")
-    return _scaled_sum(input, matmul(mat, vec), beta, alpha)
+    return _scaled_sum(input, _multiplied(mat, vec), beta, alpha)
 
 
 @composite(register=True, inplace=True)
@@ -380,7 +398,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, al
         raise _shape_error(f"Incompatible matrix sizes for bmm ({a[1]}x{a[2]} and {b[1]}x{b[2]})", "addbmm", a, b)
     _check_same_dtype("addbmm", input, batch1, batch2, "Input dtypes must be the same, got: input {0}, batch1: {1}, batch2: {2}")
     # the sum over the batch is a longer inner dimension
-    product = matmul(batch1.transpose(0, 1).reshape(a[1], a[0] * a[2]), batch2.reshape(a[0] * a[2], b[2]))
+    product = _multiplied(batch1.transpose(0, 1).reshape(a[1], a[0] * a[2]), batch2.reshape(a[0] * a[2], b[2]))
     return _scaled_sum(input, product, beta, alpha)
 
 
@@ -389,7 +407,9 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
     """``beta * input + alpha * (batch1 @ batch2)`` for ``(B, I, K)`` and ``(B, K, J)``; ``input`` is broadcast to ``(B, I, J)``."""
     _check_batches("baddbmm", batch1._meta, batch2._meta)
     _check_same_dtype("baddbmm", input, batch1, batch2, "Input dtypes must be the same, got: input {0}, batch1: {1}, batch2: {2}")
-    return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
+    if not batch1.dtype.is_floating_point:
+        return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
+    return _scaled_sum(input, _multiplied(batch1, batch2), beta, alpha)
 
 
 # ------------------------------------------------------------------ any axes: operands with labelled dimensions

@@ -20,6 +20,9 @@ def _way(input: Any, weight: Any, bias: Any) -> str:
 @composite(node=_way, name="linear")
 def _linear(input: Any, weight: Any, bias: Any) -> Any:
     check_linear(input, weight, bias)
+    if bias is not None and input.dtype.itemsize == 2 and input.dtype.is_floating_point and weight.ndim == 2:
+        rows = fl.addmm(bias, input.reshape(-1, input.shape[-1]), weight.t())      # rounded once
+        return rows.reshape(*input.shape[:-1], weight.shape[0])
     product = fl.matmul(input, weight.t())
     return product if bias is None else product + bias
 
