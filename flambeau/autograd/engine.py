@@ -7,7 +7,7 @@ result: no traversal beforehand, no dependency counts.  Gradients are recorded c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
 from typing import Any
@@ -19,6 +19,7 @@ from . import graph
 from .graph import MODE, Leaf, Node, Output
 
 ANOMALY = [False, True]       # enabled, check for nan
+whole: Callable[[Any, bool], bool]      # (scalar, keep) -> was the whole pass recorded as one call? Set by passes.py
 _new = object.__new__
 
 
@@ -314,8 +315,10 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     inputs : Tensor or sequence, optional
         Accumulate only into these.
     """
-    roots = roots_of(tensors, grad_tensors, inputs is None and not create_graph)
     keep = create_graph if retain_graph is None else retain_graph
+    if grad_tensors is None and inputs is None and not create_graph and tensors.__class__ is definition.Tensor and whole(tensors, keep):
+        return
+    roots = roots_of(tensors, grad_tensors, inputs is None and not create_graph)
     if inputs is None:
         run(roots, keep, create_graph)
         return

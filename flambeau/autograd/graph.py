@@ -33,6 +33,7 @@ class _NodeDefaults:
     outputs: int = 1                        # how many results the call had
     grads: list[Any] | None = None          # collected gradients of a call with several results
     self_: Any = None
+    index: int | None = None                # of an Output
 
 
 class Node(_NodeDefaults):

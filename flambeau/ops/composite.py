@@ -8,7 +8,8 @@ node, and the planner splices the lists in before it fuses.  Higher derivatives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..autograd import graph
@@ -55,7 +56,7 @@ class Trace:
 
     owner: Composite
     name: str                   # of the graph node
-    entry: _Entry               # of the graph node
+    entry: Entry               # of the graph node
     simple: bool                # the usual case: one fresh tensor
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
@@ -69,6 +70,7 @@ class Trace:
 
 
 _new = object.__new__
+_MASKS = {type(None): 0, Node: 1, Leaf: 2, graph.Output: 3}     # where the gradient of an operand goes to
 
 
 class _Tracer:
@@ -81,6 +83,23 @@ class _Tracer:
 
     def accepts(self, b: Buffer) -> bool:
         return False
+
+
+@contextmanager
+def apart(name: str) -> Iterator[None]:
+    """An empty stream of its own for what is traced; the pending one is as it was afterwards."""
+    with LOCK:
+        held = KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:], LIMIT[0], STATE.tracing, STATE.bytes
+        hooks = definition.SAVED_HOOKS[:]
+        for part in (KEY, BUFFERS, SCALARS, ORIGINS, definition.SAVED_HOOKS):
+            part.clear()  # type: ignore[attr-defined]
+        LIMIT[0], STATE.tracing, STATE.bytes = 1 << 60, _Tracer(name), 0
+        try:
+            yield
+        finally:
+            KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:] = held[:4]
+            definition.SAVED_HOOKS[:] = hooks
+            LIMIT[0], STATE.tracing, STATE.bytes = held[4], held[5], held[6]
 
 
 class Prepared:
@@ -170,7 +189,7 @@ class Composite:
                 key.append(v)
         mask: Any = 0
         if MODE.grad and any(t._node is not None for t in tensors):
-            mask = tuple([0 if t._node is None else 2 if t._node.__class__ is Leaf else 1 for t in tensors])
+            mask = tuple([_MASKS[t._node.__class__] for t in tensors])
         whole = ("general", mask, *key)
         try:
             trace = self.cache.get(whole)
@@ -274,13 +293,8 @@ class Composite:
         """Run the body on symbolic tensors and keep what it recorded."""
         from ..autograd import engine
 
-        with LOCK:
-            held = KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:], LIMIT[0], STATE.tracing, STATE.bytes
-            hooks = definition.SAVED_HOOKS[:]
+        with apart(self.name):
             mode = MODE.grad
-            for part in (KEY, BUFFERS, SCALARS, ORIGINS, definition.SAVED_HOOKS):
-                part.clear()  # type: ignore[attr-defined]
-            LIMIT[0], STATE.tracing = 1 << 60, _Tracer(self.name)
             try:
                 symbolic = [_symbol(t._meta) for t in tensors]
                 inputs = list(symbolic)
@@ -315,15 +329,12 @@ class Composite:
                 return self._finish(key, values, symbolic, outputs, structure, writes, forward_key, forward_scalars, slots, flowing, gradients, grads, leaves)
             finally:
                 MODE.grad = mode
-                KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:] = held[:4]
-                definition.SAVED_HOOKS[:] = hooks
-                LIMIT[0], STATE.tracing, STATE.bytes = held[4], held[5], held[6]
 
     def _finish(self, key: Any, values: Sequence[Any], symbolic: list[Any], outputs: list[Any], structure: Any, writes: tuple[int, ...],
                 forward_key: list[Any], forward_scalars: list[Any], slots: dict[int, int], flowing: list[Any], gradients: list[Any],
                 grads: list[Any], leaves: list[Any]) -> Trace:
         count = len(symbolic)
-        calls, metas = _calls(forward_key, 0, count, set())
+        calls, metas = calls_of(forward_key, 0, count, set())
         for i, t in enumerate(symbolic):
             metas[i] = t._meta
         trace = Trace()
@@ -347,7 +358,7 @@ class Composite:
             backward_key = KEY[len(forward_key):]
             made_before = len(slots)
             given = {BUFFERS.index(g._buffer): i for i, g in enumerate(gradients)}
-            bcalls, bmetas = _calls(backward_key, len(forward_scalars), made_before, set(given))
+            bcalls, bmetas = calls_of(backward_key, len(forward_scalars), made_before, set(given))
             needed: dict[int, int] = {}          # slot of the whole trace -> operand number of the backward body
 
             def operand(s: int) -> None:
@@ -408,7 +419,7 @@ class Composite:
         trace.forward = signature(self.name, trace.metas, [metas[r] for r in results], _lower_body, runtime, writes, any(c[0].checks for c in calls), None,
                                   body, None if self.home is None else ("forward", *self.home, *key))
         trace.flows = [g._meta for g in gradients]
-        trace.entry = _Entry(self, trace, values)
+        trace.entry = Entry(self, trace, values)
         # the usual case: one fresh tensor, differentiable if anything is
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
             and trace.outputs[0][2] is trace.forward.out
@@ -466,7 +477,7 @@ def _symbol(m: Meta) -> Any:
     return make_tensor(m, b)
 
 
-def _calls(
+def calls_of(
     key: list[Any], first_scalar: int, next_slot: int, skip: set[int]
 ) -> tuple[list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], dict[int, Meta]]:
     """The calls of a recorded key and the metadata of what they make; ``skip``: slots that are symbolic inputs."""
@@ -566,15 +577,7 @@ def _built(structure: Any, made: Any) -> Any:
 def _lower_body(sig: Signature, slots: Sequence[int], results: Sequence[int], first_scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
     """Splice the calls of a body into the program."""
     body: Body = sig.params
-    where: dict[int, int] = dict(enumerate(slots))
-    for local, s in zip(body.results, results, strict=True):
-        where[local] = s
-    steps: list[Any] = []
-    for inner, ins, outs, scalars in body.calls:
-        for o in outs:
-            if o not in where:
-                where[o] = new_slot(body.metas[o])
-        steps.extend(inner.lower(inner, [where[i] for i in ins], [where[o] for o in outs], scalars, new_slot, origin))
+    steps = spliced(body, slots, results, 0, new_slot, origin)
     if body.scalars:
         memo: dict[Expr, Expr] = {}
 
@@ -586,6 +589,20 @@ def _lower_body(sig: Signature, slots: Sequence[int], results: Sequence[int], fi
                 step.value = ir.rewrite(step.value, leaf, memo)
                 if step.finish is not None:
                     step.finish = ir.rewrite(step.finish, leaf, memo)
+    return steps
+
+
+def spliced(body: Body, slots: Sequence[int], results: Sequence[int], first_scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    """The steps of a body's calls, between these slots; their run-time numbers are those from ``first_scalar`` on."""
+    where: dict[int, int] = dict(enumerate(slots))
+    for local, s in zip(body.results, results, strict=True):
+        where[local] = s
+    steps: list[Any] = []
+    for inner, ins, outs, scalars in body.calls:
+        for o in outs:
+            if o not in where:
+                where[o] = new_slot(body.metas[o])
+        steps.extend(inner.lower(inner, [where[i] for i in ins], [where[o] for o in outs], first_scalar + scalars, new_slot, origin))
     return steps
 
 
@@ -610,12 +627,13 @@ def _symbol_expr(e: Any, first: int) -> Expr:
 # ------------------------------------------------------------------ gradient
 
 
-class _Entry:
+class Entry:
     """The graph entry of one use: runs the traced gradient, or the body again when the gradient is to be differentiated."""
 
-    __slots__ = ("composite", "from_ones", "name", "trace", "values")
+    __slots__ = ("composite", "from_ones", "name", "passes", "trace", "values")
 
     def __init__(self, composite: Composite, trace: Trace, values: Sequence[Any]) -> None:
+        self.passes: list[Any] = []     # whole backward passes that start here: see autograd/passes.py
         self.composite, self.trace, self.name = composite, trace, trace.name
         self.from_ones = trace.from_ones is not None        # whether ``run`` knows what ``ONES`` is
         self.values = [_skeleton(v) for v in values]

@@ -399,10 +399,11 @@ def common_device(name: str, metas: Sequence[Meta]) -> Any:
 class GradEntry:
     """The gradient of one signature: which operands to keep, and how to call the rule."""
 
-    __slots__ = ("keep_y", "kinds", "name", "op", "positions", "result", "save", "steps", "tensors")
+    __slots__ = ("keep_y", "kinds", "name", "op", "passes", "positions", "result", "save", "steps", "tensors")
 
     def __init__(self, op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], result: Meta) -> None:
         self.op, self.kinds, self.result = op, kinds, result
+        self.passes: list[Any] = []     # whole backward passes that start here: see autograd/passes.py
         self.name = op.node_name(kinds, params)
         # operand index -> number among the tensor operands
         self.positions: dict[int, int] = {}
@@ -436,7 +437,8 @@ class GradEntry:
             elif what == "saved":
                 buffer = saved[at]
                 # an operand that only another operand's gradient reads may have been overwritten
-                args.append(_Overwritten(node, x) if buffer.wrote > node.seq else unpack(node, x, buffer, saved[at + 1]))
+                overwritten = buffer.wrote > node.seq and buffer.__class__ is not Packed
+                args.append(_Overwritten(node, x) if overwritten else unpack(node, x, buffer, saved[at + 1]))
                 at += 2
             elif what == "y":
                 args.append(unpack(node, self.result, saved[-1], node))
@@ -511,7 +513,7 @@ class Packed:
 
     def __init__(self, x: Any, hooks: tuple[Any, Any] | None) -> None:
         self.packed, self.unpack_hook = (x, None) if hooks is None else (hooks[0](x), hooks[1])
-        self.wrote = 0
+        self.wrote = 1 << 62        # whoever expects a buffer that was not written since finds that this is none
 
     def unpack(self) -> Any:
         """The tensor again."""
@@ -659,7 +661,7 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             if x._node is not None:
                 if MODE.grad and x._meta.dtype.is_floating_point:
                     first = result[0] if result.__class__ is list else result
-                    first._node = attach(first, sig.grad, tensors, tuple([v._node for v in tensors]), params, numbers)
+                    first._node = attach(first, sig.grad, tensors, tuple([v._node for v in tensors]), params, tuple(numbers))
                 break
     return tuple(result) if result.__class__ is list else result
 
@@ -874,7 +876,7 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     if differentiable:
         entry = written.grad if written is not result else op.grad_entry(kinds, params, t._meta)
         assert entry is not None
-        rebase(t, attach(t, entry, before, tuple([x._node for x in before]), params, numbers))
+        rebase(t, attach(t, entry, before, tuple([x._node for x in before]), params, tuple(numbers)))
     return t
 
 
@@ -1027,7 +1029,7 @@ def _operands_call(op: Operation) -> Callable[..., Any]:
         if sig.grad is not None and MODE.grad:
             for x in tensors:
                 if x._node is not None and x._meta.dtype.is_floating_point:
-                    t._node = attach(t, sig.grad, tensors, tuple([v._node for v in tensors]), params, numbers)
+                    t._node = attach(t, sig.grad, tensors, tuple([v._node for v in tensors]), params, tuple(numbers))
                     break
         return t
 

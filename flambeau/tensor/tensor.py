@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..autograd import engine, graph, inplace
+from ..autograd import engine, graph, inplace, passes  # noqa: F401
 from ..autograd.graph import MODE
 from ..core import dtype as dtypes
 from ..core.device import CPU, META, device

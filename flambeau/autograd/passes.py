@@ -1,0 +1,281 @@
+"""Backward passes as one call.
+
+The backward pass of a graph of built-in operations is run once on symbolic tensors, like the body of a composite, and what it
+recorded becomes one signature: operands are what the nodes saved, results the gradients of the leaves.  The next graph of the
+same structure is recognised by a walk over its nodes, and its whole pass recorded as that one call.  Whatever may see a gradient on its way
+(hooks, retained gradients, custom functions, anomaly mode, higher derivatives) is left to :mod:`.engine`, node by node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core import config
+from ..core.errors import TraceError
+from ..core.shape import Meta, span
+from ..ops import composite, definition
+from ..ops.composite import Body
+from ..stream import record as stream
+from ..stream.record import BUFFERS, KEY, SCALARS, STATE, Buffer, Signature, signature
+from . import engine, graph
+from .graph import MODE, Leaf, Node, Output
+
+MOST = 8                # structures remembered for one last call, failures included: a loss over ever new graphs is not worth more
+MOST_NODES = 2000
+_new = object.__new__
+
+# The entries that are the same object for every call of one signature, and whose rules do nothing but record calls
+REPLAYED = {definition.GradEntry, definition.ViewEntry, composite.Entry}
+
+
+class Pass:
+    """The backward pass of one structure of graph.
+
+    ``edges``: how the nodes after the first are reached: (node, which of its edges).  ``shared``: other edges that lead to node k, or to leaf ~k.
+    """
+
+    __slots__ = ("call", "edges", "facts", "leaves", "meta", "picks", "scalars", "shared")
+
+    call: Signature
+    meta: Meta                                              # of the tensor it starts from
+    edges: list[tuple[int, int]]
+    facts: list[tuple[Any, Facts | None]]                   # of every node: its entry, and what the entry leaves open
+    shared: list[tuple[int, int, int]]
+    leaves: list[tuple[int, int, int, Any, Any]]            # node, edge, number of the gradient among the results (-1: none), its metadata, the leaf's
+    picks: list[tuple[int, int]]                            # operands: node, place among what it saved
+    scalars: list[Any]                                      # run-time numbers: as they are, or (node, place among its parameters)
+
+    def record(self, root: Node, keep: bool) -> bool:
+        """Record the pass from ``root``, whose entry is known to fit; False, and nothing done, where the graph is another one."""
+        nodes = [root]
+        try:
+            for i, k in self.edges:
+                nodes.append(nodes[i].edges[k])  # type: ignore[arg-type]
+            for n, (entry, facts) in zip(nodes, self.facts):
+                if n.entry is not entry or n.saved is None or n.watched or (facts is not None and not facts.hold(n)):
+                    return False
+            leaves: list[Any] = [nodes[i].edges[k] for i, k, *_ in self.leaves]
+            if self.shared:
+                for i, k, to in self.shared:
+                    if nodes[i].edges[k] is not (nodes[to] if to >= 0 else leaves[~to]):
+                        return False
+            targets = []
+            for e in leaves:
+                t = e.target()
+                if e.watched or t is None or t._post_hooks is not None:
+                    return False
+                targets.append(t)
+            operands = []
+            for i, k in self.picks:
+                n = nodes[i]
+                b = n.saved[k]  # type: ignore[index]
+                if b.wrote > n.seq:
+                    return False
+                operands.append(b)
+        except (AttributeError, IndexError):        # an edge that leads nowhere, or to a leaf
+            return False
+        if len(leaves) > 1 and len({*leaves}) < len(leaves):
+            return False
+        fresh = stream.append(self.call, operands, [nodes[s[0]].params[s[1]] if s.__class__ is tuple else s for s in self.scalars] if self.scalars else ())
+        if not keep:
+            for n in nodes:
+                if n.saved:
+                    n.saved = None
+        Tensor = definition.Tensor
+        for t, (_, _, i, m, own) in zip(targets, self.leaves):
+            if i >= 0:
+                g = _new(Tensor)
+                g._meta, g._buffer = m, fresh[i]
+                g._node = g._base = None
+                if t._grad is None and t._meta is own:
+                    t._grad = g
+                else:
+                    fresh[i] = None  # type: ignore[call-overload]
+                    engine.accumulate_grad(t, g, False)
+        return True
+
+
+class Facts:
+    """What has to be compared of a node besides its entry."""
+
+    __slots__ = ("index", "kinds", "params")
+
+    params: Any         # the numbers that the rule is given; None: it asks for none
+
+    def __init__(self, n: Node) -> None:
+        self.kinds = [e.__class__ for e in n.edges]
+        self.index = n.index
+        self.params = n.params if n.__class__ is Node and _numeric(n.entry) else None
+
+    def hold(self, n: Node) -> bool:
+        """Whether they are true of ``n``."""
+        return [e.__class__ for e in n.edges] == self.kinds and n.index == self.index and (self.params is None or n.params == self.params)
+
+
+def facts_of(n: Node) -> Facts | None:
+    """What the entry does not tell of a node; None where it tells all, as a composite's does."""
+    return None if n.entry.__class__ is composite.Entry and n.__class__ is Node else Facts(n)
+
+
+def _numeric(entry: Any) -> bool:
+    """Whether the rule is given numbers that the signature does not fix."""
+    return any(what == "number" or (what == "param" and entry.op.params[x] in entry.op.runtime) for what, x in getattr(entry, "steps", ()))
+
+
+def backward(t: Any, keep: bool) -> bool:
+    """The backward pass from the scalar ``t``, all of it as one call; False, and nothing done, where that cannot be."""
+    root = t._node
+    if root is None or engine.ANOMALY[0] or config.eager:
+        return False
+    try:
+        known = root.entry.passes
+    except AttributeError:
+        return False
+    m = t._meta
+    for p in known:
+        if p is not None and p.meta is m and p.record(root, keep):
+            return True
+    if len(known) >= MOST:
+        return False
+    p = _trace(root, m)
+    known.append(p)
+    return p is not None and p.record(root, keep)
+
+
+def _trace(root: Node, m: Meta) -> Pass | None:
+    """Run the pass on symbolic tensors; None where it has to be done node by node."""
+    if m.numel != 1 or not m.dtype.is_floating_point or STATE.tracing is not None:
+        return None
+    nodes, edges = [root], []
+    numbers: dict[Node, int] = {root: 0}                    # nodes from 0 up, leaves from ~0 down
+    leaves: list[tuple[int, int]] = []
+    shared: list[tuple[int, int, int]] = []
+    for i, n in enumerate(nodes):
+        if n.entry.__class__ not in REPLAYED or n.watched or n.saved is None or _zero_among(n):
+            return None
+        if any(getattr(b, "wrote", 0) > n.seq for b in n.saved):        # overwritten since, or kept by other means than its buffer
+            return None
+        for k, e in enumerate(n.edges):
+            if e is None:
+                continue
+            if e in numbers:
+                shared.append((i, k, numbers[e]))
+            elif e.__class__ is Leaf:
+                numbers[e] = ~len(leaves)
+                leaves.append((i, k))
+            else:
+                numbers[e] = len(nodes)
+                nodes.append(e)
+                edges.append((i, k))
+        if len(nodes) > MOST_NODES:
+            return None
+    with composite.apart("backward"):
+        mode, MODE.grad = MODE.grad, False
+        try:
+            places, grads = _run(nodes, numbers, len(leaves), m)
+            calls, metas = composite.calls_of(KEY, 0, len(places), set())
+            scalars = SCALARS[:]
+            slots = [None if g is None else g._buffer.slot for g in grads]
+            written = any(ins[w] < len(places) for sig, ins, _, _ in calls for w in sig.writes)
+            if written or any(c[0].checks for c in calls) or STATE.bytes > config.pending_bytes or len(KEY) > config.instruction_limit:
+                return None
+        except (TraceError, TypeError):         # a rule that looks at values
+            return None
+        finally:
+            MODE.grad = mode
+    used = sorted({s for _, ins, _, _ in calls for s in ins if s < len(places)})
+    names = {s: i for i, s in enumerate(used)}
+    layouts = dict.fromkeys(used)               # of several that an operand is read through the one that reaches furthest
+    for sig, ins, outs, _ in calls:
+        for s, k in zip(ins, sig.ins, strict=True):
+            if s in layouts and (layouts[s] is None or _reach(k) > _reach(layouts[s])):
+                layouts[s] = k
+        for s in outs:
+            names[s] = len(names)
+    results = [s for s in slots if s is not None]
+    calls = [(sig, tuple([names[s] for s in ins]), tuple([names[s] for s in outs]), first) for sig, ins, outs, first in calls]
+    p = Pass()
+    p.meta, p.edges, p.shared, p.scalars, p.leaves = m, edges, shared, scalars, []
+    p.facts = [(n.entry, facts_of(n)) for n in nodes]
+    for (i, k), s, g in zip(leaves, slots, grads, strict=True):
+        t = nodes[i].edges[k].target()  # type: ignore[union-attr]
+        own = t._meta if g is not None and t is not None and (t._meta.shape, t._meta.dtype) == (g._meta.shape, g._meta.dtype) else None
+        p.leaves.append((i, k, -1, None, None) if g is None else (i, k, results.index(s), g._meta, own))
+    p.picks = [places[s] for s in used]
+    body = Body(len(used), calls, scalars, {names[s]: k for s, k in metas.items()}, [names[s] for s in results])
+    p.call = _signature(body, [layouts[s] for s in used], [metas[s] for s in results], nodes)
+    return p
+
+
+def _zero_among(n: Node) -> bool:
+    """Whether a rule is given the number 0: 0.0 and -0.0 cannot be told apart by comparing them."""
+    return n.params is not None and _numeric(n.entry) and any(x.__class__ in (int, float) and x == 0 for x in (*n.params[0], *n.params[1]))
+
+
+def _run(nodes: Sequence[Node], numbers: dict[Node, int], leaves: int, m: Meta) -> tuple[list[tuple[int, int]], list[Any]]:
+    """The pass over a copy of the graph whose saved tensors are symbols; where the symbols come from, and the gradients of the leaves."""
+    places: list[tuple[int, int]] = []
+    start = definition.make_tensor(m, None)
+    ends = [graph.leaf(start) for _ in range(leaves)]
+    copies: list[Any] = [_new(n.__class__) for n in nodes]
+    for i, (n, c) in enumerate(zip(nodes, copies, strict=True)):
+        c.entry, c.seq = n.entry, n.seq
+        c.edges = tuple([None if e is None else copies[numbers[e]] if numbers[e] >= 0 else ends[~numbers[e]] for e in n.edges])
+        c.params = [(i, k) for k in range(len(n.params))] if n.entry.__class__ is composite.Entry and n.params else n.params
+        if n.__class__ is Output:
+            c.index = n.index
+        elif n.outputs > 1:
+            c.outputs = n.outputs
+        c.saved = []
+        for k, b in enumerate(n.saved or ()):
+            if isinstance(b, Buffer):
+                places.append((i, k))
+                b = stream.new_buffer()
+                b.slot = len(BUFFERS)
+                BUFFERS.append(b)
+            else:
+                b = None                        # a node, which only a recorded backward pass asks for
+            c.saved.append(b)
+    root = copies[0]
+    grads: list[Any] = [None] * leaves
+    ones = definition.ONES if getattr(root.entry, "from_ones", False) else engine.root_gradient(start, None)
+    engine.run([(root, ones)], True, False, {e: [i] for i, e in enumerate(ends)}, grads, accumulate=False)
+    seen = set(BUFFERS[:len(places)])
+    for i, g in enumerate(grads):
+        # every leaf gets memory of its own, laid out as ``grad`` is
+        if g is not None and (g._buffer in seen or g._base is not None or not g._meta.contiguous or g._meta.offset):
+            g = grads[i] = definition.OPS["clone"](g)
+        if g is not None:
+            seen.add(g._buffer)
+    return places, grads
+
+
+def _reach(m: Any) -> int:
+    return int((span(m)[1] + 1) * m.dtype.itemsize)
+
+
+_signatures: dict[Any, Signature] = {}
+
+
+def _signature(body: Body, ins: Sequence[Any], outs: Sequence[Meta], nodes: Sequence[Node]) -> Signature:
+    """The one signature of these calls."""
+    key = tuple(body.calls), tuple(body.results)
+    found = _signatures.get(key)
+    if found is None:
+        if len(_signatures) > 1000:
+            _signatures.clear()
+        stable = tuple([(c[0].stable, *c[1:]) for c in body.calls])
+        letters = "".join([c[0].scalars for c in body.calls])
+        names = list(dict.fromkeys(n.name() for n in nodes))
+        name = f"backward ({', '.join([*names[:6], *(['...'] if len(names) > 6 else [])])})"
+        found = _signatures[key] = signature(name, ins, outs, _lower, letters, params=body,
+                                             stable=None if any(s[0] is None for s in stable) else ("backward pass", stable, key[1]))
+    return found
+
+
+def _lower(sig: Signature, slots: Sequence[int], results: Sequence[int], first_scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    return composite.spliced(sig.params, slots, results, first_scalar, new_slot, origin)
+
+
+engine.whole = backward
