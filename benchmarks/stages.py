@@ -32,9 +32,7 @@ def best(work: Callable[[], Any], after: Callable[[], None] = lambda: None) -> f
 
 def forget() -> None:
     """Drop what is pending without executing it."""
-    for b in record.BUFFERS:
-        b.slot = None
-    for part in (record.KEY, record.BUFFERS, record.SCALARS):
+    for part in (record.CALLS, record.OPERANDS, record.SCALARS):
         part.clear()
 
 
@@ -102,7 +100,7 @@ def step() -> None:
         low = [min(a, b / BATCH) for a, b in zip(low, sums, strict=True)]
     for name, seconds in zip(names, low, strict=True):
         print(f"  {name:32s} {seconds * 1e6:6.2f} µs")
-    plans = [p for p in driver.PLANS.values() if getattr(p, "segments", None)]
+    plans = {id(p): p for known in driver.PLANS[0].patterns.values() for pattern in known for p in pattern.plans.values() if hasattr(p, "segments")}.values()
     for p in plans:
         p.run = timed(p.run)
     flushes, spent = 0, float("inf")

@@ -124,8 +124,10 @@ def _valid_index(index: Any, size: Any, message: str) -> Any:
 
 def _at_hand(x: Any) -> Any:
     """The elements of ``x`` as a flat list when they are in memory already, else None: looking executes nothing."""
+    from .stream.record import pending
+
     b = x._buffer
-    return x._flat() if b.slot is None and b.ptr and b.error is None and x._meta.contiguous else None
+    return x._flat() if b.error is None and not pending(b) and x._meta.contiguous else None
 
 
 def _stack_copies(tensors: Any) -> Any:

@@ -110,8 +110,7 @@ def worth(monkeypatch):
     def use(limit):
         flush.flush()
         monkeypatch.setattr(contract, "WORTH", limit)
-        flush.PLANS.clear()
-        flush.BY_LIVENESS.clear()
+        flush.PLANS[0].clear()
 
     yield use
     use(contract.WORTH)

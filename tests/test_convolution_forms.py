@@ -19,7 +19,7 @@ FORMS = {       # what has to be set for a form to be taken wherever it can be
 @pytest.fixture
 def form(monkeypatch):
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
-    kept = dict(flush.PLANS), dict(flush.BY_LIVENESS)
+    kept = flush.exchange(flush.Plans())
 
     def use(name):
         flush.flush()
@@ -27,13 +27,10 @@ def form(monkeypatch):
         monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
         for word, value in FORMS[name].items():
             monkeypatch.setattr(contract, word, value)
-        flush.PLANS.clear()
-        flush.BY_LIVENESS.clear()
+        flush.forget()
     yield use
     use("loops")
-    for table, before in zip((flush.PLANS, flush.BY_LIVENESS), kept, strict=True):
-        table.clear()
-        table.update(before)
+    flush.exchange(kept)
 
 
 def problem(seed):

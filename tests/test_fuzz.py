@@ -26,20 +26,15 @@ def renderer(reference):
     """Plans are made for the reference interpreter inside the block."""
     with contextlib.suppress(IndexError):
         flush.flush()
-    kept = dict(flush.PLANS), dict(flush.BY_LIVENESS), cache._reference
-    flush.PLANS.clear()
-    flush.BY_LIVENESS.clear()
-    cache._reference = reference or kept[2]
+    kept, before = flush.exchange(flush.Plans()), cache._reference
+    cache._reference = reference or before
     try:
         yield
         with contextlib.suppress(IndexError):       # of a read that nobody looked at
             flush.flush()
     finally:
-        flush.PLANS.clear()
-        flush.BY_LIVENESS.clear()
-        flush.PLANS.update(kept[0])
-        flush.BY_LIVENESS.update(kept[1])
-        cache._reference = kept[2]
+        flush.exchange(kept)
+        cache._reference = before
 
 
 @contextlib.contextmanager

@@ -65,8 +65,7 @@ def interpreted(monkeypatch):
     from flambeau.stream import cache, flush
 
     def forget():
-        flush.PLANS.clear()
-        flush.BY_LIVENESS.clear()
+        flush.PLANS[0].clear()
 
     def use(f):
         fl._flush()
@@ -327,8 +326,7 @@ def test_expressions_may_be_forgotten_at_any_time(limit, monkeypatch):
     from flambeau.stream import flush
 
     flush.flush()
-    flush.PLANS.clear()
-    flush.BY_LIVENESS.clear()
+    flush.PLANS[0].clear()
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
     monkeypatch.setattr(expression, "LIMIT", limit)
     a = np.random.default_rng(0).standard_normal((7, 33))

@@ -137,7 +137,7 @@ def test_a_step_is_executed_when_the_optimizer_ends_it(name):
     t = Training(name)
     for _ in range(3):
         t.step()
-        assert not record.KEY
+        assert not record.CALLS
 
 
 @native

@@ -14,12 +14,12 @@ from typing import Any
 
 from ..core.shape import meta
 from ..ops import definition
-from ..stream.record import LOCK, OWN, holders
+from ..stream.record import LOCK, unshared
 from . import graph
 from .graph import MODE, Leaf, Node, Output
 
 ANOMALY = [False, True]       # enabled, check for nan
-whole: Callable[[Any, bool], bool]      # (scalar, keep) -> was the whole pass recorded as one call? Set by passes.py
+whole: Callable[[Any, bool], bool] = lambda t, keep: False      # (scalar, keep) -> was the whole pass recorded as one call? Set by passes.py
 _new = object.__new__
 
 
@@ -178,7 +178,7 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
             b = old._buffer
             with LOCK:
                 # the tensor object stays; where nobody else sees its memory, the sum takes its place without a copy
-                if old._base is None and not b.exposed and old._meta is new._meta and holders(b) - (b.slot is not None) == 1:
+                if old._base is None and not b.exposed and old._meta is new._meta and unshared(b):
                     old._buffer = new._buffer
                 else:
                     definition.copy_into(old, new)
@@ -192,7 +192,7 @@ def accumulate_grad(t: Any, g: Any, create_graph: bool) -> None:
         t._grad = g
     else:
         b = g._buffer
-        if getrefcount(b) - OWN - (b.slot is not None) > 1 or g._base is not None or not k.contiguous or k.offset or (b.unusual and b.exposed):
+        if not unshared(b) or g._base is not None or not k.contiguous or k.offset or (b.unusual and b.exposed):
             g = definition.OPS["clone"](g)
         if getrefcount(g) > HANDED or g.__class__ is not definition.Tensor or g._node is not None:
             g = definition.make_tensor(g._meta, g._buffer)      # somebody keeps the tensor: ``grad`` is another one

@@ -17,16 +17,13 @@ from ..core.shape import Meta, span
 from ..ops import composite, definition
 from ..ops.composite import Body
 from ..stream import record as stream
-from ..stream.record import BUFFERS, KEY, SCALARS, STATE, Buffer, Signature, signature
+from ..stream.record import CALLS, OPERANDS, SCALARS, STATE, Buffer, Signature, signature
 from . import engine, graph
 from .graph import MODE, Leaf, Node, Output
 
 MOST = 8                # structures remembered for one last call, failures included: a loss over ever new graphs is not worth more
 MOST_NODES = 2000
 _new = object.__new__
-
-# The entries that are the same object for every call of one signature, and whose rules do nothing but record calls
-REPLAYED = {definition.GradEntry, definition.ViewEntry, composite.Entry}
 
 
 class Pass:
@@ -152,7 +149,8 @@ def _trace(root: Node, m: Meta) -> Pass | None:
     leaves: list[tuple[int, int]] = []
     shared: list[tuple[int, int, int]] = []
     for i, n in enumerate(nodes):
-        if n.entry.__class__ not in REPLAYED or n.watched or n.saved is None or _zero_among(n):
+        # entries with passes are one object for all calls of a signature, and their rules do nothing but record calls
+        if getattr(n.entry, "passes", None) is None or n.watched or n.saved is None or _zero_among(n):
             return None
         if any(getattr(b, "wrote", 0) > n.seq for b in n.saved):        # overwritten since, or kept by other means than its buffer
             return None
@@ -173,12 +171,14 @@ def _trace(root: Node, m: Meta) -> Pass | None:
     with composite.apart("backward"):
         mode, MODE.grad = MODE.grad, False
         try:
-            places, grads = _run(nodes, numbers, len(leaves), m)
-            calls, metas = composite.calls_of(KEY, 0, len(places), set())
+            symbols, grads = _run(nodes, numbers, len(leaves), m)
+            places = list(symbols.values())
+            index = {b: i for i, b in enumerate(dict.fromkeys([*symbols, *OPERANDS]))}
+            calls, metas = composite.calls_of(CALLS, [index[b] for b in OPERANDS])
             scalars = SCALARS[:]
-            slots = [None if g is None else g._buffer.slot for g in grads]
+            slots = [None if g is None else index[g._buffer] for g in grads]
             written = any(ins[w] < len(places) for sig, ins, _, _ in calls for w in sig.writes)
-            if written or any(c[0].checks for c in calls) or STATE.bytes > config.pending_bytes or len(KEY) > config.instruction_limit:
+            if written or any(c[0].checks for c in calls) or STATE.bytes > config.pending_bytes or len(OPERANDS) > config.instruction_limit:
                 return None
         except (TraceError, TypeError):         # a rule that looks at values
             return None
@@ -198,10 +198,10 @@ def _trace(root: Node, m: Meta) -> Pass | None:
     p = Pass()
     p.meta, p.edges, p.shared, p.scalars, p.leaves = m, edges, shared, scalars, []
     p.facts = [(n.entry, facts_of(n)) for n in nodes]
-    for (i, k), s, g in zip(leaves, slots, grads, strict=True):
+    for (i, k), g in zip(leaves, grads, strict=True):
         t = nodes[i].edges[k].target()  # type: ignore[union-attr]
         own = t._meta if g is not None and t is not None and (t._meta.shape, t._meta.dtype) == (g._meta.shape, g._meta.dtype) else None
-        p.leaves.append((i, k, -1, None, None) if g is None else (i, k, results.index(s), g._meta, own))
+        p.leaves.append((i, k, -1, None, None) if g is None else (i, k, results.index(index[g._buffer]), g._meta, own))
     p.picks = [places[s] for s in used]
     body = Body(len(used), calls, scalars, {names[s]: k for s, k in metas.items()}, [names[s] for s in results])
     p.call = _signature(body, [layouts[s] for s in used], [metas[s] for s in results], nodes)
@@ -213,10 +213,10 @@ def _zero_among(n: Node) -> bool:
     return n.params is not None and _numeric(n.entry) and any(x.__class__ in (int, float) and x == 0 for x in (*n.params[0], *n.params[1]))
 
 
-def _run(nodes: Sequence[Node], numbers: dict[Node, int], leaves: int, m: Meta) -> tuple[list[tuple[int, int]], list[Any]]:
+def _run(nodes: Sequence[Node], numbers: dict[Node, int], leaves: int, m: Meta) -> tuple[dict[Buffer, tuple[int, int]], list[Any]]:
     """The pass over a copy of the graph whose saved tensors are symbols; where the symbols come from, and the gradients of the leaves."""
-    places: list[tuple[int, int]] = []
-    start = definition.make_tensor(m, None)
+    symbols: dict[Buffer, tuple[int, int]] = {}
+    start = definition.make_tensor(m, stream.new_buffer())
     ends = [graph.leaf(start) for _ in range(leaves)]
     copies: list[Any] = [_new(n.__class__) for n in nodes]
     for i, (n, c) in enumerate(zip(nodes, copies, strict=True)):
@@ -230,10 +230,8 @@ def _run(nodes: Sequence[Node], numbers: dict[Node, int], leaves: int, m: Meta) 
         c.saved = []
         for k, b in enumerate(n.saved or ()):
             if isinstance(b, Buffer):
-                places.append((i, k))
-                b = stream.new_buffer()
-                b.slot = len(BUFFERS)
-                BUFFERS.append(b)
+                b = composite.symbol()
+                symbols[b] = i, k
             else:
                 b = None                        # a node, which only a recorded backward pass asks for
             c.saved.append(b)
@@ -241,14 +239,14 @@ def _run(nodes: Sequence[Node], numbers: dict[Node, int], leaves: int, m: Meta) 
     grads: list[Any] = [None] * leaves
     ones = definition.ONES if getattr(root.entry, "from_ones", False) else engine.root_gradient(start, None)
     engine.run([(root, ones)], True, False, {e: [i] for i, e in enumerate(ends)}, grads, accumulate=False)
-    seen = set(BUFFERS[:len(places)])
+    seen = set(symbols)
     for i, g in enumerate(grads):
         # every leaf gets memory of its own, laid out as ``grad`` is
         if g is not None and (g._buffer in seen or g._base is not None or not g._meta.contiguous or g._meta.offset):
             g = grads[i] = definition.OPS["clone"](g)
         if g is not None:
             seen.add(g._buffer)
-    return places, grads
+    return symbols, grads
 
 
 def _reach(m: Any) -> int:

@@ -8,9 +8,11 @@ node, and the planner splices the lists in before it fuses.  Higher derivatives 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 from ..autograd import graph
 from ..autograd.graph import MODE, Leaf, Node
@@ -23,9 +25,11 @@ from ..ir import expression as ir
 from ..ir.expression import Expr
 from ..ir.loops import Nest
 from ..stream import record as stream
-from ..stream.record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Buffer, Signature, signature, tick
+from ..stream.record import CALLS, LIMIT, LOCK, OPERANDS, ORIGINS, SCALARS, STATE, UNUSUAL, Buffer, Signature, signature, tick
 from . import definition
 from .definition import OPS, Symbol, make_tensor, unpack
+
+Recorded: TypeAlias = "tuple[list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], dict[int, Meta]]"
 
 
 class Body:
@@ -52,12 +56,13 @@ class Gradient:
 class Trace:
     """What one signature of a composite became."""
 
-    __slots__ = ("backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "metas", "name", "outputs", "owner", "simple", "structure")
+    __slots__ = ("backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "metas", "name", "outputs", "owner", "plain", "simple", "structure")
 
     owner: Composite
     name: str                   # of the graph node
     entry: Entry               # of the graph node
     simple: bool                # the usual case: one fresh tensor
+    plain: bool                 # and there is nothing more to recording it
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
     flows: list[Meta]           # metadata of the gradients of the differentiable outputs
@@ -70,36 +75,38 @@ class Trace:
 
 
 _new = object.__new__
+_meta_of, _buffer_of = attrgetter("_meta"), attrgetter("_buffer")
 _MASKS = {type(None): 0, Node: 1, Leaf: 2, graph.Output: 3}     # where the gradient of an operand goes to
 
 
 class _Tracer:
     """Marks the stream as being traced."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "symbols")
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def accepts(self, b: Buffer) -> bool:
-        return False
+        self.symbols: set[int] = set()      # ids of the buffers that calls may take besides what they make
 
 
 @contextmanager
 def apart(name: str) -> Iterator[None]:
     """An empty stream of its own for what is traced; the pending one is as it was afterwards."""
     with LOCK:
-        held = KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:], LIMIT[0], STATE.tracing, STATE.bytes
+        held = CALLS[:], OPERANDS[:], SCALARS[:], ORIGINS[:], LIMIT[0], STATE.tracing, STATE.bytes
         hooks = definition.SAVED_HOOKS[:]
-        for part in (KEY, BUFFERS, SCALARS, ORIGINS, definition.SAVED_HOOKS):
+        for part in (CALLS, OPERANDS, SCALARS, ORIGINS, definition.SAVED_HOOKS):
             part.clear()  # type: ignore[attr-defined]
         LIMIT[0], STATE.tracing, STATE.bytes = 1 << 60, _Tracer(name), 0
+        UNUSUAL.add(0)
         try:
             yield
         finally:
-            KEY[:], BUFFERS[:], SCALARS[:], ORIGINS[:] = held[:4]
+            CALLS[:], OPERANDS[:], SCALARS[:], ORIGINS[:] = held[:4]
             definition.SAVED_HOOKS[:] = hooks
             LIMIT[0], STATE.tracing, STATE.bytes = held[4], held[5], held[6]
+            if STATE.tracing is None:
+                UNUSUAL.discard(0)
 
 
 class Prepared:
@@ -112,12 +119,9 @@ class Prepared:
 
     def record(self, tensors: list[Any], numbers: Sequence[float]) -> bool:
         """Record the call on these tensors, in the order of the lists; False when they differ in shape or dtype from the first ones."""
-        operands = []
-        for t, m in zip(tensors, self.metas):
-            if t._meta is not m:
-                return False
-            operands.append(t._buffer)
-        stream.append(self.forward, operands, numbers)
+        if list(map(_meta_of, tensors)) != self.metas:      # metadata are one object or different
+            return False
+        stream.append(self.forward, list(map(_buffer_of, tensors)), numbers)
         return True
 
 
@@ -147,6 +151,7 @@ class Composite:
         self.defaults = [p.default for p in parameters]
         self.runtime = frozenset(self.place[n] for n in runtime)
         self.cache: dict[Any, Trace] = {}
+        self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the last ones go through
 
     # -------------------------------------------------------------- calling
 
@@ -168,6 +173,31 @@ class Composite:
             if values[i] is NOTHING:
                 raise TypeError(f"{self.name}() missing 1 required positional argument: '{self.names[i]}'")
         return values
+
+    def any(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Any call; repeated ones of the usual kind are made short from then on."""
+        values: Sequence[Any] = args if not kwargs and len(args) == len(self.names) else self.bind(args, kwargs)
+        if self.runtime:
+            return self.general(values)
+        kinds = ["t" if v.__class__ in definition._TENSORS else "v" for v in values]
+        nodes = [v._node for v, k in zip(values, kinds) if k == "t"]
+        grad = any(n is not None for n in nodes) and MODE.grad
+        key: list[Any] = []
+        for v, k in zip(values, kinds):
+            if k == "v":
+                key += v.__class__, v
+            elif grad:
+                key += v._meta, v._node.__class__       # its gradient is wanted, and is a leaf's or not
+            else:
+                key.append(v._meta)
+        fast = tuple(key)
+        try:
+            trace = self.cache[fast]
+        except (KeyError, TypeError):
+            return self.general(values, fast)
+        if trace.plain and not kwargs:
+            self.short[len(args)] = straight("".join(kinds[:len(args)]))(self, values[len(args):])
+        return self.replay(trace, values, [v._buffer for v, k in zip(values, kinds) if k == "t"], nodes, ())
 
     def general(self, values: Sequence[Any], fast: Any = None) -> Any:
         """Any call: lists of tensors, run-time numbers, a signature not seen yet (then remembered under the key ``fast`` as well)."""
@@ -310,8 +340,9 @@ class Composite:
                 outputs: list[Any] = []
                 structure = _outline(result, outputs)
                 writes = tuple(i for i, t in enumerate(symbolic) if t._buffer.wrote)
-                forward_key, forward_scalars = KEY[:], SCALARS[:]
-                slots = {id(b): i for i, b in enumerate(BUFFERS)}
+                forward_calls, forward_scalars = CALLS[:], SCALARS[:]
+                slots = {b: i for i, b in enumerate(dict.fromkeys([*[t._buffer for t in symbolic], *OPERANDS]))}
+                operands = len(OPERANDS)
                 flowing = [t for t in outputs if t._node is not None]
                 grads: list[Any] = [None] * count
                 gradients: list[Any] = []
@@ -326,15 +357,21 @@ class Composite:
                     for i, g in enumerate(grads):
                         if g is not None and mask[i] == 2 and not (g._meta.contiguous and g._meta.offset == 0):
                             grads[i] = OPS["clone"](g)      # what ``.grad`` wants: the backward pass need not record a copy
-                return self._finish(key, values, symbolic, outputs, structure, writes, forward_key, forward_scalars, slots, flowing, gradients, grads, leaves)
+                made = len(slots)
+                for b in (*[g._buffer for g in gradients], *OPERANDS[operands:]):
+                    slots.setdefault(b, len(slots))
+                forward = calls_of(forward_calls, [slots[b] for b in OPERANDS[:operands]])
+                backward = calls_of(CALLS[len(forward_calls):], [slots[b] for b in OPERANDS[operands:]])
+                return self._finish(key, values, symbolic, outputs, structure, writes, forward, backward, forward_scalars, slots, made, flowing, gradients,
+                                    grads, leaves)
             finally:
                 MODE.grad = mode
 
     def _finish(self, key: Any, values: Sequence[Any], symbolic: list[Any], outputs: list[Any], structure: Any, writes: tuple[int, ...],
-                forward_key: list[Any], forward_scalars: list[Any], slots: dict[int, int], flowing: list[Any], gradients: list[Any],
-                grads: list[Any], leaves: list[Any]) -> Trace:
+                forward: Recorded, backward: Recorded, forward_scalars: list[Any], slots: dict[Buffer, int], made_before: int, flowing: list[Any],
+                gradients: list[Any], grads: list[Any], leaves: list[Any]) -> Trace:
         count = len(symbolic)
-        calls, metas = calls_of(forward_key, 0, count, set())
+        calls, metas = forward
         for i, t in enumerate(symbolic):
             metas[i] = t._meta
         trace = Trace()
@@ -346,7 +383,7 @@ class Composite:
         results: list[int] = []
         trace.outputs = []
         for t in outputs:
-            s = slots[id(t._buffer)]
+            s = slots[t._buffer]
             if s < count:
                 trace.outputs.append(("operand", s, t._meta, id(t) in flow))
             else:
@@ -355,10 +392,8 @@ class Composite:
                 trace.outputs.append(("fresh", results.index(s), t._meta, id(t) in flow))
         trace.backward, trace.from_ones, trace.kept, trace.hidden = None, None, [], ()
         if flowing:
-            backward_key = KEY[len(forward_key):]
-            made_before = len(slots)
-            given = {BUFFERS.index(g._buffer): i for i, g in enumerate(gradients)}
-            bcalls, bmetas = calls_of(backward_key, len(forward_scalars), made_before, set(given))
+            given = {slots[g._buffer]: i for i, g in enumerate(gradients)}
+            bcalls, bmetas = backward
             needed: dict[int, int] = {}          # slot of the whole trace -> operand number of the backward body
 
             def operand(s: int) -> None:
@@ -374,7 +409,7 @@ class Composite:
                         trace.kept.append(("hidden", hidden.index(s)))
 
             hidden: list[int] = []
-            grad_slots: list[Any] = [None if g is None else g._buffer.slot for g in grads]
+            grad_slots: list[Any] = [None if g is None else slots.get(g._buffer) for g in grads]
             for _, ins, _outs, _ in bcalls:
                 for s in ins:
                     operand(s)
@@ -423,6 +458,8 @@ class Composite:
         # the usual case: one fresh tensor, differentiable if anything is
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
             and trace.outputs[0][2] is trace.forward.out
+        f = trace.forward
+        trace.plain = trace.simple and not (f.scalars or f.writes or f.checks or f.large)
         if len(self.cache) > 20_000:
             self.cache.clear()
         self.cache[key] = trace
@@ -440,8 +477,8 @@ def _from_ones(g: Gradient, m: Meta) -> Gradient | None:
         return i if i < place or i > last else last if i == place else i - 1
 
     OPS["ones_constant"](m)
-    fill = KEY.pop()
-    BUFFERS.pop()
+    fill = CALLS.pop()
+    OPERANDS.pop()
     calls = [(fill, (), (last,), 0), *[(sig, tuple(map(moved, ins)), tuple(map(moved, outs)), first) for sig, ins, outs, first in body.calls]]
     inner = Body(last, calls, body.scalars, {moved(i): k for i, k in body.metas.items()}, [moved(r) for r in body.results])
     ins = [k for i, k in enumerate(g.call.ins) if i != place]
@@ -470,34 +507,26 @@ def _roots(flowing: list[Any], gradients: list[Any]) -> list[tuple[Node, Any]]:
 
 
 def _symbol(m: Meta) -> Any:
-    """A tensor without a value, in the stream that is being traced."""
+    """A tensor without a value, for what is traced."""
+    return make_tensor(m, symbol())
+
+
+def symbol() -> Buffer:
+    """A buffer that traced calls may take."""
     b = stream.new_buffer()
-    b.slot = len(BUFFERS)
-    BUFFERS.append(b)
-    return make_tensor(m, b)
+    STATE.tracing.symbols.add(id(b))
+    return b
 
 
-def calls_of(
-    key: list[Any], first_scalar: int, next_slot: int, skip: set[int]
-) -> tuple[list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], dict[int, Meta]]:
-    """The calls of a recorded key and the metadata of what they make; ``skip``: slots that are symbolic inputs."""
+def calls_of(signatures: list[Signature], slots: list[int]) -> Recorded:
+    """Traced calls: signature, slots of operands and results, first run-time number; and the metadata of what they make."""
     calls = []
     metas: dict[int, Meta] = {}
-    i = 0
     scalars = 0
-    while i < len(key):
-        sig = key[i]
-        n = len(sig.ins)
-        outs = []
-        for m in sig.outs:
-            while next_slot in skip:
-                next_slot += 1
-            outs.append(next_slot)
-            metas[next_slot] = m
-            next_slot += 1
-        calls.append((sig, tuple(key[i + 1: i + 1 + n]), tuple(outs), scalars))
+    for sig, ins, outs in stream.taken_apart(signatures, slots):
+        calls.append((sig, tuple(ins), tuple(outs), scalars))
+        metas.update(zip(outs, sig.outs, strict=True))
         scalars += len(sig.scalars)
-        i += 1 + n
     return calls, metas
 
 
@@ -798,41 +827,16 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
         return lambda f: composite(f, node=node, runtime=runtime, name=name, register=register, inplace=inplace, wide=wide)
     c = Composite(fn, node, runtime, name, wide)
 
-    count, cache, classes, general, replay, numbers = len(c.names), c.cache, definition._TENSORS, c.general, c.replay, bool(c.runtime)
+    short = c.short
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs and "out" in kwargs:
-            out = kwargs.pop("out")
-            return definition.store(c.name, call(*args, **kwargs), out, args)
-        values: Sequence[Any] = args if not kwargs and len(args) == count else c.bind(args, kwargs)
-        if numbers:
-            return general(values)
-        # one pass: what the trace depends on, and what a call of it takes
-        key: list[Any] = []
-        operands: list[Any] = []
-        edges: list[Any] = []
-        grad = None
-        for v in values:
-            k = v.__class__
-            if k in classes:
-                key.append(v._meta)
-                operands.append(v._buffer)
-                n = v._node
-                edges.append(n)
-                if n is not None:
-                    if grad is None:
-                        grad = MODE.grad
-                    if grad:
-                        key.append(n.__class__)     # its gradient is wanted, and is a leaf's or not
-            else:
-                key.append(k)
-                key.append(v)
-        fast = tuple(key)
-        try:
-            trace = cache[fast]
-        except (KeyError, TypeError):
-            return general(values, fast)
-        return replay(trace, values, operands, edges, ())
+        if kwargs:
+            if "out" in kwargs:
+                out = kwargs.pop("out")
+                return definition.store(c.name, call(*args, **kwargs), out, args)
+            return c.any(args, kwargs)
+        straight = short.get(len(args))
+        return c.any(args, kwargs) if straight is None else straight(*args)
 
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = fn.__name__, fn.__qualname__, fn.__doc__, fn.__module__
     call.__wrapped__ = fn  # type: ignore[attr-defined]
@@ -840,6 +844,69 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
     if register:
         public(call, name=c.name, inplace=inplace)
     return call
+
+
+@functools.cache
+def straight(kinds: str) -> Callable[[Composite, Sequence[Any]], Callable[..., Any]]:
+    """How calls of a composite with arguments of these kinds (``t``: a tensor, ``v``: another value) are made without a loop.
+
+    The loops of :meth:`Composite.any`, :meth:`Composite.replay` and ``append`` over three or four arguments cost more than all they do: here
+    they are written out as source text and compiled, once per sequence of kinds.  Whatever is not plain goes the long way.
+    """
+    x = [f"x{i}" for i in range(len(kinds))]
+    tensors = [i for i, k in enumerate(kinds) if k == "t"]
+    if not tensors:
+        return lambda c, defaults: lambda *args: c.any(args, {})
+
+    def each(text: str, which: Sequence[int] = tensors) -> str:
+        return "".join([text.replace("#", str(i)) for i in which])
+
+    def key(of_tensor: str) -> str:
+        return "".join([(of_tensor if k == "t" else "x#.__class__, x#, ").replace("#", str(i)) for i, k in enumerate(kinds)])
+    source = f"""
+def made(c, defaults):
+    cache, replay, end = c.cache, c.replay, tuple([w for v in defaults for w in (v.__class__, v)])
+    def call({", ".join(x)}):
+        try:
+            {each("n# = x#._node; b# = x#._buffer; ")}
+            if ({each("n# is None and ")}True) or not MODE.grad:
+                trace = cache[({key("x#._meta, ")}*end)]
+            else:
+                trace = cache[({key("x#._meta, n#.__class__, ")}*end)]
+        except (KeyError, AttributeError, TypeError):
+            return c.any(({", ".join(x)},), {{}})
+        if UNUSUAL or SAVED_HOOKS or not trace.plain or other_threads():
+            return replay(trace, ({", ".join(x)}, *defaults), [{each("b#, ")}], [{each("n#, ")}], ())
+        f = trace.forward
+        fresh = []
+        for _ in f.outs:
+            b = Buffer()
+            b.ptr = b.wrote = b.versions = 0
+            fresh.append(b)
+        CALLS.append(f)
+        OPERANDS.extend(({each("b#, ")}*fresh))
+        t = new(Tensor)
+        t._meta = f.out
+        t._buffer = fresh[0]
+        t._base = None
+        if trace.backward is None:
+            t._node = None
+        else:
+            n = t._node = Node()
+            n.entry = trace.entry
+            n.edges = ({each("n#, ")})
+            n.saved = [{each("b#, ")}*[fresh[i] for i in trace.hidden]] if trace.hidden else [{each("b#, ")}]
+            n.params = ()
+            n.seq = tick()
+        if len(OPERANDS) >= LIMIT[0]:
+            stream.after_record()
+        return t
+    return call
+"""
+    names = {"MODE": MODE, "UNUSUAL": UNUSUAL, "SAVED_HOOKS": definition.SAVED_HOOKS, "other_threads": stream.other_threads, "Buffer": Buffer, "Node": Node,
+             "CALLS": CALLS, "OPERANDS": OPERANDS, "LIMIT": LIMIT, "new": _new, "tick": tick, "Tensor": definition.Tensor, "stream": stream}
+    exec(compile(source, f"<a composite of {kinds}>", "exec"), names)
+    return names["made"]  # type: ignore[return-value]
 
 
 def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, method: bool = True, function: bool = True,

@@ -25,7 +25,23 @@ from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import Host, Nest
 from ..stream import record as stream
-from ..stream.record import BUFFERS, KEY, LIMIT, SCALARS, STATE, Buffer, Signature, acquire, bind, new_buffer, other_threads, release, signature, tick
+from ..stream.record import (
+    CALLS,
+    LIMIT,
+    OPERANDS,
+    SCALARS,
+    STATE,
+    UNUSUAL,
+    Buffer,
+    Signature,
+    acquire,
+    look,
+    new_buffer,
+    other_threads,
+    release,
+    signature,
+    tick,
+)
 from .formula import RESULT, Operand, Template, build, instantiate
 
 OPS: dict[str, Any] = {}            # name -> the function users call
@@ -954,21 +970,19 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
             acquire()
         try:
             b = input._buffer
-            s = b.slot
-            if s is None:
-                s = bind(b)
+            if UNUSUAL:
+                look((b,))
             c = Buffer()
-            c.slot = len(BUFFERS)
             c.ptr = c.wrote = c.versions = 0
-            BUFFERS.append(c)
-            KEY.extend((sig, s))
+            CALLS.append(sig)
+            OPERANDS.extend((b, c))
             t = _new(Tensor)
             t._meta = sig.out
             t._buffer = c
             t._node = t._base = None
             if sig.large:
                 count_bytes(sig.large)
-            if len(KEY) >= LIMIT[0]:
+            if len(OPERANDS) >= LIMIT[0]:
                 stream.after_record()
         finally:
             if shared:
@@ -1054,32 +1068,28 @@ def _binary_call(op: Operation) -> Callable[..., Any]:
         if shared:
             acquire()
         try:
-            b = input._buffer
-            s = b.slot
-            if s is None:
-                s = bind(b)
+            c = Buffer()
+            c.ptr = c.wrote = c.versions = 0
             if number:
                 if sig.scalars == "q" and not -0x8000000000000000 <= other <= 0x7FFFFFFFFFFFFFFF:
                     return general(op, (input, other), {})
-                KEY.extend((sig, s))
+                operands: tuple[Buffer, ...] = (input._buffer, c)
+                if UNUSUAL:
+                    look(operands[:1])
                 SCALARS.append(other)
             else:
-                b = other._buffer
-                r = b.slot
-                if r is None:
-                    r = bind(b)
-                KEY.extend((sig, s, r))
-            c = Buffer()
-            c.slot = len(BUFFERS)
-            c.ptr = c.wrote = c.versions = 0
-            BUFFERS.append(c)
+                operands = input._buffer, other._buffer, c
+                if UNUSUAL:
+                    look(operands[:2])
+            CALLS.append(sig)
+            OPERANDS.extend(operands)
             t = _new(Tensor)
             t._meta = sig.out
             t._buffer = c
             t._node = t._base = None
             if sig.large:
                 count_bytes(sig.large)
-            if len(KEY) >= LIMIT[0]:
+            if len(OPERANDS) >= LIMIT[0]:
                 stream.after_record()
         finally:
             if shared:
@@ -1235,9 +1245,10 @@ class PartsEntry:
     ``join`` makes the operand's gradient of those of the parts.
     """
 
-    __slots__ = ("join", "metas", "name")
+    __slots__ = ("join", "metas", "name", "passes")
 
     def __init__(self, name: str, metas: Sequence[Meta], join: Callable[[list[Any]], Any]) -> None:
+        self.passes: list[Any] = []
         self.name, self.metas, self.join = name + "Backward0", tuple(metas), join
 
     def run(self, node: Node, g: Any) -> list[Any]:
@@ -1254,7 +1265,12 @@ def parts(input: Any, name: str, metas: Sequence[Meta], join: Callable[[list[Any
     views = [alias(input, m, None, None) for m in metas]
     n = input._node
     if MODE.grad and n is not None and views:
-        source = graph.node(PartsEntry(name, metas, join), (n,), ())
+        key = (name, tuple(metas))
+        known = input._meta.views
+        entry = known.get(key)
+        if entry is None:
+            entry = known[key] = PartsEntry(name, metas, join)
+        source = graph.node(entry, (n,), ())
         for t, o in zip(views, graph.outputs_of(source, len(views)), strict=True):
             t._node = o
     return tuple(views)

@@ -893,8 +893,13 @@ def _joined(used: list[Any], d: int, shape: tuple[int, ...], common: DType, node
         sig = _cat_signatures[key] = signature("cat", metas, (result,), _lower_cat, params=slices, stable=("cat", *key))
     made = definition.record_fresh(sig, used, ())
     if MODE.grad and any(x._node is not None for x in used) and common.is_floating_point:
-        spans = [(m.offset // sig.outs[0].strides[d] if m.numel else 0, m.shape[d]) for m in sig.params]
-        made._node = graph.node(_CatEntry(node, d, spans, list(metas)), tuple(x._node for x in used), ())
+        if sig.grad is None:
+            sig.grad = {}
+        entry = sig.grad.get(node)
+        if entry is None:
+            spans = [(m.offset // sig.outs[0].strides[d] if m.numel else 0, m.shape[d]) for m in sig.params]
+            entry = sig.grad[node] = _CatEntry(node, d, spans, list(metas))
+        made._node = graph.node(entry, tuple(x._node for x in used), ())
     return made
 
 
@@ -911,6 +916,7 @@ class _CatEntry:
 
     def __init__(self, name: str, dim: int, spans: list[tuple[int, int]], metas: list[Meta]) -> None:
         self.name, self.dim, self.spans, self.metas = name, dim, spans, metas
+        self.passes: list[Any] = []
 
     def run(self, node: Any, g: Any) -> list[Any]:
         out = []

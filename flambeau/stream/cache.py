@@ -12,7 +12,7 @@ import marshal
 import os
 import struct
 from collections.abc import Callable, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -31,27 +31,21 @@ PLAN_WORDS = 4 << 20        # of all their keys
 
 
 class Call:
-    """One recorded call, taken apart: signature, slots of operands and results, first scalar, where in the key."""
+    """One recorded call: signature, slots of operands and results, first scalar, number."""
 
-    __slots__ = ("first_scalar", "index", "ins", "outs", "position", "sig")
+    __slots__ = ("first_scalar", "index", "ins", "outs", "sig")
 
-    def __init__(self, sig: Signature, ins: tuple[int, ...], outs: tuple[int, ...], first_scalar: int, position: int, index: int) -> None:
-        self.sig, self.ins, self.outs, self.first_scalar, self.position, self.index = sig, ins, outs, first_scalar, position, index
+    def __init__(self, sig: Signature, ins: tuple[int, ...], outs: tuple[int, ...], first_scalar: int, index: int) -> None:
+        self.sig, self.ins, self.outs, self.first_scalar, self.index = sig, ins, outs, first_scalar, index
 
 
-def calls_of(key: Sequence[Any], external: Sequence[bool]) -> list[Call]:
-    """The calls of a key; results take the next slots that are not bound to existing buffers."""
+def calls_of(signatures: Sequence[Signature], slots: Sequence[int]) -> list[Call]:
+    """Recorded calls; ``slots``: the numbers of what each takes, then of what it makes."""
     calls: list[Call] = []
-    i = scalars = 0
-    fresh = iter([s for s, e in enumerate(external) if not e])
-    while i < len(key):
-        sig = key[i]
-        n = len(sig.ins)
-        ins = tuple(key[i + 1: i + 1 + n])
-        outs = tuple([next(fresh) for _ in sig.outs])
-        calls.append(Call(sig, ins, outs, scalars, i, len(calls)))
+    scalars = 0
+    for sig, ins, outs in record.taken_apart(signatures, slots):
+        calls.append(Call(sig, tuple(ins), tuple(outs), scalars, len(calls)))
         scalars += len(sig.scalars)
-        i += 1 + n
     return calls
 
 
@@ -87,6 +81,7 @@ def program_of(calls: list[Call], nbytes: list[int], external: Sequence[bool], l
 
 ERRORS = (ctypes.c_int64 * 4)()      # the error block: 1 + site, index, size of the first failure; one bit per site that failed
 _errors_address = ctypes.addressof(ERRORS)
+_address = attrgetter("ptr")
 
 
 class Arena:
@@ -131,7 +126,7 @@ class LaunchPlan:
     external: list[bool]
     scalars: str
     program: Any                    # the lowered calls; None for a plan from the disk
-    run: Callable[[LaunchPlan, list[Buffer], list[Any]], Any]      # of this plan; returns the failed checks, if any
+    run: Callable[[LaunchPlan, Sequence[Buffer], list[Any]], Any]      # of this plan; returns the failed checks, if any
     # of machine code only
     plan: Any                       # what the scheduler made, or what is stored of it
     arena: int                      # bytes for temporaries
@@ -148,9 +143,9 @@ class LaunchPlan:
         self.then: LaunchPlan | None = None
 
 
-def build(key: tuple[Any, ...], external: list[bool], live: list[bool]) -> LaunchPlan:
-    """Make the plan of a key: the slow path, once per structure."""
-    calls = calls_of(key, external)
+def build(signatures: Sequence[Signature], slots: Sequence[int], external: list[bool], live: list[bool]) -> LaunchPlan:
+    """Make the plan of recorded calls: the slow path, once per structure."""
+    calls = calls_of(signatures, slots)
     nbytes = buffer_bytes(calls, len(external))
     scalars = "".join([c.sig.scalars for c in calls])
     parts = parts_of(calls, external)
@@ -215,7 +210,7 @@ def reference_only() -> bool:
     return _reference
 
 
-def _run_reference(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
+def _run_reference(plan: LaunchPlan, buffers: Sequence[Buffer], scalars: list[Any]) -> Any:
     from ..runtime import reference
 
     wanted = plan.program.buffers
@@ -331,6 +326,13 @@ def _stamp() -> Any:
 _source: Any = None
 
 
+def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Any]:
+    """A function that gives the elements at these places as a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return (lambda x: (x[places[0]],)) if places else (lambda x: ())
+
+
 def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) -> None:
     """Load the kernels and lay out the launch list."""
     addresses = cpu.load(made.code)
@@ -371,7 +373,7 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
     plan.segments = segments
     n = len(made.table)
     plan.pack = struct.Struct(f"=qq{n}q{plan.scalars}").pack
-    plan.pick = itemgetter(*made.table) if n > 1 else (lambda b: (b[made.table[0]],)) if n else (lambda b: ())
+    plan.pick = picker(made.table)
     if made.arena:
         _reserve(made.arena)
     if len(segments) == 1 and segments[0].__class__ is tuple and not OBSERVED:
@@ -381,25 +383,25 @@ def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) 
         plan.run = _run_segments
 
 
-def _run_single(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
+def _run_single(plan: LaunchPlan, buffers: Sequence[Buffer], scalars: list[Any]) -> Any:
     walk, head = plan.segments
     if plan.shared and not pool.started:
         pool.start()
     if plan.arena > Arena.size:
         _reserve(plan.arena)
-    walk(head + plan.pack(Arena.address, _errors_address, *[b.ptr for b in plan.pick(buffers)], *scalars))
+    walk(head + plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars))
     if ERRORS[0]:
         return failures(plan)
     return None
 
 
-def _run_segments(plan: LaunchPlan, buffers: list[Buffer], scalars: list[Any]) -> Any:
+def _run_segments(plan: LaunchPlan, buffers: Sequence[Buffer], scalars: list[Any]) -> Any:
     if plan.shared and not pool.started:
         pool.start()
     if plan.arena > Arena.size:
         _reserve(plan.arena)
-    table = plan.pack(Arena.address, _errors_address, *[b.ptr for b in plan.pick(buffers)], *scalars)
     picked = plan.pick(buffers)
+    table = plan.pack(Arena.address, _errors_address, *map(_address, picked), *scalars)
     plan.times = times = [perf_counter()]
     for segment in plan.segments:
         if segment.__class__ is tuple:

@@ -6,19 +6,86 @@ reach any more (by reference counts) are temporaries of the plan.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from sys import getrefcount
 from typing import Any
 
 from ..core import config
 from ..core.errors import TraceError
 from . import cache, record
-from .cache import STATS, LaunchPlan
-from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Owned, acquire, release
+from .cache import STATS, LaunchPlan, picker
+from .record import CALLS, LIMIT, LOCK, OPERANDS, ORIGINS, SCALARS, STATE, UNUSUAL, Buffer, Owned, Signature, WatchedOwned, acquire, release, taken_apart, watch
 
-PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
-BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
-_held = [0]                                # words in the keys of PLANS
-OBSERVERS: list[Any] = []                  # explain: called with (plan, key) after each flush
+OBSERVERS: list[Any] = []                  # explain: called with each plan after its flush
+
+
+class Pattern:
+    """Which operands and results of a list of calls are one buffer; with the calls themselves the structure of a stream.
+
+    It is recognised without numbering anything: ``first`` picks every buffer where it stands first, ``every`` puts what was picked
+    in all places again, and the outcome must be ``OPERANDS``.
+    """
+
+    __slots__ = ("appearances", "every", "external", "first", "fresh", "live", "outside", "outsiders", "plans", "slots")
+
+    def __init__(self, signatures: Sequence[Signature], operands: Sequence[Buffer]) -> None:
+        numbers: dict[Buffer, int] = {}
+        self.slots = [numbers.setdefault(b, len(numbers)) for b in operands]        # dense, in order of appearance
+        made = {s for _, _, outs in taken_apart(signatures, self.slots) for s in outs}
+        self.external = [s not in made for s in range(len(numbers))]                # had memory before
+        self.first = picker([self.slots.index(s) for s in range(len(numbers))])
+        self.every = picker(self.slots)
+        self.outside = picker([s for s, e in enumerate(self.external) if e])
+        self.outsiders = sum(self.external)
+        self.fresh = picker(sorted(made))
+        appearances = Counter(self.slots)
+        self.appearances = [appearances[s] for s in sorted(made)]
+        self.plans: dict[tuple[int, ...], LaunchPlan] = {}      # by the reference counts of what is made
+        self.live: dict[tuple[bool, ...], LaunchPlan] = {}      # by what of that somebody holds
+
+    def fits(self, buffers: tuple[Buffer, ...], operands: tuple[Buffer, ...]) -> bool:
+        """Whether the buffers picked where they should stand first are indeed different ones, and all there are."""
+        return bool(self.every(buffers) == operands) and len({*self.outside(buffers)}) == self.outsiders
+
+
+class Plans:
+    """All plans, by what they are plans of: calls, pattern, reference counts."""
+
+    __slots__ = ("count", "patterns", "words")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget them."""
+        self.patterns: dict[tuple[Signature, ...], list[Pattern]] = {}
+        self.count = self.words = 0         # of plans under reference counts, of all that is in keys
+
+    def pattern(self, signatures: tuple[Signature, ...], operands: tuple[Buffer, ...]) -> Pattern:
+        """A structure that was not seen yet."""
+        self.make_room(len(signatures) + len(operands), 0)
+        p = Pattern(signatures, operands)
+        self.patterns.setdefault(signatures, []).append(p)
+        return p
+
+    def make_room(self, words: int, count: int) -> None:
+        """Count what comes next; where it is too much, everything goes (a pattern in use is made again by the next flush)."""
+        if self.count + count > cache.PLAN_LIMIT or self.words + words > cache.PLAN_WORDS:
+            self.clear()
+        self.count += count
+        self.words += words
+
+
+PLANS = [Plans()]       # the one in use
+
+
+def exchange(plans: Plans) -> Plans:
+    """Work with these plans from here on; returns those used so far."""
+    with LOCK:
+        flush()
+        before, PLANS[0] = PLANS[0], plans
+    return before
 
 
 def flush() -> None:
@@ -39,19 +106,28 @@ def flush() -> None:
 
 
 def _flush() -> None:
-    if not KEY:
+    if not CALLS:
         return
     if STATE.tracing is not None:
         raise TraceError(f"{STATE.tracing.name}: the value of a tensor was asked for while the operation is traced; values exist only after recording")
-    key = (tuple(KEY), tuple(map(getrefcount, BUFFERS)))
+    signatures = tuple(CALLS)
+    operands = tuple(OPERANDS)
+    for p in PLANS[0].patterns.get(signatures, ()):
+        buffers = p.first(operands)
+        if p.fits(buffers, operands):
+            break
+    else:
+        p = PLANS[0].pattern(signatures, operands)
+        buffers = p.first(operands)
+    counts = tuple(map(getrefcount, p.fresh(buffers)))
     plan = None
     failed: Any = None
     try:
-        plan = PLANS.get(key)
+        plan = p.plans.get(counts)
         if plan is None:
-            plan = _find(key)
+            plan = _find(signatures, p, counts)
         for s, free, c, nbytes in plan.outs:
-            b = BUFFERS[s]
+            b = buffers[s]
             try:
                 b.ptr = free.pop()
             except IndexError:          # nothing free, or another thread was faster
@@ -59,31 +135,33 @@ def _flush() -> None:
             b.pool = free
             b.nbytes = nbytes
             b.__class__ = Owned
+        if UNUSUAL:
+            for s, *_ in plan.outs:
+                if id(buffers[s]) in UNUSUAL:       # an array over it is being made already
+                    buffers[s].__class__ = WatchedOwned
         part: LaunchPlan | None = plan
         while part is not None:
-            failed = part.run(part, BUFFERS, SCALARS)
+            failed = part.run(part, buffers, SCALARS)
             if failed:
-                raise _fail(plan, part, failed)
+                raise _fail(plan, part, failed, buffers)
             part = part.then
     except BaseException as error:
         if not failed:
             # not a failed check but an interrupt, or no memory: nothing that this flush would have made exists
             made = () if plan is None else [s for s, *_ in plan.outs]
-            for s, b in enumerate(BUFFERS):
+            for s, b in enumerate(buffers):
                 if b.ptr == 0 or s in made:
                     b.error = error
-                    b.unusual = True
+                    watch(b)
         raise
     finally:
-        for b in BUFFERS:
-            b.slot = None
         while OBSERVERS and plan is not None:
             for see in OBSERVERS:
-                see(plan, key[0])
+                see(plan)
             plan = plan.then
         STATS["flushes"] += 1
-        KEY.clear()
-        BUFFERS.clear()
+        CALLS.clear()
+        OPERANDS.clear()
         SCALARS.clear()
         if ORIGINS:
             ORIGINS.clear()
@@ -96,22 +174,18 @@ def forget() -> None:
     """Execute everything that is pending, and make plans anew from here on."""
     with LOCK:
         flush()
-        PLANS.clear()
-        BY_LIVENESS.clear()
-        _held[0] = 0
+        PLANS[0].clear()
 
 
 config.BEFORE_CHANGE.append(forget)
 
 
-def _find(key: Any) -> LaunchPlan:
+def _find(signatures: Sequence[Signature], pattern: Pattern, counts: tuple[int, ...]) -> LaunchPlan:
     """Second level: reference counts normalised to one live bit per fresh buffer."""
     STATS["misses"] += 1
-    external = [b.ptr != 0 for b in BUFFERS]
-    # BUFFERS itself and the argument of getrefcount account for two
-    live = [e or c > 2 for e, c in zip(external, key[1], strict=True)]
-    known = BY_LIVENESS.setdefault(key[0], {})
-    mask = tuple(live)
+    # besides the places in ``OPERANDS``, where each counts twice by now, a buffer is held by what was picked, twice, and by the argument of getrefcount
+    mask = tuple([c > 2 * n + 3 for c, n in zip(counts, pattern.appearances, strict=True)])
+    known = pattern.live
     plan = known.get(mask)
     if plan is None:
         # a plan that keeps a little more alive than needed is still right: use it when the collector was late
@@ -121,24 +195,20 @@ def _find(key: Any) -> LaunchPlan:
                 plan = p
                 break
         else:
-            plan = cache.build(key[0], external, live)
+            made = iter(mask)
+            plan = cache.build(signatures, pattern.slots, pattern.external, [e or next(made) for e in pattern.external])
         known[mask] = plan
-    words = len(key[0]) + len(key[1])
-    if len(PLANS) >= cache.PLAN_LIMIT or _held[0] + words > cache.PLAN_WORDS:
-        PLANS.clear()
-        BY_LIVENESS.clear()
-        _held[0] = 0
-    PLANS[key] = plan
-    _held[0] += words
+    PLANS[0].make_room(len(counts), 1)
+    pattern.plans[counts] = plan
     return plan
 
 
-def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any]) -> BaseException:
+def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any], buffers: Sequence[Buffer]) -> BaseException:
     """After a failed check in ``part``: what depends on it fails with the same error, all the rest is executed; returns the first error.
 
     A call of a later part that depends on it is left out, so that memory which existed before the flush keeps its contents.
     """
-    damage = _Damage()
+    damage = _Damage(buffers)
     origins = {f[3]: _error(part, *f) for f in reversed(failed)}
     for c in part.calls:
         damage.spread(c, origins.get(c.index))
@@ -153,24 +223,25 @@ def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any]) -> BaseExceptio
             else:
                 reached.append(c)
         if reached:
-            rest = cache.build_part(reached, part.nbytes, part.external, [b.ptr != 0 for b in BUFFERS], part.scalars)
-            more = rest.run(rest, BUFFERS, SCALARS)
+            rest = cache.build_part(reached, part.nbytes, part.external, [b.ptr != 0 for b in buffers], part.scalars)
+            more = rest.run(rest, buffers, SCALARS)
             if more:
                 late = {f[3]: _error(rest, *f) for f in more}
                 for c in reached:
                     damage.spread(c, late.get(c.index))
     for s, error in damage.bad.items():
         if s not in kept:
-            BUFFERS[s].error = error
-            BUFFERS[s].unusual = True
+            buffers[s].error = error
+            watch(buffers[s])
     return origins[failed[0][3]]
 
 
 class _Damage:
     """Why the contents of some slots do not exist."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
         self.bad: dict[int, BaseException] = {}
+        self.buffers = buffers
 
     def spread(self, c: cache.Call, error: BaseException | None) -> bool:
         """Whether the call failed by itself (``error``) or reads what does not exist; then what it makes does not exist either."""
@@ -180,18 +251,17 @@ class _Damage:
         if error is None:
             error = next((self.bad[s] for s in (c.ins[:-1] if only_written else c.ins) if s in self.bad), None)
         if error is None:
-            if only_written and sig.ins[-1].nbytes == buffer_size(c.ins[-1]):
+            if only_written and sig.ins[-1].nbytes == self.size(c.ins[-1]):
                 self.bad.pop(c.ins[-1], None)       # overwritten as a whole
             return False
         for s in (*c.outs, *[c.ins[w] for w in sig.writes]):
             self.bad.setdefault(s, error)
         return True
 
-
-def buffer_size(slot: int) -> int:
-    """Bytes of the memory of a slot; 0 when it has none."""
-    b = BUFFERS[slot]
-    return b.nbytes if b.ptr else 0
+    def size(self, slot: int) -> int:
+        """Bytes of the memory of a slot; 0 when it has none."""
+        b = self.buffers[slot]
+        return b.nbytes if b.ptr else 0
 
 
 _ERRORS = {"IndexError": IndexError, "RuntimeError": RuntimeError, "ValueError": ValueError, "ZeroDivisionError": RuntimeError}
@@ -206,7 +276,7 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
     if size is not None:
         text = text.replace("{index}", str(index)).replace("{size}", str(size)).replace("{last}", str(size - 1))
     text = text.replace(" {index}", "").replace(" with size {size}", "").replace("{size}", "?").replace("{last}", "?")
-    where = next((f for p, f in ORIGINS if p == call.position), None)
+    where = next((f for p, f in ORIGINS if p == call.index), None)
     if call.sig.name == "_valid":       # indices are checked apart: the user called what reads them
         following: LaunchPlan | None = part
         while following is not None and call.sig.name == "_valid":
@@ -235,7 +305,7 @@ class _Rhythm:
     def observed(self) -> None:
         """The user looked at something: the loop starts anew."""
         self.running = False                        # the stream has flushed itself since
-        self.limit: int = config.instruction_limit  # words of key
+        self.limit: int = config.instruction_limit  # entries of OPERANDS
         self.consumed = 0                           # words of the period that are done
         self.in_step = False                        # the last flush needed no new plan
         self.calls = 0
@@ -251,21 +321,14 @@ class _Rhythm:
 
     def note(self) -> None:
         """Append per pending call what repeats when the program does: signature, distance to what made each operand; and its words."""
-        ids = [id(b) for b in BUFFERS]
-        for s, b in enumerate(BUFFERS):
+        for b in OPERANDS:
             if not b.ptr:
-                self.made.pop(ids[s], None)
-        fresh = iter([s for s, b in enumerate(BUFFERS) if not b.ptr])
-        i = 0
-        while i < len(KEY):
-            sig = KEY[i]
-            n = len(sig.ins)
-            operands = [ids[s] for s in KEY[i + 1: i + 1 + n]]
-            self.history.append(((sig, *[self.calls - self.made[o] if o in self.made else o for o in operands]), 1 + n))
-            for _ in sig.outs:
-                self.made[ids[next(fresh)]] = self.calls
+                self.made.pop(id(b), None)
+        for sig, ins, outs in record.taken_apart(CALLS, list(map(id, OPERANDS))):
+            self.history.append(((sig, *[self.calls - self.made[o] if o in self.made else o for o in ins]), len(ins) + len(outs)))
+            for o in outs:
+                self.made[o] = self.calls
             self.calls += 1
-            i += 1 + n
         del self.history[:-_HISTORY]
 
     def period(self) -> int:
@@ -292,13 +355,13 @@ def _after_record() -> None:
         return
     r = _rhythm
     full = STATE.bytes > config.pending_bytes
-    if not full and len(KEY) < r.length():
+    if not full and len(OPERANDS) < r.length():
         LIMIT[0] = r.length()
         return
-    if full and len(KEY) < r.limit:
-        r.limit = len(KEY)
+    if full and len(OPERANDS) < r.limit:
+        r.limit = len(OPERANDS)
     r.running = True
-    r.consumed += len(KEY)
+    r.consumed += len(OPERANDS)
     if not r.in_step:
         r.note()
     plans = STATS["plans"]

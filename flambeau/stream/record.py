@@ -1,9 +1,9 @@
-"""The pending stream: recorded calls in program order, over numbered buffers.
+"""The pending stream: recorded calls in program order.
 
-A call is a :class:`Signature` (interned: operation, parameters, metadata) followed by the slot numbers of its operands; its
-results take the next slot numbers.  Together they are the structural key under which ``flush`` finds a plan.  Python
-numbers travel in ``SCALARS`` and are not part of the key.  Everything here is guarded by ``LOCK`` as soon as
-a second thread runs.
+A call is a :class:`Signature` (interned: operation, parameters, metadata) in ``CALLS``, and in ``OPERANDS`` its operands followed by its
+results.  Nothing else happens when a call is recorded: ``flush`` numbers the buffers in order of appearance, and the signatures with
+these numbers are the structural key under which it finds a plan.  Python numbers travel in ``SCALARS`` and are not part of the key.
+Everything here is guarded by ``LOCK`` as soon as a second thread runs.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ import _thread
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 from ..core import config
 from ..core.errors import TraceError
 from ..core.shape import Meta
 
-KEY: list[Any] = []             # signature, slot, slot, signature, ...
-BUFFERS: list[Buffer] = []      # slot -> buffer
+CALLS: list[Signature] = []
+OPERANDS: list[Buffer] = []     # of every call what it takes, then what it makes
 SCALARS: list[Any] = []         # run-time scalars in program order
-ORIGINS: list[tuple[int, Any]] = []   # (position in KEY, user frame) of the calls that may fail while they execute
+ORIGINS: list[tuple[int, Any]] = []   # (place in CALLS, user frame) of the calls that may fail while they execute
+UNUSUAL: set[int] = set()       # the ids of buffers that a call must look at before it takes them (0: at all, a composite is traced)
 LOCK = _thread.RLock()
 acquire, release = LOCK.acquire, LOCK.release
 # Taking the lock costs a fifth of a recorded call, so it is taken only when other threads run: none can start while this
 # one, the only one, is recording.
 other_threads = _thread._count
-LIMIT = [0 if config.eager else config.instruction_limit]    # length of KEY from which a call looks whether to flush
+LIMIT = [0 if config.eager else config.instruction_limit]    # length of OPERANDS from which a call looks whether to flush
 tick = itertools.count(1).__next__    # one clock for graph nodes and in-place writes
 _new = object.__new__
 
@@ -37,7 +40,7 @@ class _BufferDefaults:
     """What few buffers have: kept off the instances, so that making one stays cheap."""
 
     __slots__ = ()
-    unusual: bool = False                     # one of the next two was set: what binding asks of every buffer
+    unusual: bool = False                     # one of the next two was set, see ``watch``
     error: BaseException | None = None        # why its contents do not exist
     exposed: int = 0                          # outside references to its memory
     owner: Any = None                         # keeps foreign memory alive
@@ -47,14 +50,13 @@ class _BufferDefaults:
 
 
 class Buffer(_BufferDefaults):
-    """Storage.  ``slot``: its number in the pending stream, or None; ``ptr``: its address, 0 while it has no memory.
+    """Storage.  ``ptr``: its address, 0 while it has no memory.
 
-    Made by ``Buffer()``, which is cheaper than ``object.__new__``; whoever makes one sets ``slot``, ``ptr``, ``wrote`` and ``versions``.
+    Made by ``Buffer()``, which is cheaper than ``object.__new__``; whoever makes one sets ``ptr``, ``wrote`` and ``versions``.
     """
 
-    __slots__ = ("__dict__", "nbytes", "pool", "ptr", "slot", "versions", "wrote")
+    __slots__ = ("__dict__", "nbytes", "pool", "ptr", "versions", "wrote")
 
-    slot: int | None
     ptr: int
     wrote: int               # tick of the last in-place write
     versions: int            # in-place writes so far, for ``_version``
@@ -69,6 +71,41 @@ class Owned(Buffer):
 
     def __del__(self) -> None:
         self.pool.append(self.ptr)
+
+
+class Watched(Buffer):
+    """A buffer that calls look at before they take it; its memory is foreign, or it has none."""
+
+    __slots__ = ()
+    unusual = True
+
+    def __del__(self) -> None:
+        UNUSUAL.discard(id(self))
+
+
+class WatchedOwned(Owned):
+    """The same with memory of the caching allocator."""
+
+    __slots__ = ()
+    unusual = True
+
+    def __del__(self) -> None:
+        UNUSUAL.discard(id(self))
+        self.pool.append(self.ptr)
+
+
+def watch(b: Buffer) -> None:
+    """Have calls look at a buffer: its memory is shared with the outside, or its contents do not exist."""
+    if not b.unusual:
+        b.__class__ = WatchedOwned if b.__class__ is Owned else Watched
+        UNUSUAL.add(id(b))
+
+
+def unwatch(b: Buffer) -> None:
+    """Take a buffer for a usual one again."""
+    if b.unusual:
+        b.__class__ = Owned if b.__class__ is WatchedOwned else Buffer
+        UNUSUAL.discard(id(b))
 
 
 class Signature:
@@ -129,27 +166,49 @@ after_record: Callable[[], None] = lambda: None      # set by flush.py
 
 
 def new_buffer() -> Buffer:
-    """A buffer without memory or slot."""
+    """A buffer without memory."""
     b = Buffer()
-    b.slot = None
     b.ptr = b.wrote = b.versions = 0
     return b
 
 
-def bind(b: Buffer) -> int:
-    """Give a buffer that is not in the stream its slot."""
-    if b.unusual or STATE.tracing is not None:
-        if b.error is not None:
-            _release_unused()
-            raise failed(b.error)
-        if STATE.tracing is not None and not STATE.tracing.accepts(b):
-            raise TraceError("a composite may only use its arguments: it was traced over a tensor from outside")
-        if b.exposed and is_exposed(b):
-            STATE.barrier = True
-            LIMIT[0] = 0
-    s = b.slot = len(BUFFERS)
-    BUFFERS.append(b)
-    return s
+def look(operands: Sequence[Buffer]) -> None:
+    """Before a call takes these buffers: raise where one has no contents, flush after the call where one is shared with the outside."""
+    if STATE.tracing is not None:
+        for b in operands:
+            if id(b) not in STATE.tracing.symbols and not among(b):
+                raise TraceError("a composite may only use its arguments: it was traced over a tensor from outside")
+    if UNUSUAL.isdisjoint(map(id, operands)):
+        return
+    shared = False
+    for b in operands:
+        if b.unusual:
+            if b.error is not None:
+                raise failed(b.error)
+            if b.exposed and is_exposed(b):
+                shared = True
+            elif not b.exposed:
+                unwatch(b)
+    if shared:
+        STATE.barrier = True
+        LIMIT[0] = 0
+
+
+def among(b: Buffer) -> bool:
+    """Whether a pending call takes or makes the buffer."""
+    return any(map(is_, OPERANDS, repeat(b)))
+
+
+def pending(b: Buffer) -> bool:
+    """Whether the buffer's contents are not what they will be once all recorded calls are executed, or may not be."""
+    return not b.ptr or (bool(CALLS) and among(b))
+
+
+def unshared(b: Buffer) -> bool:
+    """Whether nothing but the stream, one tensor and the caller's variable hold the buffer."""
+    others = sys.getrefcount(b) - _HELD - 1
+    # a fresh result is in the stream once; more than one reference may be calls that read it
+    return others <= (not b.ptr) or others == sum(map(is_, OPERANDS, repeat(b)))
 
 
 def holders(x: Any) -> int:
@@ -168,10 +227,14 @@ _UNCOUNTED = _measure()       # what the calls themselves add differs between ve
 
 def _measure_own() -> int:
     x = object()
+    return _references(x)
+
+
+def _references(x: Any) -> int:
     return sys.getrefcount(x)
 
 
-OWN = _measure_own()          # what getrefcount(x) says of an object that nothing but the variable ``x`` holds
+_HELD = _measure_own()        # what getrefcount(x) says of an argument that nothing but a variable of the caller holds
 
 
 def is_exposed(b: Buffer) -> bool:
@@ -193,19 +256,6 @@ def is_exposed(b: Buffer) -> bool:
     return True
 
 
-def _release_unused() -> None:
-    """Undo the binding of operands of a call that is not going to be recorded: every slot is in the key or was made by it."""
-    used = i = 0
-    while i < len(KEY):
-        sig = KEY[i]
-        n = len(sig.ins)
-        used = max([used, *[s + 1 for s in KEY[i + 1: i + 1 + n]]]) + len(sig.outs)
-        i += 1 + n
-    for b in BUFFERS[used:]:
-        b.slot = None
-    del BUFFERS[used:]
-
-
 def failed(error: BaseException) -> BaseException:
     """The error of a buffer whose contents could not be computed, to be raised again: a copy, so that it holds on to no frame."""
     try:
@@ -214,35 +264,36 @@ def failed(error: BaseException) -> BaseException:
         return error.with_traceback(None)
 
 
+def taken_apart(calls: Sequence[Signature], operands: Sequence[Any]) -> Iterator[tuple[Signature, Sequence[Any], Sequence[Any]]]:
+    """Every call with what it takes and what it makes; ``operands``: ``OPERANDS``, or their numbers."""
+    i = 0
+    for sig in calls:
+        results = i + len(sig.ins)
+        end = results + len(sig.outs)
+        yield sig, operands[i:results], operands[results:end]
+        i = end
+
+
 def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:
     """Record one call of any arity; returns the fresh buffers."""
     shared = other_threads()
     if shared:
         acquire()
     try:
-        words: list[Any] = [sig]
-        tracing = STATE.tracing
-        for b in operands:
-            s = b.slot
-            if s is None:
-                if tracing is not None or b.unusual:
-                    s = bind(b)
-                else:       # what bind() does with the usual ones
-                    s = b.slot = len(BUFFERS)
-                    BUFFERS.append(b)
-            words.append(s)
+        if UNUSUAL:
+            look(operands)
         if sig.checks:
-            ORIGINS.append((len(KEY), user_frame()))
-        KEY.extend(words)
+            ORIGINS.append((len(CALLS), user_frame()))
+        CALLS.append(sig)
+        OPERANDS.extend(operands)
         if scalars:
             SCALARS.extend(scalars)
         fresh = []
         for _ in sig.outs:
             b = Buffer()
-            b.slot = len(BUFFERS)
             b.ptr = b.wrote = b.versions = 0
-            BUFFERS.append(b)
             fresh.append(b)
+        OPERANDS.extend(fresh)
         if sig.writes:
             t = tick()
             for i in sig.writes:
@@ -253,7 +304,7 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
             STATE.bytes += sig.large
             if STATE.bytes > config.pending_bytes:
                 LIMIT[0] = 0
-        if len(KEY) >= LIMIT[0]:
+        if len(OPERANDS) >= LIMIT[0]:
             after_record()
         return fresh
     finally:

@@ -28,7 +28,7 @@ from ..ops.composite import public
 from ..ops.definition import make_tensor
 from ..runtime import memory
 from ..stream import record as stream
-from ..stream.record import Buffer, Owned, Signature, new_buffer, signature
+from ..stream.record import Buffer, Owned, Signature, new_buffer, signature, watch
 
 _new = object.__new__
 _default_device: device = CPU
@@ -617,7 +617,7 @@ def over_array(a: Any) -> Any:
     b.nbytes = a.nbytes
     b.owner = a
     b.exposed = 1
-    b.unusual = True
+    watch(b)
     shape = a.shape
     if a.size and contiguous_strides(shape) == tuple(strides):
         strides = list(contiguous_strides(shape))

@@ -24,7 +24,7 @@ from ..ops import composite, definition  # noqa: F401
 from ..ops import shape as _shape_operations  # noqa: F401
 from ..ops.definition import OPS, make_tensor
 from ..stream.flush import flush
-from ..stream.record import LOCK, Buffer, failed, new_buffer
+from ..stream.record import LOCK, Buffer, failed, new_buffer, pending, watch
 from . import creation
 from .indexing import getitem, setitem
 
@@ -43,7 +43,7 @@ class _Exposure:
         if counted:
             with LOCK:
                 buffer.exposed += 1
-                buffer.unusual = True
+                watch(buffer)
 
     def __del__(self) -> None:
         if self.counted:
@@ -307,7 +307,7 @@ class Tensor:
     def _ready(self) -> None:
         """Execute what the value depends on."""
         b = self._buffer
-        if b.slot is not None or not b.ptr:
+        if pending(b):
             if self._meta.device is META:
                 raise NotImplementedError("Cannot copy out of meta tensor; no data!\n"
                                           "This tensor has only a shape (device='meta'). Create it on the CPU, or use to_empty().")
@@ -328,7 +328,7 @@ class Tensor:
                                f"item() needs exactly one element, this tensor has shape {list(m.shape)}. "
                                "Reduce it (mean(), sum()), index it, or use tolist().")
         b = self._buffer
-        if b.slot is not None or not b.ptr or b.error is not None:
+        if b.error is not None or pending(b):
             self._ready()
         read = _READ.get(m.dtype)
         if read is None:

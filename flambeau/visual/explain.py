@@ -41,7 +41,7 @@ def _some(n: int, thing: str, plural: str = "s") -> str:
 class Flush:
     """One execution of the stream: the calls recorded and the launches they became."""
 
-    def __init__(self, plan: Any, key: tuple[Any, ...], known: bool) -> None:
+    def __init__(self, plan: Any, known: bool) -> None:
         self.known = known
         self.calls = [_call_text(c) for c in plan.calls]
         self.first: int = plan.calls[0].index if plan.calls else 0     # a stream may be executed in parts
@@ -156,15 +156,12 @@ def session(ir: str | None = None) -> Iterator[Report]:
     from ..runtime import cpu
 
     report = Report(ir)
-    driver.flush()
-    plans, by_liveness = dict(driver.PLANS), dict(driver.BY_LIVENESS)
-    driver.PLANS.clear()
-    driver.BY_LIVENESS.clear()
+    plans = driver.exchange(driver.Plans())
     seen: dict[int, Any] = {}           # plans by identity, kept alive so that no other takes it
     before = dict(cpu.STATS)
 
-    def see(plan: Any, key: tuple[Any, ...]) -> None:
-        report.flushes.append(Flush(plan, key, id(plan) in seen))
+    def see(plan: Any) -> None:
+        report.flushes.append(Flush(plan, id(plan) in seen))
         seen[id(plan)] = plan
 
     driver.OBSERVERS.append(see)
@@ -175,9 +172,7 @@ def session(ir: str | None = None) -> Iterator[Report]:
     finally:
         driver.OBSERVERS.remove(see)
         cache.OBSERVED.remove(report)
-        driver.PLANS.update(plans)
-        for k, v in by_liveness.items():
-            driver.BY_LIVENESS.setdefault(k, {}).update(v)
+        driver.exchange(plans)
         report.compiled = int(cpu.STATS["compiled"] - before["compiled"])
         report.disk_hits = int(cpu.STATS["disk_hits"] - before["disk_hits"])
 

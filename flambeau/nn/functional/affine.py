@@ -18,7 +18,7 @@ def _way(input: Any, weight: Any, bias: Any) -> str:
 
 
 @composite(node=_way, name="linear")
-def _linear(input: Any, weight: Any, bias: Any) -> Any:
+def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
     check_linear(input, weight, bias)
     if bias is not None and input.dtype.itemsize == 2 and input.dtype.is_floating_point and weight.ndim == 2:
         rows = fl.addmm(bias, input.reshape(-1, input.shape[-1]), weight.t())      # rounded once
@@ -45,7 +45,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
         Shape ``(*, out_features)``.
     """
     try:
-        return _linear(input, weight, bias)
+        return _linear(input, weight) if bias is None else _linear(input, weight, bias)
     except (AttributeError, TypeError):
         for i, (what, x) in enumerate((("input", input), ("weight", weight), ("bias", bias)), 1):
             if not isinstance(x, fl.Tensor) and not (what == "bias" and x is None):
