@@ -182,7 +182,7 @@ def test_saved_tensors_go_through_the_users_hooks():
     for hooked in (False, True, False):
         seen, a.grad = [], None
         if hooked:
-            with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t.shape) or t, lambda t: t):
+            with torch.autograd.graph.saved_tensors_hooks(lambda t, seen=seen: seen.append(t.shape) or t, lambda t: t):
                 loss = a.exp().sin().sum()
         else:
             loss = a.exp().sin().sum()

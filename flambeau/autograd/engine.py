@@ -315,9 +315,14 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     inputs : Tensor or sequence, optional
         Accumulate only into these.
     """
+    plain = grad_tensors is None and inputs is None and not create_graph and tensors.__class__ is definition.Tensor
+    if not plain or not whole(tensors, bool(retain_graph)):
+        propagate(tensors, grad_tensors, retain_graph, create_graph, inputs)
+
+
+def propagate(tensors: Any, grad_tensors: Any, retain_graph: bool | None, create_graph: bool, inputs: Any) -> None:
+    """:func:`backward` node by node."""
     keep = create_graph if retain_graph is None else retain_graph
-    if grad_tensors is None and inputs is None and not create_graph and tensors.__class__ is definition.Tensor and whole(tensors, keep):
-        return
     roots = roots_of(tensors, grad_tensors, inputs is None and not create_graph)
     if inputs is None:
         run(roots, keep, create_graph)

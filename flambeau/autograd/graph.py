@@ -24,7 +24,7 @@ MODE = Mode()
 
 class _NodeDefaults:
     __slots__ = ()
-    watched: bool = False                   # one of the next three was set: what the backward pass asks of every node
+    watched: bool = False                   # one of the next three was set, or it keeps tensors that are no plain buffers
     hooks: list[Any] | None = None          # called with (grads of inputs, grads of outputs)
     prehooks: list[Any] | None = None       # called with (grads of outputs,): tensor hooks
     retain: Any = None                      # weak references of tensors that keep their gradient

@@ -32,14 +32,15 @@ class Pass:
     ``edges``: how the nodes after the first are reached: (node, which of its edges).  ``shared``: other edges that lead to node k, or to leaf ~k.
     """
 
-    __slots__ = ("call", "edges", "facts", "leaves", "meta", "picks", "scalars", "shared")
+    __slots__ = ("call", "edges", "ends", "facts", "leaves", "meta", "picks", "scalars", "shared")
 
     call: Signature
     meta: Meta                                              # of the tensor it starts from
     edges: list[tuple[int, int]]
     facts: list[tuple[Any, Facts | None]]                   # of every node: its entry, and what the entry leaves open
     shared: list[tuple[int, int, int]]
-    leaves: list[tuple[int, int, int, Any, Any]]            # node, edge, number of the gradient among the results (-1: none), its metadata, the leaf's
+    ends: list[tuple[int, int]]                             # how the leaves are reached
+    leaves: list[tuple[int, Any, Any]]                      # number of the gradient among the results (-1: none), its metadata, the leaf's
     picks: list[tuple[int, int]]                            # operands: node, place among what it saved
     scalars: list[Any]                                      # run-time numbers: as they are, or (node, place among its parameters)
 
@@ -49,27 +50,23 @@ class Pass:
         try:
             for i, k in self.edges:
                 nodes.append(nodes[i].edges[k])  # type: ignore[arg-type]
+            written = STATE.written
             for n, (entry, facts) in zip(nodes, self.facts):
                 if n.entry is not entry or n.saved is None or n.watched or (facts is not None and not facts.hold(n)):
                     return False
-            leaves: list[Any] = [nodes[i].edges[k] for i, k, *_ in self.leaves]
-            if self.shared:
-                for i, k, to in self.shared:
-                    if nodes[i].edges[k] is not (nodes[to] if to >= 0 else leaves[~to]):
-                        return False
+                if n.seq < written and any([isinstance(b, Buffer) and b.wrote > n.seq for b in n.saved]):
+                    return False
+            leaves: list[Any] = [nodes[i].edges[k] for i, k in self.ends]
+            for i, k, to in self.shared:
+                if nodes[i].edges[k] is not (nodes[to] if to >= 0 else leaves[~to]):
+                    return False
             targets = []
             for e in leaves:
                 t = e.target()
                 if e.watched or t is None or t._post_hooks is not None:
                     return False
                 targets.append(t)
-            operands = []
-            for i, k in self.picks:
-                n = nodes[i]
-                b = n.saved[k]  # type: ignore[index]
-                if b.wrote > n.seq:
-                    return False
-                operands.append(b)
+            operands = [nodes[i].saved[k] for i, k in self.picks]  # type: ignore[index]
         except (AttributeError, IndexError):        # an edge that leads nowhere, or to a leaf
             return False
         if len(leaves) > 1 and len({*leaves}) < len(leaves):
@@ -80,7 +77,7 @@ class Pass:
                 if n.saved:
                     n.saved = None
         Tensor = definition.Tensor
-        for t, (_, _, i, m, own) in zip(targets, self.leaves):
+        for t, (i, m, own) in zip(targets, self.leaves):
             if i >= 0:
                 g = _new(Tensor)
                 g._meta, g._buffer = m, fresh[i]
@@ -152,7 +149,7 @@ def _trace(root: Node, m: Meta) -> Pass | None:
         # entries with passes are one object for all calls of a signature, and their rules do nothing but record calls
         if getattr(n.entry, "passes", None) is None or n.watched or n.saved is None or _zero_among(n):
             return None
-        if any(getattr(b, "wrote", 0) > n.seq for b in n.saved):        # overwritten since, or kept by other means than its buffer
+        if any(getattr(b, "wrote", 0) > n.seq for b in n.saved):
             return None
         for k, e in enumerate(n.edges):
             if e is None:
@@ -196,12 +193,12 @@ def _trace(root: Node, m: Meta) -> Pass | None:
     results = [s for s in slots if s is not None]
     calls = [(sig, tuple([names[s] for s in ins]), tuple([names[s] for s in outs]), first) for sig, ins, outs, first in calls]
     p = Pass()
-    p.meta, p.edges, p.shared, p.scalars, p.leaves = m, edges, shared, scalars, []
+    p.meta, p.edges, p.ends, p.shared, p.scalars, p.leaves = m, edges, leaves, shared, scalars, []
     p.facts = [(n.entry, facts_of(n)) for n in nodes]
     for (i, k), g in zip(leaves, grads, strict=True):
         t = nodes[i].edges[k].target()  # type: ignore[union-attr]
         own = t._meta if g is not None and t is not None and (t._meta.shape, t._meta.dtype) == (g._meta.shape, g._meta.dtype) else None
-        p.leaves.append((i, k, -1, None, None) if g is None else (i, k, results.index(index[g._buffer]), g._meta, own))
+        p.leaves.append((-1, None, None) if g is None else (results.index(index[g._buffer]), g._meta, own))
     p.picks = [places[s] for s in used]
     body = Body(len(used), calls, scalars, {names[s]: k for s, k in metas.items()}, [names[s] for s in results])
     p.call = _signature(body, [layouts[s] for s in used], [metas[s] for s in results], nodes)

@@ -243,10 +243,11 @@ class Composite:
                 saved = operands[:]
                 for i in trace.hidden:
                     saved.append(fresh[i])
+            n = Node()
             if definition.SAVED_HOOKS:
                 saved = saved[:]
                 _pack(trace, saved)
-            n = Node()
+                n.watched = True
             n.entry = trace.entry
             n.edges = tuple(edges)
             n.saved = saved

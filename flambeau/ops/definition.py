@@ -453,8 +453,7 @@ class GradEntry:
             elif what == "saved":
                 buffer = saved[at]
                 # an operand that only another operand's gradient reads may have been overwritten
-                overwritten = buffer.wrote > node.seq and buffer.__class__ is not Packed
-                args.append(_Overwritten(node, x) if overwritten else unpack(node, x, buffer, saved[at + 1]))
+                args.append(_Overwritten(node, x) if buffer.wrote > node.seq else unpack(node, x, buffer, saved[at + 1]))
                 at += 2
             elif what == "y":
                 args.append(unpack(node, self.result, saved[-1], node))
@@ -529,7 +528,7 @@ class Packed:
 
     def __init__(self, x: Any, hooks: tuple[Any, Any] | None) -> None:
         self.packed, self.unpack_hook = (x, None) if hooks is None else (hooks[0](x), hooks[1])
-        self.wrote = 1 << 62        # whoever expects a buffer that was not written since finds that this is none
+        self.wrote = 0
 
     def unpack(self) -> Any:
         """The tensor again."""
@@ -567,9 +566,10 @@ def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], edges: tuple[Any, .
         saved.append(edges[i])
     if entry.keep_y:
         saved.append(t._buffer)
+    n = Node()
     if SAVED_HOOKS:
         _pack(entry, saved, tensors, t)
-    n = Node()
+        n.watched = True
     n.entry = entry
     n.edges = edges
     n.saved = saved
@@ -892,7 +892,10 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     if differentiable:
         entry = written.grad if written is not result else op.grad_entry(kinds, params, t._meta)
         assert entry is not None
-        rebase(t, attach(t, entry, before, tuple([x._node for x in before]), params, tuple(numbers)))
+        n = attach(t, entry, before, tuple([x._node for x in before]), params, tuple(numbers))
+        if before is not tensors:
+            n.watched = True
+        rebase(t, n)
     return t
 
 

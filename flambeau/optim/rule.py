@@ -11,11 +11,15 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import flambeau as torch
 
 from .optimizer import Optimizer, ParamsT
+
+
+_gradient_of = attrgetter("_grad")
 
 
 class ParameterState(dict[str, Any]):
@@ -111,12 +115,9 @@ class Plan:
         for batch in self.batches:
             if not batch.alive:
                 return False
-            batch.grads = grads = []
-            for param in batch.params:
-                grad = param._grad
-                if grad is None:
-                    return False
-                grads.append(grad)
+            batch.grads = list(map(_gradient_of, batch.params))
+            if type(None) in map(type, batch.grads):
+                return False
         return True
 
 

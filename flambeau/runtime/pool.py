@@ -56,7 +56,7 @@ from _thread import RLock  # threading takes as long to import as a whole warm s
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import cpu
+from . import builtin, cpu
 
 SCRATCH = 8 << 20
 SLOTS = 4                   # walks at the same time; more wait for a place
@@ -655,7 +655,7 @@ def walker() -> tuple[Callable[..., None], Callable[..., None]]:
     global _walker
     if _walker is None:
         address, = cpu.load([_native(_WALK, _waiting())])
-        _walker = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address), ctypes.PYFUNCTYPE(None, ctypes.c_char_p)(address)
+        _walker = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address), builtin.function(address)
     return _walker
 
 

@@ -24,7 +24,7 @@ class Pattern:
     """Which operands and results of a list of calls are one buffer; with the calls themselves the structure of a stream.
 
     It is recognised without numbering anything: ``first`` picks every buffer where it stands first, ``every`` puts what was picked
-    in all places again, and the outcome must be ``OPERANDS``.
+    in all places again, and the outcome must be ``OPERANDS``; those that calls did not make, ``outside``, must be different ones.
     """
 
     __slots__ = ("appearances", "every", "external", "first", "fresh", "live", "outside", "outsiders", "plans", "slots")
@@ -43,10 +43,6 @@ class Pattern:
         self.appearances = [appearances[s] for s in sorted(made)]
         self.plans: dict[tuple[int, ...], LaunchPlan] = {}      # by the reference counts of what is made
         self.live: dict[tuple[bool, ...], LaunchPlan] = {}      # by what of that somebody holds
-
-    def fits(self, buffers: tuple[Buffer, ...], operands: tuple[Buffer, ...]) -> bool:
-        """Whether the buffers picked where they should stand first are indeed different ones, and all there are."""
-        return bool(self.every(buffers) == operands) and len({*self.outside(buffers)}) == self.outsiders
 
 
 class Plans:
@@ -114,7 +110,7 @@ def _flush() -> None:
     operands = tuple(OPERANDS)
     for p in PLANS[0].patterns.get(signatures, ()):
         buffers = p.first(operands)
-        if p.fits(buffers, operands):
+        if p.every(buffers) == operands and len({*p.outside(buffers)}) == p.outsiders:
             break
     else:
         p = PLANS[0].pattern(signatures, operands)

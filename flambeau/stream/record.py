@@ -146,12 +146,13 @@ def signature(name: str, ins: Sequence[Any], outs: Sequence[Meta], lower: Callab
 
 
 class _State:
-    __slots__ = ("barrier", "bytes", "tracing")
+    __slots__ = ("barrier", "bytes", "tracing", "written")
 
     def __init__(self) -> None:
         self.barrier = False        # an exposed buffer is in the stream: flush when the call is complete
         self.bytes = 0              # of large pending results
         self.tracing: Any = None    # the composite being traced
+        self.written = 0            # when the last in-place write was recorded
 
 
 STATE = _State()
@@ -295,7 +296,7 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
             fresh.append(b)
         OPERANDS.extend(fresh)
         if sig.writes:
-            t = tick()
+            t = STATE.written = tick()
             for i in sig.writes:
                 b = operands[i]
                 b.wrote = t

@@ -545,7 +545,8 @@ class Tensor:
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Compute gradients of the leaves and add them to their ``grad``; see :func:`flambeau.autograd.backward`."""
-        engine.backward(self, gradient, retain_graph, create_graph, None, inputs)
+        if gradient is not None or create_graph or inputs is not None or not engine.whole(self, bool(retain_graph)):
+            engine.propagate(self, gradient, retain_graph, create_graph, inputs)
 
     def detach(self) -> Tensor:
         """The same memory without history."""
