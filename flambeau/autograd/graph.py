@@ -125,6 +125,21 @@ def add_hook(hooks: list[Any], fn: Callable[..., Any]) -> RemovableHandle:
     return RemovableHandle(hooks, item)
 
 
+MOST = 8        # passes of an entry
+
+
+class Passes(list[Any]):
+    """The whole backward passes known to start from a call (see ``passes.py``), the last used one first.
+
+    ``credit``: how many more may be traced.  Repetitions earn it, so that a loss over ever new graphs stops trying.
+    """
+
+    __slots__ = ("credit",)
+
+    def __init__(self) -> None:
+        self.credit = MOST
+
+
 class Leaf(Node):
     """Where gradients of a leaf tensor accumulate."""
 

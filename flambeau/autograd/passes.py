@@ -19,9 +19,8 @@ from ..ops.composite import Body
 from ..stream import record as stream
 from ..stream.record import CALLS, OPERANDS, SCALARS, STATE, Buffer, Signature, signature
 from . import engine, graph
-from .graph import MODE, Leaf, Node, Output
+from .graph import MODE, MOST, Leaf, Node, Output, Passes
 
-MOST = 8                # structures remembered for one last call, failures included: a loss over ever new graphs is not worth more
 MOST_NODES = 2000
 _new = object.__new__
 
@@ -54,7 +53,7 @@ class Pass:
             for n, (entry, facts) in zip(nodes, self.facts):
                 if n.entry is not entry or n.saved is None or n.watched or (facts is not None and not facts.hold(n)):
                     return False
-                if n.seq < written and any([isinstance(b, Buffer) and b.wrote > n.seq for b in n.saved]):
+                if n.seq < written and any(isinstance(b, Buffer) and b.wrote > n.seq for b in n.saved):
                     return False
             leaves: list[Any] = [nodes[i].edges[k] for i, k in self.ends]
             for i, k, to in self.shared:
@@ -123,18 +122,27 @@ def backward(t: Any, keep: bool) -> bool:
     if root is None or engine.ANOMALY[0] or config.eager:
         return False
     try:
-        known = root.entry.passes
+        known: Passes = root.entry.passes
     except AttributeError:
         return False
     m = t._meta
     for p in known:
-        if p is not None and p.meta is m and p.record(root, keep):
+        if p.meta is m and p.record(root, keep):
+            if known.credit < MOST:
+                known.credit += 1
+            if p is not known[0]:
+                known.remove(p)
+                known.insert(0, p)
             return True
-    if len(known) >= MOST:
+    if not known.credit:
         return False
-    p = _trace(root, m)
-    known.append(p)
-    return p is not None and p.record(root, keep)
+    known.credit -= 1
+    made = _trace(root, m)
+    if made is None or not made.record(root, keep):
+        return False
+    known.insert(0, made)
+    del known[MOST:]
+    return True
 
 
 def _trace(root: Node, m: Meta) -> Pass | None:

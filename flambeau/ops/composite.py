@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from ..autograd import graph
-from ..autograd.graph import MODE, Leaf, Node
+from ..autograd.graph import MODE, Leaf, Node, Passes
 from ..core.device import META
 from ..core.dtype import compute_dtype, dtype, float64
 from ..core.errors import TraceError, no_tensor, type_name
@@ -247,7 +247,7 @@ class Composite:
             if definition.SAVED_HOOKS:
                 saved = saved[:]
                 _pack(trace, saved)
-                n.watched = True
+                n.watched = any(b.__class__ is definition.Packed for b in saved)
             n.entry = trace.entry
             n.edges = tuple(edges)
             n.saved = saved
@@ -663,7 +663,7 @@ class Entry:
     __slots__ = ("composite", "from_ones", "name", "passes", "trace", "values")
 
     def __init__(self, composite: Composite, trace: Trace, values: Sequence[Any]) -> None:
-        self.passes: list[Any] = []     # whole backward passes that start here: see autograd/passes.py
+        self.passes = Passes()
         self.composite, self.trace, self.name = composite, trace, trace.name
         self.from_ones = trace.from_ones is not None        # whether ``run`` knows what ``ONES`` is
         self.values = [_skeleton(v) for v in values]

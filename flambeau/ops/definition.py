@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd import graph
-from ..autograd.graph import MODE, Node
+from ..autograd.graph import MODE, Node, Passes
 from ..core.device import META
 from ..core.dtype import bool_, can_cast, compute_dtype, dtype, float_of, result_dtype, scalar_dtype
 from ..core.errors import type_name
@@ -419,7 +419,7 @@ class GradEntry:
 
     def __init__(self, op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], result: Meta) -> None:
         self.op, self.kinds, self.result = op, kinds, result
-        self.passes: list[Any] = []     # whole backward passes that start here: see autograd/passes.py
+        self.passes = Passes()
         self.name = op.node_name(kinds, params)
         # operand index -> number among the tensor operands
         self.positions: dict[int, int] = {}
@@ -569,7 +569,7 @@ def attach(t: Any, entry: GradEntry, tensors: Sequence[Any], edges: tuple[Any, .
     n = Node()
     if SAVED_HOOKS:
         _pack(entry, saved, tensors, t)
-        n.watched = True
+        n.watched = any(b.__class__ is Packed for b in saved)
     n.entry = entry
     n.edges = edges
     n.saved = saved
@@ -1251,7 +1251,7 @@ class PartsEntry:
     __slots__ = ("join", "metas", "name", "passes")
 
     def __init__(self, name: str, metas: Sequence[Meta], join: Callable[[list[Any]], Any]) -> None:
-        self.passes: list[Any] = []
+        self.passes = Passes()
         self.name, self.metas, self.join = name + "Backward0", tuple(metas), join
 
     def run(self, node: Node, g: Any) -> list[Any]:

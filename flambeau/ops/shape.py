@@ -916,7 +916,7 @@ class _CatEntry:
 
     def __init__(self, name: str, dim: int, spans: list[tuple[int, int]], metas: list[Meta]) -> None:
         self.name, self.dim, self.spans, self.metas = name, dim, spans, metas
-        self.passes: list[Any] = []
+        self.passes = definition.Passes()
 
     def run(self, node: Any, g: Any) -> list[Any]:
         out = []

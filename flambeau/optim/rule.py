@@ -18,7 +18,6 @@ import flambeau as torch
 
 from .optimizer import Optimizer, ParamsT
 
-
 _gradient_of = attrgetter("_grad")
 
 

@@ -94,6 +94,9 @@ class WatchedOwned(Owned):
         self.pool.append(self.ptr)
 
 
+_Plain = Buffer     # the name is another's in inference mode
+
+
 def watch(b: Buffer) -> None:
     """Have calls look at a buffer: its memory is shared with the outside, or its contents do not exist."""
     if not b.unusual:
@@ -104,7 +107,7 @@ def watch(b: Buffer) -> None:
 def unwatch(b: Buffer) -> None:
     """Take a buffer for a usual one again."""
     if b.unusual:
-        b.__class__ = Owned if b.__class__ is WatchedOwned else Buffer
+        b.__class__ = Owned if b.__class__ is WatchedOwned else _Plain
         UNUSUAL.discard(id(b))
 
 
