@@ -56,13 +56,18 @@ class Gradient:
 class Trace:
     """What one signature of a composite became."""
 
-    __slots__ = ("backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "metas", "name", "outputs", "owner", "plain", "simple", "structure")
+    __slots__ = (
+        "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "name", "out", "outputs", "owner", "plain", "simple",
+        "structure",
+    )
 
     owner: Composite
     name: str                   # of the graph node
     entry: Entry               # of the graph node
     simple: bool                # the usual case: one fresh tensor
     plain: bool                 # and there is nothing more to recording it
+    out: Any                    # metadata of the first result, and how many there are
+    made: int
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
     flows: list[Meta]           # metadata of the gradients of the differentiable outputs
@@ -460,7 +465,8 @@ class Composite:
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
             and trace.outputs[0][2] is trace.forward.out
         f = trace.forward
-        trace.plain = trace.simple and not (f.scalars or f.writes or f.checks or f.large)
+        trace.out, trace.made = f.out, len(f.outs)
+        trace.plain = trace.simple and not (f.scalars or f.writes or f.checks or f.large) and (bool(trace.hidden) or trace.made == 1)
         if len(self.cache) > 20_000:
             self.cache.clear()
         self.cache[key] = trace
@@ -878,17 +884,23 @@ def made(c, defaults):
             return c.any(({", ".join(x)},), {{}})
         if UNUSUAL or SAVED_HOOKS or not trace.plain or other_threads():
             return replay(trace, ({", ".join(x)}, *defaults), [{each("b#, ")}], [{each("n#, ")}], ())
-        f = trace.forward
-        fresh = []
-        for _ in f.outs:
-            b = Buffer()
-            b.ptr = b.wrote = b.versions = 0
-            fresh.append(b)
-        CALLS.append(f)
-        OPERANDS.extend(({each("b#, ")}*fresh))
+        b = Buffer()
+        b.ptr = 0
+        CALLS.append(trace.forward)
+        hidden = trace.hidden
+        if hidden:
+            fresh = [b]
+            while len(fresh) < trace.made:
+                h = Buffer()
+                h.ptr = 0
+                fresh.append(h)
+            hidden = [fresh[i] for i in hidden]
+            OPERANDS.extend(({each("b#, ")}*fresh))
+        else:
+            OPERANDS.extend(({each("b#, ")}b))
         t = new(Tensor)
-        t._meta = f.out
-        t._buffer = fresh[0]
+        t._meta = trace.out
+        t._buffer = b
         t._base = None
         if trace.backward is None:
             t._node = None
@@ -896,7 +908,7 @@ def made(c, defaults):
             n = t._node = Node()
             n.entry = trace.entry
             n.edges = ({each("n#, ")})
-            n.saved = [{each("b#, ")}*[fresh[i] for i in trace.hidden]] if trace.hidden else [{each("b#, ")}]
+            n.saved = [{each("b#, ")}*hidden]
             n.params = ()
             n.seq = tick()
         if len(OPERANDS) >= LIMIT[0]:

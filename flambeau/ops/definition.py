@@ -976,7 +976,7 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
             if UNUSUAL:
                 look((b,))
             c = Buffer()
-            c.ptr = c.wrote = c.versions = 0
+            c.ptr = 0
             CALLS.append(sig)
             OPERANDS.extend((b, c))
             t = _new(Tensor)
@@ -1072,7 +1072,7 @@ def _binary_call(op: Operation) -> Callable[..., Any]:
             acquire()
         try:
             c = Buffer()
-            c.ptr = c.wrote = c.versions = 0
+            c.ptr = 0
             if number:
                 if sig.scalars == "q" and not -0x8000000000000000 <= other <= 0x7FFFFFFFFFFFFFFF:
                     return general(op, (input, other), {})

@@ -40,6 +40,8 @@ class _BufferDefaults:
     """What few buffers have: kept off the instances, so that making one stays cheap."""
 
     __slots__ = ()
+    wrote: int = 0                            # tick of the last in-place write
+    versions: int = 0                         # in-place writes so far, for ``_version``
     unusual: bool = False                     # one of the next two was set, see ``watch``
     error: BaseException | None = None        # why its contents do not exist
     exposed: int = 0                          # outside references to its memory
@@ -52,14 +54,12 @@ class _BufferDefaults:
 class Buffer(_BufferDefaults):
     """Storage.  ``ptr``: its address, 0 while it has no memory.
 
-    Made by ``Buffer()``, which is cheaper than ``object.__new__``; whoever makes one sets ``ptr``, ``wrote`` and ``versions``.
+    Made by ``Buffer()``, which is cheaper than ``object.__new__``; whoever makes one sets ``ptr``.
     """
 
-    __slots__ = ("__dict__", "nbytes", "pool", "ptr", "versions", "wrote")
+    __slots__ = ("__dict__", "nbytes", "pool", "ptr")
 
     ptr: int
-    wrote: int               # tick of the last in-place write
-    versions: int            # in-place writes so far, for ``_version``
     nbytes: int
     pool: list[int]
 
@@ -172,7 +172,7 @@ after_record: Callable[[], None] = lambda: None      # set by flush.py
 def new_buffer() -> Buffer:
     """A buffer without memory."""
     b = Buffer()
-    b.ptr = b.wrote = b.versions = 0
+    b.ptr = 0
     return b
 
 
@@ -295,7 +295,7 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
         fresh = []
         for _ in sig.outs:
             b = Buffer()
-            b.ptr = b.wrote = b.versions = 0
+            b.ptr = 0
             fresh.append(b)
         OPERANDS.extend(fresh)
         if sig.writes:
