@@ -9,9 +9,10 @@ from flambeau.nn import functional as F
 from flambeau.stream import flush, record
 
 
-@pytest.fixture(autouse=True)
-def nothing_pending():
+@pytest.fixture(autouse=True, params=["by loops", "written out"])
+def way(request, monkeypatch):
     flush.flush()
+    monkeypatch.setattr(passes, "OFTEN", 1 << 60 if request.param == "by loops" else 1)
     yield
     flush.flush()
 

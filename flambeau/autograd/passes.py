@@ -22,6 +22,8 @@ from . import engine, graph
 from .graph import MODE, MOST, Leaf, Node, Output, Passes
 
 MOST_NODES = 2000
+OFTEN = 100             # uses from which on a pass is written out,
+LONG = 400              # if it has no more nodes than these: compiling takes 0.1 ms for each
 _new = object.__new__
 
 
@@ -31,8 +33,10 @@ class Pass:
     ``edges``: how the nodes after the first are reached: (node, which of its edges).  ``shared``: other edges that lead to node k, or to leaf ~k.
     """
 
-    __slots__ = ("call", "edges", "ends", "facts", "leaves", "meta", "picks", "scalars", "shared")
+    __slots__ = ("call", "edges", "ends", "facts", "leaves", "meta", "picks", "run", "scalars", "shared", "uses")
 
+    run: Callable[[Node, bool], bool]                       # ``record``, or what was written out for it
+    uses: int
     call: Signature
     meta: Meta                                              # of the tensor it starts from
     edges: list[tuple[int, int]]
@@ -45,6 +49,9 @@ class Pass:
 
     def record(self, root: Node, keep: bool) -> bool:
         """Record the pass from ``root``, whose entry is known to fit; False, and nothing done, where the graph is another one."""
+        self.uses += 1
+        if self.uses == OFTEN and len(self.facts) <= LONG:
+            self.run = written_out(self)
         nodes = [root]
         try:
             for i, k in self.edges:
@@ -53,7 +60,7 @@ class Pass:
             for n, (entry, facts) in zip(nodes, self.facts):
                 if n.entry is not entry or n.saved is None or n.watched or (facts is not None and not facts.hold(n)):
                     return False
-                if n.seq < written and any(isinstance(b, Buffer) and b.wrote > n.seq for b in n.saved):
+                if n.seq < written and overwritten(n):
                     return False
             leaves: list[Any] = [nodes[i].edges[k] for i, k in self.ends]
             for i, k, to in self.shared:
@@ -75,18 +82,68 @@ class Pass:
             for n in nodes:
                 if n.saved:
                     n.saved = None
-        Tensor = definition.Tensor
         for t, (i, m, own) in zip(targets, self.leaves):
             if i >= 0:
-                g = _new(Tensor)
-                g._meta, g._buffer = m, fresh[i]
-                g._node = g._base = None
+                g = definition.make_tensor(m, fresh[i])
                 if t._grad is None and t._meta is own:
                     t._grad = g
                 else:
                     fresh[i] = None  # type: ignore[call-overload]
                     engine.accumulate_grad(t, g, False)
         return True
+
+
+def overwritten(n: Node) -> bool:
+    """Whether something that a node saved was written since."""
+    return any(isinstance(b, Buffer) and b.wrote > n.seq for b in n.saved or ())
+
+
+def written_out(p: Pass) -> Callable[[Node, bool], bool]:
+    """``p.record`` without its loops, as source text that is compiled; that takes as long as some hundred passes save."""
+    names: dict[str, Any] = {"STATE": STATE, "append": stream.append, "overwritten": overwritten, "new": _new, "Tensor": definition.Tensor,
+                             "accumulate": engine.accumulate_grad, "call": p.call}
+    count = len(p.leaves)
+    checks, shares, ends = [], [], []
+    for i, (entry, facts) in enumerate(p.facts):
+        if i:
+            parent, k = p.edges[i - 1]
+            checks.append(f"n{i} = n{parent}.edges[{k}]")
+        test = f"n{i}.entry is not E{i} or n{i}.saved is None or n{i}.watched or (n{i}.seq < written and overwritten(n{i}))"
+        names[f"E{i}"] = entry
+        if facts is not None:
+            test += f" or not F{i}(n{i})"
+            names[f"F{i}"] = facts.hold
+        checks.append(f"if {test}: return False")
+    for j, (i, k) in enumerate(p.ends):
+        checks += [f"e{j} = n{i}.edges[{k}]; t{j} = e{j}.target()", f"if e{j}.watched or t{j} is None or t{j}._post_hooks is not None: return False"]
+    for i, k, to in p.shared:
+        shares.append(f"n{i}.edges[{k}] is not {f'n{to}' if to >= 0 else f'e{~to}'}")
+    if count > 1:
+        shares.append(f"len({{{', '.join([f'e{j}' for j in range(count)])}}}) < {count}")
+    for j, (i, m, own) in enumerate(p.leaves):
+        if i >= 0:
+            names[f"M{j}"], names[f"O{j}"] = m, own
+            ends += [f"g = new(Tensor); g._meta = M{j}; g._buffer = fresh[{i}]; g._node = g._base = None",
+                     f"if t{j}._grad is None and t{j}._meta is O{j}: t{j}._grad = g",
+                     f"else: fresh[{i}] = None; accumulate(t{j}, g, False)"]
+    scalars = [f"n{s[0]}.params[{s[1]}]" if s.__class__ is tuple else f"S[{i}]" for i, s in enumerate(p.scalars)]
+    names["S"] = p.scalars
+    frees = [f"    if n{i}.saved: n{i}.saved = None" for i in range(len(p.facts))]
+    lines = [
+        "written = STATE.written",
+        "try:",
+        *["    " + line for line in checks],
+        *[f"    if {' or '.join(shares)}: return False"] * bool(shares),
+        f"    operands = [{', '.join([f'n{i}.saved[{k}]' for i, k in p.picks])}]",
+        "except (AttributeError, IndexError): return False",
+        f"fresh = append(call, operands, ({', '.join(scalars)}{',' * bool(scalars)}))",
+        "if not keep:",
+        *frees,
+        *ends,
+        "return True",
+    ]
+    exec(compile("def run(n0, keep):\n" + "".join([f"    {line}\n" for line in lines]), "<a backward pass>", "exec"), names)
+    return names["run"]  # type: ignore[no-any-return]
 
 
 class Facts:
@@ -127,7 +184,7 @@ def backward(t: Any, keep: bool) -> bool:
         return False
     m = t._meta
     for p in known:
-        if p.meta is m and p.record(root, keep):
+        if p.meta is m and p.run(root, keep):
             if known.credit < MOST:
                 known.credit += 1
             if p is not known[0]:
@@ -201,6 +258,7 @@ def _trace(root: Node, m: Meta) -> Pass | None:
     results = [s for s in slots if s is not None]
     calls = [(sig, tuple([names[s] for s in ins]), tuple([names[s] for s in outs]), first) for sig, ins, outs, first in calls]
     p = Pass()
+    p.run, p.uses = p.record, 0
     p.meta, p.edges, p.ends, p.shared, p.scalars, p.leaves = m, edges, leaves, shared, scalars, []
     p.facts = [(n.entry, facts_of(n)) for n in nodes]
     for (i, k), g in zip(leaves, grads, strict=True):
