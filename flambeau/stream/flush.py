@@ -13,7 +13,7 @@ from ..core import config
 from ..core.errors import TraceError
 from . import cache, record
 from .cache import STATS, LaunchPlan
-from .record import BUFFERS, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, Owned, acquire, release
+from .record import BUFFERS, ELSEWHERE, KEY, LIMIT, LOCK, ORIGINS, SCALARS, STATE, THREAD, Owned, acquire, failed, release
 
 PLANS: dict[Any, LaunchPlan] = {}          # (key, reference counts) -> plan
 BY_LIVENESS: dict[Any, dict[Any, LaunchPlan]] = {}   # key -> liveness -> plan
@@ -36,6 +36,8 @@ def flush() -> None:
         _flush()
     finally:
         release()
+    if ELSEWHERE and THREAD.errors:
+        raise failed(THREAD.errors[0])
 
 
 def _flush() -> None:
@@ -63,7 +65,10 @@ def _flush() -> None:
         while part is not None:
             failed = part.run(part, BUFFERS, SCALARS)
             if failed:
-                raise _fail(plan, part, failed)
+                own = _fail(plan, part, failed)
+                if own is None:
+                    break
+                raise own
             part = part.then
     except BaseException as error:
         if not failed:
@@ -133,8 +138,10 @@ def _find(key: Any) -> LaunchPlan:
     return plan
 
 
-def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any]) -> BaseException:
-    """After a failed check in ``part``: what depends on it fails with the same error, all the rest is executed; returns the first error.
+def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any]) -> BaseException | None:
+    """After a failed check in ``part``: what depends on it fails with the same error, all the rest is executed.
+
+    Returns the first error of a call that this thread recorded; those of other threads are raised when these look at something.
 
     A call of a later part that depends on it is left out, so that memory which existed before the flush keeps its contents.
     """
@@ -163,7 +170,16 @@ def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any]) -> BaseExceptio
         if s not in kept:
             BUFFERS[s].error = error
             BUFFERS[s].unusual = True
-    return origins[failed[0][3]]
+    own = None
+    for f in failed:
+        error = origins[f[3]]
+        errors = getattr(error, "errors_of_thread", THREAD.errors)
+        if errors is THREAD.errors:
+            own = own or error
+        elif error not in errors:
+            errors.append(error)
+            ELSEWHERE.append(None)
+    return own
 
 
 class _Damage:
@@ -214,7 +230,10 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
             following = following.then
     if where is not None:
         text += f"\n{call.sig.name.strip('_')} recorded at {where[0]}, line {where[1]}, in {where[2]}"
-    return _ERRORS[kind](text)
+    error = _ERRORS[kind](text)
+    if where is not None:
+        error.errors_of_thread = where[3]  # type: ignore[attr-defined]
+    return error
 
 
 # ------------------------------------------------------------------ a stream that nobody observes
