@@ -321,6 +321,63 @@ def test_error_in_a_thread_belongs_to_that_thread():
     assert len(found) == 1 and "index 3 is out of bounds" in found[0]
 
 
+def test_a_failing_read_is_reported_to_the_thread_that_recorded_it():
+    import threading
+
+    table, recorded, looked, found, made = torch.arange(3.0), threading.Event(), threading.Event(), [], []
+    torch.ones(2).tolist()
+
+    def work():
+        made.append(table[torch.tensor([3])] * 2)  # it fails here
+        recorded.set()
+        looked.wait()
+        for look in (lambda: torch.ones(3).tolist(), lambda: made[0].tolist(), lambda: torch.ones(4).tolist()):
+            try:
+                found.append(look())
+            except IndexError as error:
+                found.append(str(error))
+
+    t = threading.Thread(target=work)
+    t.start()
+    recorded.wait()
+    assert (torch.ones(2) + 1).tolist() == [2, 2]           # what this thread looks at does not depend on it
+    with pytest.raises(IndexError, match="index 3 is out of bounds"):
+        (made[0] + 1).tolist()                              # and this does
+    looked.set()
+    t.join()
+    assert "index 3 is out of bounds" in found[0] and f"line {line_of('it fails here')}" in found[0]    # even though nobody looked at that
+    assert "index 3 is out of bounds" in found[1] and found[2] == [1, 1, 1, 1]
+    assert not flush.ELSEWHERE
+
+
+def test_errors_of_two_threads_at_once():
+    import threading
+
+    table, barrier, found = torch.arange(3.0), threading.Barrier(3), {}
+
+    def work(i):
+        x = table[torch.tensor([3 + i])]
+        barrier.wait()
+        barrier.wait()
+        try:
+            x.tolist()
+        except IndexError as error:
+            found[i] = str(error)
+        torch.ones(3).tolist()          # it is told once
+
+    torch.ones(2).tolist()
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for t in threads:
+        t.start()
+    barrier.wait()
+    assert torch.ones(2).tolist() == [1, 1]
+    barrier.wait()
+    for t in threads:
+        t.join()
+    assert "index 3" in found[0] and "out of bounds" in found[1]
+    assert not flush.ELSEWHERE
+
+
 def test_out_of_memory_names_the_size():
     with pytest.raises(RuntimeError, match=r"(?i)memory") as caught:
         (torch.empty(1, 1).expand(1 << 24, 1 << 24) + 1).sum().item()

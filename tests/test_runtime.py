@@ -131,7 +131,7 @@ def test_vector_width_is_one_of_the_known():
 # ---------------------------------------------------------------- the disk cache
 
 def entry(cache) -> str:
-    name, = os.listdir(cache)
+    name, = (n for n in os.listdir(cache) if n.endswith(".image"))
     return str(cache / name)
 
 
@@ -226,9 +226,9 @@ def test_the_oldest_entries_are_evicted(cache):
         os.utime(images._path("k", bytes([i])), (now - 1000 + i, now - 1000 + i))
     (cache / "dead.1-2.tmp").write_bytes(b"left by a killed process")
     os.utime(cache / "dead.1-2.tmp", (now - 7200, now - 7200))
-    images.evict(5600)
+    images.evict(4 * images.BLOCK)      # an entry takes whole blocks of the disk
     kept = [i for i in range(8) if images.get("k", bytes([i])) is not None]
-    assert kept == [4, 5, 6, 7]
+    assert kept == [5, 6, 7]            # and a quarter of the limit is left free
     assert not (cache / "dead.1-2.tmp").exists()
 
 
@@ -252,6 +252,18 @@ def test_clear(cache):
     images.put("k", b"a", b"data")
     images.clear()
     assert os.listdir(cache) == []
+
+
+def test_the_size_is_looked_at_once_an_hour_at_a_first_write(cache, monkeypatch):
+    looks = []
+    monkeypatch.setattr(images, "evict", lambda keep: looks.append(keep))
+    for age, expected in ((0, 1), (0, 1), (7200, 2), (0, 2)):
+        if age:
+            os.utime(cache / "looked", (time.time() - age,) * 2)
+        images.reopen()                 # as a new process does
+        for i in range(5):
+            images.put("k", bytes([i]), b"data")
+        assert looks == [256 << 20] * expected
 
 
 def test_several_processes_and_kills_leave_whole_entries(cache):

@@ -668,6 +668,31 @@ def test_memory_comes_back():
     assert len(free) == n + 1
 
 
+def test_plans_made_while_sources_change_are_not_kept(tmp_path, monkeypatch):
+    from flambeau.runtime import images
+    from flambeau.stream import cache
+
+    def made():
+        return sorted(p.name[0] for p in tmp_path.iterdir()).count("p")
+
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path))
+    images.reopen()
+    try:
+        monkeypatch.setattr(cache, "_source", (0, None))
+        assert cache._stamp() is not None
+        (torch.ones(3, 5, 7, 2) * 3).sum().item()
+        before = made()
+        assert before
+        monkeypatch.setattr(cache, "_IMPORTED", 0)                  # every source is younger than the process
+        monkeypatch.setattr(cache, "_source", (0, None))
+        assert cache._stamp() is None
+        (torch.ones(3, 5, 7, 3) * 4).sum().item()
+        assert made() == before
+    finally:
+        monkeypatch.undo()
+        images.reopen()
+
+
 def plans_held():
     """How many plans there are, and the words in their keys."""
     patterns = flush.PLANS[0].patterns

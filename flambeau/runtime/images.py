@@ -21,12 +21,14 @@ except ImportError:
 
 FORMAT = b"flambeau image 1"         # opens every entry; changed whenever the meaning of entries changes
 CHECK_EVERY = 16 << 20              # bytes written between two looks at the directory's size
-DAY = 86400.0
+HOUR, DAY = 3600.0, 86400.0
+BLOCK = 4096                        # what an entry takes of the disk is a multiple of this
 
 _directory: str | None = None
 _state = "unopened"                 # then "open" or "closed"
 _salt: bytes | None = None
-_written = CHECK_EVERY              # so that the first write of a process looks
+_written = 0                        # bytes since this process looked at the directory's size
+_looked = False                     # whether it knows that somebody looked lately
 
 
 def digest(data: bytes, salt: bytes = b"") -> bytes:
@@ -66,7 +68,7 @@ def get(kind: str, key: bytes) -> bytes | None:
 
 def put(kind: str, key: bytes, data: bytes) -> None:
     """Keep ``data`` under ``kind`` and ``key``; without a usable directory, do nothing."""
-    global _written
+    global _written, _looked
     folder = directory()
     if folder is None:
         return
@@ -85,21 +87,35 @@ def put(kind: str, key: bytes, data: bytes) -> None:
             pass
         return
     _written += len(data)
-    if _written > CHECK_EVERY:
+    if _written > CHECK_EVERY or (not _looked and _unwatched(folder)):
         _written = 0
         evict(limit())
+        try:
+            with open(os.path.join(folder, "looked"), "wb"):
+                pass                # its age tells other processes
+        except OSError:
+            pass
+    _looked = True
+
+
+def _unwatched(folder: str) -> bool:
+    """Whether no process has looked at the directory's size for an hour: that takes 0.1 s when it is full."""
+    try:
+        return time.time() - os.stat(os.path.join(folder, "looked")).st_mtime > HOUR
+    except OSError:
+        return True
 
 
 def limit() -> int:
-    """Bytes the directory may hold: ``FLAMBEAU_CACHE_LIMIT`` in MiB, 512 unless set."""
+    """Bytes the directory may hold: ``FLAMBEAU_CACHE_LIMIT`` in MiB, 256 unless set."""
     try:
-        return int(os.environ.get("FLAMBEAU_CACHE_LIMIT", "512")) << 20
+        return int(os.environ.get("FLAMBEAU_CACHE_LIMIT", "256")) << 20
     except ValueError:
-        return 512 << 20
+        return 256 << 20
 
 
 def evict(keep: int) -> None:
-    """Remove the entries longest unused until at most ``keep`` bytes are left, and what killed processes left behind."""
+    """Remove the entries longest unused until at most ``keep`` bytes of the disk are used, and what killed processes left behind."""
     folder = directory()
     if folder is None:
         return
@@ -112,10 +128,10 @@ def evict(keep: int) -> None:
             except OSError:
                 continue
             if item.name.endswith(".tmp"):
-                if now - info.st_mtime > 3600:
+                if now - info.st_mtime > HOUR:
                     _remove(item.path)
             elif item.name.endswith(".image"):
-                entries.append((info.st_mtime, info.st_size, item.path))
+                entries.append((info.st_mtime, (info.st_size + BLOCK - 1) & -BLOCK, item.path))
     total = sum(size for _, size, _ in entries)
     if total <= keep:
         return
@@ -130,6 +146,8 @@ def evict(keep: int) -> None:
 def clear() -> None:
     """Remove every entry."""
     evict(-1)
+    if _directory is not None:
+        _remove(os.path.join(_directory, "looked"))
 
 
 def directory() -> str | None:
@@ -146,8 +164,8 @@ def directory() -> str | None:
 
 def reopen() -> None:
     """Look at the environment again (it was changed, or a test wants another directory)."""
-    global _state, _directory, _written, _salt
-    _state, _directory, _written, _salt = "unopened", None, CHECK_EVERY, None
+    global _state, _directory, _written, _looked, _salt
+    _state, _directory, _written, _looked, _salt = "unopened", None, 0, False, None
 
 
 def compiler_version() -> str | None:

@@ -11,9 +11,10 @@ import importlib
 import marshal
 import os
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from operator import attrgetter, itemgetter
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any, NamedTuple
 
 from ..core import config
@@ -224,7 +225,7 @@ def _run_reference(plan: LaunchPlan, buffers: Sequence[Buffer], scalars: list[An
 def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> None:
     from ..runtime import cpu
 
-    name = _disk_key(plan.calls, external, live)
+    name, stamp = _disk_key(plan.calls, external, live), _stamp()
     if name is not None:
         data = images.get("p", name)
         if data is not None and not OBSERVED:
@@ -243,7 +244,7 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
     used = {s[1] for s in made.steps if s[0] == "host"}
     hosts = [step if i in used else None for i, step in enumerate(program.steps)]
     _link(plan, made, cpu, hosts, made.checks)
-    if name is not None:
+    if name is not None and _stamp() == stamp:      # nothing changed while the planner was loaded
         try:
             images.put("p", name, marshal.dumps((made.to_data(), [_stored_host(h) for h in hosts], made.checks)))
         except ValueError:
@@ -298,6 +299,8 @@ def _disk_key(calls: list[Call], external: Sequence[bool], live: Sequence[bool])
     """The name of a plan on disk: the structure of the stream by value; None when a call has no description."""
     from ..runtime import cpu
 
+    if _stamp() is None:
+        return None
     words: list[Any] = []
     for c in calls:
         if c.sig.stable is None:
@@ -307,11 +310,15 @@ def _disk_key(calls: list[Call], external: Sequence[bool], live: Sequence[bool])
 
 
 def _stamp() -> Any:
-    """What tells two versions of the planner apart: the package's version, and in a checkout the age of its sources."""
+    """What tells two versions of the planner apart: the package's version, and in a checkout the age of its sources.
+
+    None when a source is younger than this process: what runs is then neither the old planner nor the new one for sure.  Looked
+    at again when more modules were loaded.
+    """
     global _source
-    if _source is None:
+    if _source[0] != len(sys.modules):
         package = os.path.dirname(os.path.dirname(__file__))
-        _source = (__version__,)
+        stamp: Any = (__version__,)
         if os.path.exists(os.path.join(os.path.dirname(package), "pyproject.toml")):
             ages = []
             for folder, _, files in os.walk(package):
@@ -319,11 +326,13 @@ def _stamp() -> Any:
                     if f.endswith(".py"):
                         found = os.stat(os.path.join(folder, f))
                         ages.append((f, found.st_mtime_ns, found.st_size))
-            _source = (__version__, tuple(sorted(ages)))
-    return _source
+            stamp = None if max(age for _, age, _ in ages) > _IMPORTED else (__version__, tuple(sorted(ages)))
+        _source = len(sys.modules), stamp
+    return _source[1]
 
 
-_source: Any = None
+_source: Any = 0, None
+_IMPORTED = time_ns() - 50_000_000      # the first modules were loaded a little earlier
 
 
 def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Any]:

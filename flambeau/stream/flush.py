@@ -15,7 +15,27 @@ from ..core import config
 from ..core.errors import TraceError
 from . import cache, record
 from .cache import STATS, LaunchPlan, picker
-from .record import CALLS, LIMIT, LOCK, OPERANDS, ORIGINS, SCALARS, STATE, UNUSUAL, Buffer, Owned, Signature, WatchedOwned, acquire, release, taken_apart, watch
+from .record import (
+    CALLS,
+    ELSEWHERE,
+    LIMIT,
+    LOCK,
+    OPERANDS,
+    ORIGINS,
+    SCALARS,
+    STATE,
+    THREAD,
+    UNUSUAL,
+    Buffer,
+    Owned,
+    Signature,
+    WatchedOwned,
+    acquire,
+    failed,
+    release,
+    taken_apart,
+    watch,
+)
 
 OBSERVERS: list[Any] = []                  # explain: called with each plan after its flush
 
@@ -99,6 +119,8 @@ def flush() -> None:
         _flush()
     finally:
         release()
+    if ELSEWHERE and THREAD.errors:
+        raise failed(THREAD.errors[0])
 
 
 def _flush() -> None:
@@ -139,7 +161,10 @@ def _flush() -> None:
         while part is not None:
             failed = part.run(part, buffers, SCALARS)
             if failed:
-                raise _fail(plan, part, failed, buffers)
+                own = _fail(plan, part, failed, buffers)
+                if own is None:
+                    break
+                raise own
             part = part.then
     except BaseException as error:
         if not failed:
@@ -199,8 +224,10 @@ def _find(signatures: Sequence[Signature], pattern: Pattern, counts: tuple[int, 
     return plan
 
 
-def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any], buffers: Sequence[Buffer]) -> BaseException:
-    """After a failed check in ``part``: what depends on it fails with the same error, all the rest is executed; returns the first error.
+def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any], buffers: Sequence[Buffer]) -> BaseException | None:
+    """After a failed check in ``part``: what depends on it fails with the same error, all the rest is executed.
+
+    Returns the first error of a call that this thread recorded; those of other threads are raised when these look at something.
 
     A call of a later part that depends on it is left out, so that memory which existed before the flush keeps its contents.
     """
@@ -229,7 +256,16 @@ def _fail(plan: LaunchPlan, part: LaunchPlan, failed: list[Any], buffers: Sequen
         if s not in kept:
             buffers[s].error = error
             watch(buffers[s])
-    return origins[failed[0][3]]
+    own = None
+    for f in failed:
+        error = origins[f[3]]
+        errors = getattr(error, "errors_of_thread", THREAD.errors)
+        if errors is THREAD.errors:
+            own = own or error
+        elif error not in errors:
+            errors.append(error)
+            ELSEWHERE.append(None)
+    return own
 
 
 class _Damage:
@@ -280,7 +316,10 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
             following = following.then
     if where is not None:
         text += f"\n{call.sig.name.strip('_')} recorded at {where[0]}, line {where[1]}, in {where[2]}"
-    return _ERRORS[kind](text)
+    error = _ERRORS[kind](text)
+    if where is not None:
+        error.errors_of_thread = where[3]  # type: ignore[attr-defined]
+    return error
 
 
 # ------------------------------------------------------------------ a stream that nobody observes

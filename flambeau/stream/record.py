@@ -262,6 +262,9 @@ def is_exposed(b: Buffer) -> bool:
 
 def failed(error: BaseException) -> BaseException:
     """The error of a buffer whose contents could not be computed, to be raised again: a copy, so that it holds on to no frame."""
+    if error in THREAD.errors:
+        THREAD.errors.remove(error)
+        ELSEWHERE.pop()
     try:
         return type(error)(*error.args)
     except Exception:       # a class with arguments of its own
@@ -323,12 +326,23 @@ if hasattr(os, "register_at_fork"):
 _PACKAGE = __name__.partition(".")[0]
 
 
-def user_frame() -> tuple[str, int, str]:
-    """File, line and function of the nearest caller outside the package."""
+class _Thread(_thread._local):
+    """What belongs to one thread."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []       # of its calls, found by a flush of another thread
+
+
+THREAD = _Thread()
+ELSEWHERE: list[None] = []          # one for every error that waits for its thread
+
+
+def user_frame() -> tuple[str, int, str, list[BaseException]]:
+    """File, line and function of the nearest caller outside the package, and where this thread's errors go."""
     f = sys._getframe(1)
     while f is not None:
         name = f.f_globals.get("__name__", "")
         if not (name == _PACKAGE or name.startswith(_PACKAGE + ".")) or f.f_globals.get("__flambeau_user__"):
-            return f.f_code.co_filename, f.f_lineno, f.f_code.co_name
+            return f.f_code.co_filename, f.f_lineno, f.f_code.co_name, THREAD.errors
         f = f.f_back  # type: ignore[assignment]
-    return "?", 0, "?"
+    return "?", 0, "?", THREAD.errors
