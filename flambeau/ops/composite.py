@@ -216,7 +216,7 @@ class Composite:
             elif i in self.runtime:
                 key.append(float)
                 scalars.append(v)
-            elif v.__class__ is list or v.__class__ is tuple:
+            elif v.__class__ is list or (v.__class__ is tuple and not definition.by_value(v)):
                 fast = None
                 _flatten(v, key, tensors)
             else:

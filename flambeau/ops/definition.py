@@ -1000,7 +1000,7 @@ def _unary_call(op: Operation) -> Callable[..., Any]:
 
 def _remember(op: Operation, input: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call with static parameters that was not seen before: made, and found at once the next time."""
-    plain = "out" not in kwargs and all(_by_value(v) for v in (*args, *kwargs.values()))
+    plain = "out" not in kwargs and all(by_value(v) for v in (*args, *kwargs.values()))
     key = (getattr(input, "_meta", None), args, tuple(kwargs.items()))
     result = general(op, (input, *args), kwargs)
     if plain:
@@ -1011,9 +1011,9 @@ def _remember(op: Operation, input: Any, args: tuple[Any, ...], kwargs: dict[str
     return result
 
 
-def _by_value(v: Any) -> bool:
+def by_value(v: Any) -> bool:
     """Whether an argument may be part of a key that is kept: it is immutable and holds on to no tensor."""
-    return all(_by_value(x) for x in v) if isinstance(v, tuple) else v.__class__ in _HASHABLE or v.__class__ is dtype
+    return all(by_value(x) for x in v) if isinstance(v, tuple) else v.__class__ in _HASHABLE or v.__class__ is dtype
 
 
 def _operands_call(op: Operation) -> Callable[..., Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..autograd import graph
+from ..autograd.graph import MODE
 from ..core.dtype import dtype as DType
 from ..core.shape import (
     Meta,
@@ -845,6 +847,12 @@ def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
     if isinstance(tensors, definition.Tensor):
         raise TypeError("cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
     tensors = list(tensors)
+    try:
+        sig = _cat_known.get((dim, *[x._meta for x in tensors]))
+    except (AttributeError, TypeError):
+        sig = None
+    if sig is not None:
+        return _join(sig, tensors, node)
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(tensors):
@@ -867,17 +875,20 @@ def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
     common = definition.promote_kinds([x._meta for x in tensors])
     shape = list(first.shape)
     shape[d] = sum(x.shape[d] for x in used)
-    return _joined(used, d, tuple(shape), common, node)
+    sig = _cat_signature(used, d, tuple(shape), common)
+    if len(used) == len(tensors) and dim.__class__ is int:
+        if len(_cat_known) > 20_000:
+            _cat_known.clear()
+        _cat_known[(dim, *[x._meta for x in used])] = sig
+    return _join(sig, used, node)
 
 
 _cat_signatures: dict[Any, Any] = {}
+_cat_known: dict[Any, Any] = {}         # by the arguments: what was checked before
 
 
-def _joined(used: list[Any], d: int, shape: tuple[int, ...], common: DType, node: str) -> Any:
+def _cat_signature(used: list[Any], d: int, shape: tuple[int, ...], common: DType) -> Any:
     """One call that stores each part in its slice of the result."""
-    from ..autograd import graph
-    from ..autograd.graph import MODE
-
     metas = tuple([x._meta for x in used])
     key = (metas, d, common)
     sig = _cat_signatures.get(key)
@@ -891,15 +902,17 @@ def _joined(used: list[Any], d: int, shape: tuple[int, ...], common: DType, node
             slices.append(slice_meta(result, d, at, at + m.shape[d], 1))
             at += m.shape[d]
         sig = _cat_signatures[key] = signature("cat", metas, (result,), _lower_cat, params=slices, stable=("cat", *key))
-    made = definition.record_fresh(sig, used, ())
-    if MODE.grad and any(x._node is not None for x in used) and common.is_floating_point:
-        if sig.grad is None:
-            sig.grad = {}
-        entry = sig.grad.get(node)
-        if entry is None:
-            spans = [(m.offset // sig.outs[0].strides[d] if m.numel else 0, m.shape[d]) for m in sig.params]
-            entry = sig.grad[node] = _CatEntry(node, d, spans, list(metas))
-        made._node = graph.node(entry, tuple(x._node for x in used), ())
+        spans = [(m.offset // result.strides[d] if m.numel else 0, m.shape[d]) for m in slices]
+        sig.grad = {n: _CatEntry(n, d, spans, list(metas)) for n in ("CatBackward0", "StackBackward0")} if common.is_floating_point else None
+    return sig
+
+
+def _join(sig: Any, parts: list[Any], node: str) -> Any:
+    made = definition.record_fresh(sig, parts, ())
+    if sig.grad is not None and MODE.grad:
+        edges = tuple([x._node for x in parts])
+        if any(e is not None for e in edges):
+            made._node = graph.node(sig.grad[node], edges, ())
     return made
 
 
