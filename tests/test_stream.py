@@ -880,3 +880,20 @@ def test_a_process_killed_while_it_fills_the_cache(tmp_path):
     done = run_python(PROGRAM, FLAMBEAU_CACHE=str(tmp_path))
     clean = run_python(PROGRAM, FLAMBEAU_CACHE=str(tmp_path / "other"))
     assert done.returncode == 0 and done.stdout == clean.stdout
+
+
+def test_the_default_type_decides_anew(tmp_path):
+    x = torch.arange(3)
+    assert (x.exp().dtype, (x / 2).dtype, torch.sigmoid(x).dtype) == (torch.float32,) * 3
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert (x.exp().dtype, (x / 2).dtype, torch.sigmoid(x).dtype) == (torch.float64,) * 3
+        assert x.exp().tolist() == pytest.approx([1, 2.718281828459045, 7.38905609893065], rel=1e-14)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert x.exp().dtype is torch.float32
+    # nor is a plan from the disk taken for one under another default
+    code = "import flambeau as torch\ntorch.set_default_dtype(torch.{})\nprint(torch.arange(3).exp().sum().item())"
+    for name in ("float32", "float64", "float32"):
+        done = run_python(code.format(name), FLAMBEAU_CACHE=str(tmp_path))
+        assert float(done.stdout) == pytest.approx(11.107337927389695, rel=1e-6 if name == "float32" else 1e-14), done.stderr

@@ -85,6 +85,9 @@ def get_default_dtype() -> dtype:
     return _default
 
 
+DEPENDENT: list[Any] = []       # caches of what depends on the default type
+
+
 def set_default_dtype(d: dtype) -> None:
     """Set the type that :func:`get_default_dtype` returns; must be floating point."""
     global _default
@@ -92,7 +95,10 @@ def set_default_dtype(d: dtype) -> None:
         raise TypeError(f"set_default_dtype(): argument 'd' must be torch.dtype, not {type(d).__name__}")
     if not d.is_floating_point:
         raise TypeError(f"only floating-point types are supported as the default type, got {d}")
-    _default = d
+    if d is not _default:
+        _default = d
+        for cache in DEPENDENT:
+            cache.clear()
 
 
 def promote_types(a: dtype, b: dtype) -> dtype:

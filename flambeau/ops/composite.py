@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from ..autograd import graph
 from ..autograd.graph import MODE, Leaf, Node, Passes
 from ..core.device import META
-from ..core.dtype import compute_dtype, dtype, float64
+from ..core.dtype import DEPENDENT, compute_dtype, dtype, float64
 from ..core.errors import TraceError, no_tensor, type_name
 from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, meta
@@ -156,6 +156,7 @@ class Composite:
         self.defaults = [p.default for p in parameters]
         self.runtime = frozenset(self.place[n] for n in runtime)
         self.cache: dict[Any, Trace] = {}
+        DEPENDENT.append(self.cache)
         self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the last ones go through
 
     # -------------------------------------------------------------- calling
@@ -179,9 +180,9 @@ class Composite:
                 raise TypeError(f"{self.name}() missing 1 required positional argument: '{self.names[i]}'")
         return values
 
-    def any(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Any call; repeated ones of the usual kind are made short from then on."""
-        values: Sequence[Any] = args if not kwargs and len(args) == len(self.names) else self.bind(args, kwargs)
+    def any(self, args: Sequence[Any]) -> Any:
+        """Any call; those like repeated ones go through a short form from then on."""
+        values: Sequence[Any] = args if len(args) == len(self.names) else self.bind(args, {})
         if self.runtime:
             return self.general(values)
         kinds = ["t" if v.__class__ in definition._TENSORS else "v" for v in values]
@@ -200,7 +201,7 @@ class Composite:
             trace = self.cache[fast]
         except (KeyError, TypeError):
             return self.general(values, fast)
-        if trace.plain and not kwargs:
+        if nodes:
             self.short[len(args)] = straight("".join(kinds[:len(args)]))(self, values[len(args):])
         return self.replay(trace, values, [v._buffer for v, k in zip(values, kinds) if k == "t"], nodes, ())
 
@@ -841,9 +842,9 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
             if "out" in kwargs:
                 out = kwargs.pop("out")
                 return definition.store(c.name, call(*args, **kwargs), out, args)
-            return c.any(args, kwargs)
+            args = tuple(c.bind(args, kwargs))
         straight = short.get(len(args))
-        return c.any(args, kwargs) if straight is None else straight(*args)
+        return c.any(args) if straight is None else straight(*args)
 
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = fn.__name__, fn.__qualname__, fn.__doc__, fn.__module__
     call.__wrapped__ = fn  # type: ignore[attr-defined]
@@ -863,7 +864,7 @@ def straight(kinds: str) -> Callable[[Composite, Sequence[Any]], Callable[..., A
     x = [f"x{i}" for i in range(len(kinds))]
     tensors = [i for i, k in enumerate(kinds) if k == "t"]
     if not tensors:
-        return lambda c, defaults: lambda *args: c.any(args, {})
+        raise ValueError("a composite takes tensors")
 
     def each(text: str, which: Sequence[int] = tensors) -> str:
         return "".join([text.replace("#", str(i)) for i in which])
@@ -881,7 +882,7 @@ def made(c, defaults):
             else:
                 trace = cache[({key("x#._meta, n#.__class__, ")}*end)]
         except (KeyError, AttributeError, TypeError):
-            return c.any(({", ".join(x)},), {{}})
+            return c.any(({", ".join(x)},))
         if UNUSUAL or SAVED_HOOKS or not trace.plain or other_threads():
             return replay(trace, ({", ".join(x)}, *defaults), [{each("b#, ")}], [{each("n#, ")}], ())
         b = Buffer()

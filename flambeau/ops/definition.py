@@ -17,7 +17,7 @@ from typing import Any
 from ..autograd import graph
 from ..autograd.graph import MODE, Node, Passes
 from ..core.device import META
-from ..core.dtype import bool_, can_cast, compute_dtype, dtype, float_of, result_dtype, scalar_dtype
+from ..core.dtype import DEPENDENT, bool_, can_cast, compute_dtype, dtype, float_of, result_dtype, scalar_dtype
 from ..core.errors import type_name
 from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, Size, broadcast_shapes, contiguous_strides, meta, overlaps_itself
@@ -69,6 +69,9 @@ class Operation:
         self.cache: dict[Any, Signature] = {}
         self.fast: dict[Any, Signature] = {}                                    # by kinds: calls with default parameters
         self.known: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}           # by metadata and the other arguments, as written
+        self.again: dict[Any, tuple[Signature, tuple[Any, ...], list[int] | None]] = {}     # the same for any operands, with their order
+        self.into: dict[Any, Signature] = {}                                    # by the arguments: in-place calls
+        DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into))
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
         parameters = parameters_of(fn)
@@ -160,6 +163,8 @@ class Operation:
                 self.cache.clear()
                 self.fast.clear()
                 self.known.clear()
+                self.again.clear()
+                self.into.clear()
             sig = self.cache[key] = self.make(kinds, params, into, key)
         return sig
 
@@ -660,7 +665,32 @@ def make_tensor(m: Meta, b: Buffer) -> Any:
 
 
 def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Any call: bind, check, record."""
+    """Any call: bind, check, record; one like an earlier one, without run-time numbers, is found again by its arguments."""
+    key: list[Any] = []
+    given: list[Any] = []
+    for v in args:
+        if v.__class__ in _TENSORS:
+            key.append(v._meta)
+            given.append(v)
+        else:
+            key += v.__class__, v
+    for k, v in kwargs.items():
+        key.append(k)
+        if v.__class__ in _TENSORS:
+            key.append(v._meta)
+            given.append(v)
+        else:
+            key += v.__class__, v
+    written = tuple(key)
+    try:
+        sig, params, order = op.again[written]
+    except (KeyError, TypeError):
+        return _first(op, args, kwargs, written, given)
+    return _recorded(sig, given if order is None else [given[i] for i in order], params, [], ())
+
+
+def _first(op: Operation, args: Sequence[Any], kwargs: dict[str, Any], written: tuple[Any, ...], given: list[Any]) -> Any:
+    """A call that is bound and checked; ``written`` is its key, ``given`` are its tensors in the order they were written."""
     out = kwargs.pop("out", None) if kwargs else None
     values, params = op.bind(args, kwargs)
     kinds, tensors, numbers = op.classify(values)
@@ -671,7 +701,16 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         checked = op.how.get("nonzero") and sig.scalars == "q"      # a number that scalars_of() has to look at every time
         if not checked and not any(n in op.runtime and isinstance(v, NUMBERS) for n, v in zip(op.params, params, strict=True)):
             op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
-    result = record_fresh(sig, tensors, scalars_of(op, sig, params, numbers))
+    if not sig.scalars and all(by_value(v) for v in (*args, *kwargs.values()) if v.__class__ not in _TENSORS):
+        order = [next((i for i, g in enumerate(given) if g is t), -1) for t in tensors]
+        if len(set(order)) == len(given) == len(tensors) and -1 not in order:
+            op.again[written] = sig, params, None if order == sorted(order) else order
+    return _recorded(sig, tensors, params, numbers, scalars_of(op, sig, params, numbers))
+
+
+def _recorded(sig: Signature, tensors: Sequence[Any], params: tuple[Any, ...], numbers: Sequence[Any], scalars: Sequence[Any]) -> Any:
+    """Record a call with fresh results, with its graph node."""
+    result = record_fresh(sig, tensors, scalars)
     if sig.grad is not None:
         for x in tensors:
             if x._node is not None:
@@ -827,10 +866,10 @@ def title(d: dtype) -> str:
             "int8": "Char", "uint8": "Byte", "bool": "Bool"}[d.name]
 
 
-def copy_into(dst: Any, src: Any) -> None:
+def copy_into(dst: Any, src: Any) -> Signature:
     """Record ``dst[...] = src`` (broadcast, cast); no gradient."""
     op = OPS["_copy"].operation
-    record_into(op, (src._meta,), (), (src,), [], dst)
+    return record_into(op, (src._meta,), (), (src,), [], dst)
 
 
 def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dtype, idempotent: bool = False) -> None:
@@ -870,6 +909,8 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
 
 def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """The in-place form: the first operand receives the result."""
+    if not kwargs and _written_again(op, args):
+        return args[0]
     values, params = op.bind(args, kwargs)
     kinds, tensors, numbers = op.classify(values)
     t = values[0]
@@ -889,6 +930,8 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
             if x._buffer is t._buffer and x._meta is not t._meta and partial_overlap(x._meta, t._meta):
                 raise overlap_error(op.name + "_")
         written = record_into(op, kinds, params, tensors, numbers, t)
+        if params == op.default_params and len(kinds) == len(args) and written is not result and t._meta.device is not META:
+            op.into[kinds] = written
     if differentiable:
         entry = written.grad if written is not result else op.grad_entry(kinds, params, t._meta)
         assert entry is not None
@@ -897,6 +940,33 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
             n.watched = True
         rebase(t, n)
     return t
+
+
+def _written_again(op: Operation, args: Sequence[Any]) -> bool:
+    """Record an in-place call of plain tensors and numbers like one that was checked before; False where it is none."""
+    grad = MODE.grad
+    kinds, buffers, numbers = [], [], []
+    for v in args:
+        c = v.__class__
+        if c in _TENSORS:
+            if (grad and v._node is not None) or v._own_version is not None:
+                return False
+            kinds.append(v._meta)
+            buffers.append(v._buffer)
+        elif c in NUMBERS:
+            kinds.append(c)
+            numbers.append(v)
+        else:
+            return False
+    sig = op.into.get(tuple(kinds))
+    if sig is None or kinds[0].__class__ in NUMBERS:
+        return False
+    base, b = args[0]._base, buffers[0]
+    if b.inference or (base is not None and (base._own_version is not None or (grad and base._node is not None))) or any(x is b for x in buffers[1:]):
+        return False
+    buffers.append(b)
+    stream.append(sig, buffers, scalars_of(op, sig, op.default_params, numbers) if numbers else ())
+    return True
 
 
 class _Original:

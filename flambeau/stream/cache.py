@@ -18,7 +18,7 @@ from time import perf_counter, time_ns
 from typing import Any, NamedTuple
 
 from ..core import config
-from ..core.dtype import float64, int64
+from ..core.dtype import float64, get_default_dtype, int64
 from ..core.shape import Meta, span
 from ..ir.loops import BufferInfo, Host, Program
 from ..runtime import images, memory, pool
@@ -306,7 +306,7 @@ def _disk_key(calls: list[Call], external: Sequence[bool], live: Sequence[bool])
         if c.sig.stable is None:
             return None
         words.append((c.sig.stable, c.ins, c.outs, c.first_scalar, c.index))
-    return images.digest(repr((_stamp(), config.winograd, cpu.bfloat16_pairs(), words, list(external), list(live))).encode())
+    return images.digest(repr((_stamp(), config.winograd, cpu.bfloat16_pairs(), get_default_dtype().name, words, list(external), list(live))).encode())
 
 
 def _stamp() -> Any:

@@ -334,6 +334,7 @@ class _Thread(_thread._local):
 
 
 THREAD = _Thread()
+_OURS: set[int] = set()             # the ids of the dictionaries of the package's modules
 ELSEWHERE: list[None] = []          # one for every error that waits for its thread
 
 
@@ -341,8 +342,11 @@ def user_frame() -> tuple[str, int, str, list[BaseException]]:
     """File, line and function of the nearest caller outside the package, and where this thread's errors go."""
     f = sys._getframe(1)
     while f is not None:
-        name = f.f_globals.get("__name__", "")
-        if not (name == _PACKAGE or name.startswith(_PACKAGE + ".")) or f.f_globals.get("__flambeau_user__"):
-            return f.f_code.co_filename, f.f_lineno, f.f_code.co_name, THREAD.errors
+        if id(f.f_globals) not in _OURS:
+            name = f.f_globals.get("__name__", "")
+            if not (name == _PACKAGE or name.startswith(_PACKAGE + ".")) or f.f_globals.get("__flambeau_user__"):
+                return f.f_code.co_filename, f.f_lineno, f.f_code.co_name, THREAD.errors
+            if getattr(sys.modules.get(name), "__dict__", None) is f.f_globals:
+                _OURS.add(id(f.f_globals))      # stays where it is
         f = f.f_back  # type: ignore[assignment]
     return "?", 0, "?", THREAD.errors

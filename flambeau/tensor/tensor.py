@@ -19,10 +19,11 @@ from ..core.device import CPU, META, device
 from ..core.device import device as Device
 from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int8, int16, int32, int64, uint8
 from ..core.dtype import dtype as DType
-from ..core.shape import Meta, Size, as_shape, derived, layout, meta, permute_meta, wrap_dim
+from ..core.shape import Meta, Size, as_shape, derived, layout, meta, overlaps_itself, permute_meta, wrap_dim
 from ..ops import composite, definition  # noqa: F401
 from ..ops import shape as _shape_operations  # noqa: F401
 from ..ops.definition import OPS, make_tensor
+from ..stream import record
 from ..stream.flush import flush
 from ..stream.record import LOCK, Buffer, failed, new_buffer, pending, watch
 from . import creation
@@ -969,6 +970,14 @@ class _WriteEntry:
 def write(t: Tensor, src: Tensor, fill: bool = False) -> Tensor:
     """``t.copy_(src)``: recorded, with history; ``fill``: ``src`` is one value, which may be stored twice in one place."""
     m, s = t._meta, src._meta
+    b, base = t._buffer, t._base
+    plain = src._buffer is not b and not b.inference and t._own_version is None and (base is None or base._own_version is None) and (
+        not MODE.grad or (t._node is None and src._node is None and (base is None or base._node is None)))
+    if plain:
+        known = _COPIES.get((m, s))
+        if known is not None:
+            record.append(known, (src._buffer, b))
+            return t
     if MODE.grad or s.shape != m.shape:
         from ..core.shape import broadcast_shapes
 
@@ -990,12 +999,18 @@ def write(t: Tensor, src: Tensor, fill: bool = False) -> Tensor:
             return t                # x[i] += y also assigns x[i] to itself
         if definition.partial_overlap(s, m):
             raise definition.overlap_error("copy_")
-    definition.copy_into(t, src)
+    sig = definition.copy_into(t, src)
+    if plain and MODE.grad and not overlaps_itself(m):      # everything was checked, for either kind of source
+        if len(_COPIES) > 20_000:
+            _COPIES.clear()
+        _COPIES[m, s] = sig
     if MODE.grad and (t._node is not None or (src._node is not None and m.dtype.is_floating_point)):
         n = graph.node(_WriteEntry(s), (t._node, src._node if s.dtype.is_floating_point else None), ())
         inplace.rebase(t, n)
     return t
 
+
+_COPIES: dict[tuple[Meta, Meta], record.Signature] = {}     # copies between tensors of these metadata
 
 definition.set_tensor_class(Tensor)
 

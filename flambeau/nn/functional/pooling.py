@@ -35,10 +35,11 @@ def _max_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, d
     for size, pad in zip(k, p, strict=True):
         if pad > size // 2 or pad < 0:
             raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={d[0]}")
+    if not return_indices:
+        return getattr(fl, f"max_pool{n}d")(input, k, s, p, d, ceil_mode)
     x = _batched(n, input, f"max_pool{n}d")
     y, i = getattr(fl, f"max_pool{n}d_with_indices")(x, k, s, p, d, ceil_mode)
-    y = _like(y, input, n)
-    return (y, _like(i, input, n)) if return_indices else y
+    return _like(y, input, n), _like(i, input, n)
 
 
 def max_pool1d(
