@@ -124,6 +124,21 @@ def test_both_directions_are_recognised():
     assert kernels(gradient) == 1
 
 
+@pytest.mark.parametrize(("padding", "dilation"), [(2, 2), (0, 2), (3, 3), ((1, 2), (1, 2)), ((4, 0), (3, 1))])
+def test_a_dilated_convolution_is_one_for_every_remainder(padding, dilation, every_size):
+    x, w = random(2, 20, 23, 30).requires_grad_(), random(17, 20, 3, 3, seed=1)
+    parts = dilation ** 2 if isinstance(dilation, int) else dilation[0] * dilation[1]
+    assert kernels(lambda: F.conv2d(x.detach(), w, padding=padding, dilation=dilation)) == parts
+    y = F.relu(F.conv2d(x, w, padding=padding, dilation=dilation))
+    g = random(*y.shape, seed=2)
+    y.backward(g)
+    exact = x.detach().double().requires_grad_()
+    z = F.relu(F.conv2d(exact, w.double(), padding=padding, dilation=dilation))
+    z.backward(g.double())
+    close(y, z.detach().numpy())
+    close(x.grad, exact.grad.numpy())
+
+
 LAYOUTS = {
     "channels last": lambda t: t.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
     "every other column": lambda t: torch.stack([t, t * 0], -1).flatten(-2)[..., ::2],
@@ -144,7 +159,7 @@ def test_what_the_algorithm_is_not_for():
     x, w = random(2, 32, 20, 20), random(32, 32, 3, 3, seed=1)
     assert kernels(lambda: F.conv2d(x, w, padding=1)) == 1
     assert kernels(lambda: F.conv2d(x, w, stride=2)) == 0
-    assert kernels(lambda: F.conv2d(x, w, dilation=2)) == 0
+    assert kernels(lambda: F.conv2d(x, w, dilation=5)) == 0
     assert kernels(lambda: F.conv2d(x, w[:, :, :2])) == 0
     assert kernels(lambda: F.conv2d(x.double(), w.double())) == 0
     assert kernels(lambda: F.conv2d(x, w[:, :1], groups=32)) == 0

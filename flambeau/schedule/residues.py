@@ -71,11 +71,12 @@ class Residues:
         return [_nothing(self.item, places, self.periods) if taps is None else canonical(self.part((*places, *taps))) for places, taps in self.chosen]
 
     def part(self, first: tuple[int, ...], known: bool = True) -> Item:
-        """The whole where every axis starts at some index and takes steps; ``known``: conditions that always hold are left out."""
-        return _part(self.item, first, self.periods, known)
+        """Of the whole, what remainders leave."""
+        return part_of(self.item, first, self.periods, known)
 
 
-def _part(item: Item, first: tuple[int, ...], periods: list[int], known: bool = True) -> Item:
+def part_of(item: Item, first: tuple[int, ...], periods: list[int], known: bool = True) -> Item:
+    """The item where every axis starts at some index and takes steps; ``known``: conditions that always hold are left out."""
     rank = len(item.sizes)
     sizes = tuple([-(-(n - f) // p) for n, f, p in zip(item.sizes, first, periods, strict=True)])
     terms: list[Term] = [(f, tuple([p * (a == b) for b in range(rank)])) for a, (f, p) in enumerate(zip(first, periods, strict=True))]
@@ -103,7 +104,7 @@ def _nothing(item: Item, places: tuple[int, ...], periods: list[int]) -> Item:
     zero = ir.const(0, item.value.dtype)
     value = zero if item.finish is None else ir.rewrite(item.finish, lambda x: zero if x.op == "acc" else None)
     made = Item("map", item.sizes[:kept], kept, value, item.store._replace(strides=item.store.strides[:kept]), "", None, None, None, item.step)
-    return canonical(_part(made, places, periods[:kept]))
+    return canonical(part_of(made, places, periods[:kept]))
 
 
 def _folded(e: Expr, sizes: tuple[int, ...], known: bool) -> Expr:

@@ -11,6 +11,7 @@ results of its tiles, also those whose windows do not include it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from ..ir.simplify import Term, move, permutation
 from ..ir.winograd import POINTS, SIZE, Winograd, Words, panel_pitch, scratch_bytes
 from .contract import address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
+from .residues import canonical, part_of
 from .tile import Launchable, followers
 
 CHANNELS = 16               # of input and of output, from which the transforms pay,
@@ -34,6 +36,7 @@ UNIT_BYTES = 1 << 20        # of the transformed tiles of its input, between the
 BYTES = 7 << 20             # of scratch memory for a unit
 K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
 O_BLOCK = 112               # outputs at a time
+MOST_DILATION = 4
 
 
 @dataclass(slots=True)
@@ -48,17 +51,40 @@ class _Direction:
 
 
 def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
-    """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm."""
+    """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm.
+
+    With a dilation, every remainder of the places is a product of its own.
+    """
     found = factors(item) if config.winograd and vector_bytes >= VECTOR_BYTES and len(item.sizes) - item.kept == 3 else None
     if found is None or item.value.dtype is not float32:
         return None
-    for x, w in (found, found[::-1]):
-        nest = _Convolution.of(item, x, w)
-        if nest is not None and nest.pays(vector_bytes):
-            source, copies = nest.source(temporary)
-            filters, transforms = nest.filters(temporary, vector_bytes)
-            return [*copies, *transforms, *nest.product(source, filters, temporary)]
+    for which in (0, 1):
+        periods = _dilations(item, found[which], found[1 - which])
+        parts = [canonical(part_of(item, first, periods)) for first in itertools.product(*[range(min(p, n)) for p, n in zip(periods, item.sizes, strict=True)])]
+        nests = []
+        for part in parts:
+            loads = factors(part)
+            nests.append(None if loads is None else _Convolution.of(part, loads[which], loads[1 - which]))
+        understood = [nest for nest in nests if nest is not None and nest.pays(vector_bytes)]
+        if len(understood) == len(nests):
+            filters, out = understood[0].filters(temporary, vector_bytes)
+            sources = [nest.source(temporary) for nest in understood]
+            out += [copy for _, copies in sources for copy in copies]
+            return out + [x for nest, (source, _) in zip(understood, sources, strict=True) for x in nest.product(source, filters, temporary)]
     return None
+
+
+def _dilations(item: Item, x: Expr, w: Expr) -> list[int]:
+    """How many places along each axis, one after the other, share no element of the input."""
+    kept, sizes, xs, ws = item.kept, item.sizes, x.attr.strides, w.attr.strides
+    periods = [1] * len(sizes)
+    for tap in range(kept, len(sizes)):
+        if sizes[tap] == 3 and xs[tap]:
+            near = [a for a in range(kept) if xs[a] and not ws[a] and xs[tap] % xs[a] == 0 and abs(xs[tap] // xs[a]) <= MOST_DILATION]
+            if near:
+                axis = max(near, key=lambda a: abs(xs[a]))
+                periods[axis] = max(periods[axis], abs(xs[tap] // xs[axis]))
+    return periods
 
 
 @dataclass(slots=True)
@@ -185,9 +211,10 @@ def _directions(item: Item, x: Expr, w: Expr, taps: Sequence[int]) -> tuple[_Dir
         d = _Direction(axis, tap, xs[axis] != xs[tap], 0, item.sizes[axis] + 2)
         moves = {axis: 1, tap: -1 if d.backwards else 1}
         for steps, (origin, limit) in inside.items():
-            if steps == tuple(moves.get(a, 0) for a in range(rank)):
-                origin -= 2 if d.backwards else 0       # the first tap read is then the last one
-                d.first, d.end = max(d.first, -origin), min(d.end, limit - origin)
+            far = steps[axis]           # of one position to the next, where these are those of one remainder
+            if far > 0 and steps == tuple(far * moves.get(a, 0) for a in range(rank)):
+                origin -= 2 * far if d.backwards else 0       # the first tap read is then the last one
+                d.first, d.end = max(d.first, -(origin // far)), min(d.end, -((origin - limit) // far))
                 understood += 1
         d.end = max(d.first, d.end)
         found.append(d)
