@@ -26,13 +26,17 @@ CHUNK = 1 << 14             # elements of a chunk when a large array is reduced 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """A convolution for Winograd's algorithm (``winograd.py``) beside its nest: the axes of images and groups, if there are such, and which
-    rows and columns of the input exist (first, end), counted from the first that the first tile reads."""
+    """A convolution for Winograd's algorithm (``winograd.py``) beside its nest: the axes of images, groups and slices, if there are such, which
+    rows, columns and slices of the input exist (first, end), counted from the first that the first tile reads, and of every block of taps the offset in
+    the input and how many rows, columns and slices further on it reads."""
 
     image: int | None
     group: int | None
+    slices: int | None
     rows: tuple[int, int]
     columns: tuple[int, int]
+    depth: tuple[int, int]
+    blocks: tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
