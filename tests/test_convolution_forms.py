@@ -26,12 +26,14 @@ FORMS = {       # what has to be set for a form to be taken wherever it can be
 @pytest.fixture
 def form(monkeypatch):
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+    monkeypatch.setattr("flambeau.runtime.images.put", lambda *key: None)       # other tests are not to find these plans
     kept = dict(flush.PLANS), dict(flush.BY_LIVENESS)
 
     def use(name):
         flush.flush()
         monkeypatch.undo()
         monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+        monkeypatch.setattr("flambeau.runtime.images.put", lambda *key: None)
         for word, value in FORMS[name].items():
             monkeypatch.setattr(contract, word, value)
         flush.PLANS.clear()
