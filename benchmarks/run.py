@@ -96,11 +96,13 @@ class Run:
 class Bench:
     """The two interpreters and one private kernel cache for the whole run."""
 
-    def __init__(self, interpreters: dict[str, str], seconds: float, scratch: str, threads: list[int], shapes: str = "") -> None:
+    def __init__(self, interpreters: dict[str, str], seconds: float, scratch: str, threads: list[int], shapes: str = "", cpu_time: bool = False) -> None:
         self.interpreters = interpreters
         self.scratch = scratch
         self.environment = {**os.environ, "BENCH_SECONDS": str(seconds), "BENCH_SHAPES": shapes, "FLAMBEAU_CACHE": os.path.join(scratch, "cache"),
                             "BENCH_THREADS": ",".join(map(str, sorted({1, *threads})))}
+        if cpu_time:
+            self.environment["BENCH_CLOCK"] = "cpu"
         # As a user would have it: nothing from elsewhere on the path, and compiled bytecode kept (an installed package has it).
         for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
             self.environment.pop(name, None)
@@ -295,7 +297,7 @@ def markdown(results: list[dict[str, Any]], machine: dict[str, Any]) -> str:
                       for name, value in machine.items() if name.startswith("peak_") for _, dtype, threads in [name.split("_")])
     text = (f"{machine['date']}, {machine['processor']}, one thread unless it says more, Python {machine['python']}, "
             f"PyTorch {machine['torch']}; copy {machine['bytes_per_second'] / 1e9:.1f} GB/s, "
-            f"NumPy's product {machine['flops_per_second'] / 1e9:.0f} GFLOPS; {machine['rounds']} rounds. {peaks}\n")
+            f"NumPy's product {machine['flops_per_second'] / 1e9:.0f} GFLOPS; {machine['rounds']} rounds, {machine['clock']}. {peaks}\n")
     if single:
         text += "\n" + table([HEADINGS, *single], slice(1, 7))
     if families:
@@ -324,19 +326,26 @@ def main() -> None:
     parser.add_argument("--shapes", default="", metavar="PATTERN", help="regular expression on the cases within a family")
     parser.add_argument("--threads", type=int, nargs="+", help="numbers of threads (default: 1, and for families 1 and 2)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="steps on one thread only, in processor time instead of wall-clock time: repeatable on a busy machine")
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that everything runs")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 when a target is missed")
     options = parser.parse_args()
+    if options.cpu_time and (options.threads or [1]) != [1]:
+        parser.error("--cpu-time is for one thread: on several, waiting for each other is part of what a step takes")
+    if options.cpu_time:
+        options.threads = [1]
     rounds, seconds = (2, 0.2) if options.quick else (options.rounds, 0.7)
     chosen = [replace(case, threads=n) for case in TABLE if re.search(options.only, f"{case.title} {case.script}") for n in options.threads or [1]]
+    chosen = [case for case in chosen if case.kind == "step" or not options.cpu_time]
     families = [(script, n) for script, title in FAMILIES.items() if re.search(options.only, f"{title} {script}") for n in options.threads or [1, 2]]
 
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench({"torch": options.torch, "flambeau": options.flambeau}, seconds, scratch, options.threads or [1, 2], options.shapes)
+        bench = Bench({"torch": options.torch, "flambeau": options.flambeau}, seconds, scratch, options.threads or [1, 2], options.shapes, options.cpu_time)
         limits = bench.measure_machine()
         machine: dict[str, Any] = {"date": datetime.date.today().isoformat(), "processor": processor(), "python": platform.python_version(),
-                   "torch": version_of_torch(options.torch), "rounds": rounds}
+                   "torch": version_of_torch(options.torch), "rounds": rounds, "clock": "processor time" if options.cpu_time else "wall-clock time"}
         print(f"{machine['processor']}; on one thread: copy {limits['bytes_per_second'] / 1e9:.1f} GB/s, "
               f"product {limits['flops_per_second'] / 1e9:.0f} GFLOPS, peak {limits.get('peak_float32_1', 0) / 1e9:.0f} GFLOPS\n")
         broken = 0

@@ -4,8 +4,15 @@ import random
 
 import numpy as np
 import pytest
+from kernel_runner import Machine, empty, intact
+from program_maker import Maker
 
 import flambeau as torch
+from flambeau.core.dtype import float32, float64
+from flambeau.ir import expression as ir
+from flambeau.ir.loops import Nest
+from flambeau.ir.product import Direct, Product
+from flambeau.runtime import cpu
 from flambeau.schedule import contract
 from flambeau.stream import flush
 
@@ -19,12 +26,14 @@ FORMS = {       # what has to be set for a form to be taken wherever it can be
 @pytest.fixture
 def form(monkeypatch):
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+    monkeypatch.setattr("flambeau.runtime.images.put", lambda *key: None)       # other tests are not to find these plans
     kept = flush.exchange(flush.Plans())
 
     def use(name):
         flush.flush()
         monkeypatch.undo()
         monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+        monkeypatch.setattr("flambeau.runtime.images.put", lambda *key: None)
         for word, value in FORMS[name].items():
             monkeypatch.setattr(contract, word, value)
         flush.forget()
@@ -77,3 +86,67 @@ def test_the_forms_are_taken(form):
     for name, words in (("packed", "windows packed"), ("direct", "the image copied")):
         form(name)
         assert words in str(torch.explain(lambda: torch.conv2d(x, w, padding=1)))
+
+
+PHASES = [      # size of the gradient, kernel, stride, padding, dilation, size of the result
+    ((14, 15), (4, 4), (2, 2), (1, 1), (1, 1), (28, 30)),
+    ((14, 15), (3, 3), (2, 2), (1, 1), (1, 1), (27, 29)),
+    ((9, 16), (2, 2), (2, 2), (0, 0), (1, 1), (18, 32)),
+    ((9, 16), (1, 1), (2, 2), (0, 0), (1, 1), (18, 31)),
+    ((9, 16), (3, 3), (3, 4), (2, 0), (1, 1), (24, 63)),
+    ((9, 16), (3, 3), (2, 1), (1, 1), (2, 2), (19, 18)),
+    ((9, 16), (3, 5), (1, 3), (1, 2), (1, 1), (9, 46)),
+    ((90,), (5,), (2,), (2,), (3,), (187,)),
+    ((4, 5, 9), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1), (7, 10, 17)),
+]
+
+
+@pytest.mark.parametrize("d", [float32, float64])
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "dilation", "result"), PHASES)
+def test_phases_write_nothing_else_and_pieces_change_no_bit(size, kernel, stride, padding, dilation, result, d, monkeypatch):
+    for word, value in FORMS["direct"].items():
+        monkeypatch.setattr(contract, word, value)
+    rank, n, c, o = len(size), 2, 17, 9
+    kind = np.float32 if d is float32 else np.float64
+    g = np.random.default_rng(3)
+    x, w = g.standard_normal((n, o, *size)).astype(kind), g.standard_normal((o, c, *kernel)).astype(kind)
+    m = Maker()
+    image, weight = m.external(x, d), m.external(w, d)
+    zero = ir.const(0, ir.int64)
+    guard = condition = None
+    offset = zero
+    for i in range(rank):
+        reach = ir.axis(2 + i) + padding[i] - ir.axis(3 + rank + i) * dilation[i]
+        place = reach // stride[i]
+        offset = offset + place * image.strides[2 + i]
+        for inside in (zero <= place, place < size[i]):
+            guard = inside if guard is None else guard & inside
+        even = (reach % stride[i]).eq(0)
+        condition = even if condition is None else condition & even
+    xs, ws = image.strides, weight.strides
+    load = ir.make("load", d, (offset, guard), ir.Access(0, 0, (xs[0], 0, *[0] * rank, xs[1], *[0] * rank), d, 0))
+    factor = ir.make("load", d, (), ir.Access(1, 0, (0, ws[1], *[0] * rank, ws[0], *ws[2:]), d))
+    y = m.fresh((n, c, *result), d)
+    m.steps.append(Nest("reduce", (n, c, *result, o, *kernel), 2 + rank, ir.where(condition, load * factor, 0), y.access(3 + 2 * rank), "sum", ir.acc(d)))
+    z = m.map(ir.maximum(y.element(y.shape), ir.const(0.0, d)), y.shape)
+    m.buffers[z.slot].live = True
+    expected = np.zeros((n, c, *[max(r + 2 * p, (a - 1) * s + (k - 1) * e + 1)
+                                 for r, p, a, s, k, e in zip(result, padding, size, stride, kernel, dilation, strict=True)]))
+    for tap in np.ndindex(*kernel):
+        places = tuple(slice(t * e, t * e + (a - 1) * s + 1, s) for t, e, a, s in zip(tap, dilation, size, stride, strict=True))
+        expected[(..., *places)] += np.einsum("no...,oc->nc...", x.astype(np.float64), w[(..., *tap)].astype(np.float64))
+    expected = np.maximum(expected[(..., *[slice(p, p + r) for p, r in zip(padding, result, strict=True)])], 0)
+    for vector_bytes in [b for b in (64, 32, 16) if b <= cpu.vector_bytes()]:
+        machine = Machine(m.program(), vector_bytes)
+        assert sum(isinstance(k, Product) and isinstance(k.window, Direct) and k.window.turns == stride[-1] for k in machine.plan.kernels) == 1
+        results = []
+        for pieces in (1, 3):
+            memory = [empty(b.nbytes) for b in m.buffers]
+            for place, values in zip(memory, m.contents, strict=True):
+                if values is not None:
+                    place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            assert machine.run(memory, pieces=pieces) == []
+            assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)) and intact(machine.arena, machine.plan.arena)
+            results.append(memory[z.slot][:expected.size * d.itemsize].view(kind).copy())
+        np.testing.assert_allclose(results[0].reshape(expected.shape), expected, atol=1e-4 if d is float32 else 1e-12)
+        assert np.array_equal(*results)

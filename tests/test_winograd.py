@@ -26,6 +26,7 @@ from flambeau.schedule.contract import register_tile
 from flambeau.stream import flush
 
 F = torch.nn.functional
+WIDTHS = [n for n in (64, 32, 16) if n <= cpu.vector_bytes()]
 TOLERANCE = 1e-5            # of the root mean square of the result; the largest errors of random data with 512 channels are a third of it
 
 
@@ -124,6 +125,82 @@ def test_both_directions_are_recognised():
     assert kernels(gradient) == 1
 
 
+@pytest.mark.parametrize(("padding", "dilation"), [(2, 2), (0, 2), (3, 3), ((1, 2), (1, 2)), ((4, 0), (3, 1))])
+def test_a_dilated_convolution_is_one_for_every_remainder(padding, dilation, every_size):
+    x, w = random(2, 20, 23, 30).requires_grad_(), random(17, 20, 3, 3, seed=1)
+    parts = dilation ** 2 if isinstance(dilation, int) else dilation[0] * dilation[1]
+    assert kernels(lambda: F.conv2d(x.detach(), w, padding=padding, dilation=dilation)) == parts
+    y = F.relu(F.conv2d(x, w, padding=padding, dilation=dilation))
+    g = random(*y.shape, seed=2)
+    y.backward(g)
+    exact = x.detach().double().requires_grad_()
+    z = F.relu(F.conv2d(exact, w.double(), padding=padding, dilation=dilation))
+    z.backward(g.double())
+    close(y, z.detach().numpy())
+    close(x.grad, exact.grad.numpy())
+
+
+SHAPES = [     # size of the input, kernel, padding
+    ((28, 28), (5, 5), (2, 2)), ((27, 31), (5, 5), (0, 0)), ((27, 31), (3, 5), (1, 2)), ((40, 20), (6, 6), (1, 3)), ((9, 20), (4, 3), (2, 0)),
+    ((9, 20, 12), (3, 3, 3), (1, 1, 1)), ((9, 13, 12), (3, 3, 3), (0, 0, 2)), ((5, 20, 11), (2, 3, 3), (1, 0, 2)), ((3, 20, 12), (1, 3, 3), (0, 0, 2)),
+    ((8, 18, 12), (3, 5, 5), (1, 2, 2)), ((4, 9, 9), (5, 3, 3), (2, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("size", "kernel", "padding"), SHAPES)
+def test_larger_kernels_and_slices_are_blocks(size, kernel, padding, every_size, monkeypatch):
+    monkeypatch.setattr(winograd, "SAVED", 0)
+    convolve = getattr(F, f"conv{len(size)}d")
+    x, w = random(2, 17, *size).requires_grad_(), random(15, 17, *kernel, seed=1)
+    assert kernels(lambda: convolve(x.detach(), w, padding=padding)) == 1
+    y = F.relu(convolve(x, w, padding=padding))
+    g = random(*y.shape, seed=2)
+    y.backward(g)
+    exact = x.detach().double().requires_grad_()
+    z = F.relu(convolve(exact, w.double(), padding=padding))
+    z.backward(g.double())
+    close(y, z.detach().numpy())
+    close(x.grad, exact.grad.numpy())
+
+
+@pytest.mark.parametrize(("size", "kernel", "padding"), SHAPES)
+def test_pieces_of_larger_kernels_change_no_bit_and_margins_stay(size, kernel, padding, every_size, monkeypatch):
+    monkeypatch.setattr(winograd, "SAVED", 0)
+    rank = len(size)
+    n, c, o = 2, 17, 15
+    out = [a + 2 * p - k + 1 for a, k, p in zip(size, kernel, padding, strict=True)]
+    m = Maker()
+    x, w = random(n, c, *size).numpy(), random(o, c, *kernel, seed=1).numpy()
+    image, weight = m.external(x), m.external(w)
+    guard = None
+    for i in range(rank):
+        place = ir.axis(2 + i) + ir.axis(3 + rank + i) - padding[i]
+        for condition in (ir.const(0, ir.int64) <= place, place < size[i]):
+            guard = condition if guard is None else guard & condition
+    xs, ws = image.strides, weight.strides
+    first = -sum(s * p for s, p in zip(xs[2:], padding, strict=True))
+    load = ir.make("load", float32, (ir.const(0, ir.int64), guard), ir.Access(0, first, (xs[0], 0, *xs[2:], xs[1], *xs[2:]), float32, 0))
+    factor = ir.make("load", float32, (), ir.Access(1, 0, (0, ws[0], *[0] * rank, ws[1], *ws[2:]), float32))
+    y = m.fresh((n, o, *out))
+    m.steps.append(Nest("reduce", (n, o, *out, c, *kernel), 2 + rank, load * factor, y.access(3 + 2 * rank), "sum", ir.acc(float32)))
+    z = m.map(ir.maximum(y.element(y.shape), ir.const(0.0, float32)), y.shape)
+    m.buffers[z.slot].live = True
+    expected = F.relu(getattr(F, f"conv{rank}d")(torch.from_numpy(x).double(), torch.from_numpy(w).double(), padding=padding)).numpy()
+    machine = Machine(m.program(), 64 if 64 in WIDTHS else 32)
+    assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1
+    results = []
+    for pieces in (1, 3):
+        memory = [empty(b.nbytes) for b in m.buffers]
+        for place, values in zip(memory, m.contents, strict=True):
+            if values is not None:
+                place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        assert machine.run(memory, pieces=pieces) == []
+        assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)) and intact(machine.arena, machine.plan.arena)
+        results.append(memory[z.slot][:expected.size * 4].view(np.float32).copy())
+    close(results[0].reshape(expected.shape), expected)
+    assert np.array_equal(*results)
+
+
 LAYOUTS = {
     "channels last": lambda t: t.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
     "every other column": lambda t: torch.stack([t, t * 0], -1).flatten(-2)[..., ::2],
@@ -144,7 +221,7 @@ def test_what_the_algorithm_is_not_for():
     x, w = random(2, 32, 20, 20), random(32, 32, 3, 3, seed=1)
     assert kernels(lambda: F.conv2d(x, w, padding=1)) == 1
     assert kernels(lambda: F.conv2d(x, w, stride=2)) == 0
-    assert kernels(lambda: F.conv2d(x, w, dilation=2)) == 0
+    assert kernels(lambda: F.conv2d(x, w, dilation=5)) == 0
     assert kernels(lambda: F.conv2d(x, w[:, :, :2])) == 0
     assert kernels(lambda: F.conv2d(x.double(), w.double())) == 0
     assert kernels(lambda: F.conv2d(x, w[:, :1], groups=32)) == 0
@@ -180,9 +257,6 @@ def test_nan_stays_within_its_tiles():
 
 
 # ------------------------------------------------------------------ machine code
-
-WIDTHS = [n for n in (64, 32, 16) if n <= cpu.vector_bytes()]
-
 
 def activated(case, gradient):
     """A program: a convolution (or, by the same sizes, a gradient), the bias of its outputs, and an activation; and its operands."""

@@ -68,13 +68,17 @@ class Direct:
     """A window whose input is copied once, with the zeros around it, and then read in place for every k.
 
     Each of ``axes`` column axes moves a position by a step, and so does one axis of k or none; one more axis of k, the channels,
-    moves none.  The copy is split by the positions' remainders by their steps, so that neighbouring columns are neighbours in it.  Words:
-    channels and their stride; per column axis its size, step, origin, limit, stride of a position, extent in the copy, and distance to
-    the next extent; the copy's bytes per channel and per remainder; the positions of the first axis in a unit; then for every k its offset in
-    the copy.
+    moves none.  The copy is split by the positions' remainders by their steps, so that neighbouring columns are neighbours in it.  Where the
+    result takes several *phases* turn and turn about along its axes, as the gradient of a convolution with a stride does, each is a product with A and taps
+    of its own over the same copy; ``turns`` of them along the last axis are stored together.  Words:
+    channels and their stride; per column axis its size, step, origin, limit, stride of a position, extent in the copy, distance to
+    the next extent, distance of columns in the result, and the result's size; the copy's bytes per channel and per remainder; the positions of the
+    first axis in a unit; how many groups of ``turns`` phases there are; for each of these where it begins along all axes but the last, then per phase the
+    offset of A, the size of k, and where its taps are, from the first of these words on; then the taps: for every k its offset in the copy.
     """
 
     axes: int
+    turns: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
-"""Convolutions with kernels of 3 x 3 by fewer multiplications: Winograd's F(2 x 2, 3 x 3).
+"""Convolutions with few multiplications: Winograd's F(2 x 2, 3 x 3).
 
 A tile of 2 x 2 results needs 4 x 4 elements of the input.  Seen through a linear transform of the 4 x 4 points, the
 convolution of the tile is one multiplication a point and pair of channels: 16 where the sum over the taps takes 36.  Over all tiles, each point
 is a product of matrices, ``M[p] = U[p] · V[p]`` (outputs x channels x tiles), with U the transformed weight, which the
 scheduler makes by maps, V the transformed input.  (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.)
+
+Larger kernels are sums of *blocks* of 3 x 3 taps, and a third dimension's taps are such blocks as well: a block reads the input elsewhere, and what
+counts as channels of the product are the channels of every block.
 
 As :class:`~.product.Product`, a :class:`Winograd` says nothing of sizes; :class:`Words` names where the launch gives them.
 """
@@ -32,10 +35,10 @@ class Words(IntEnum):
     U_OFFSET = 3
     C_TABLE = 4
     C_OFFSET = 5
-    IMAGES = 6
+    IMAGES = 6              # slices of all images
     GROUPS = 7
     OUTPUTS = 8             # of a group
-    CHANNELS = 9
+    CHANNELS = 9            # of a block
     HEIGHT = 10             # of the result
     WIDTH = 11
     X_IMAGE = 12
@@ -54,7 +57,14 @@ class Words(IntEnum):
     UNITS = 25
     K_BLOCK = 26            # channels at a time
     O_BLOCK = 27            # outputs at a time, a multiple of the height of the register tile
-    EPILOGUE = 28
+    DEPTH = 28              # slices that an image has; their strides in input and result, first and end of those that exist
+    X_DEPTH = 29
+    C_DEPTH = 30
+    FIRST_SLICE = 31
+    END_SLICE = 32
+    BLOCKS = 33             # how many there are, and at which word: offset in the input, rows, columns and slices further on
+    BLOCKS_AT = 34
+    EPILOGUE = 35
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class Winograd:
     rows, vectors
         The register tile of the products: rows by vectors of columns.
     epilogue
-        Its axes are images, groups, outputs, pixels, each there or not as ``roles`` (0 to 3) says.
+        Its axes are images, groups, outputs, pixels, slices, each there or not as ``roles`` (0 to 4) says.
     """
 
     lanes: int
@@ -80,7 +90,7 @@ class Winograd:
     roles: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"convolution with 3 x 3 taps by Winograd's F(2 x 2, 3 x 3); register tile {self.rows} x {self.vectors * self.lanes}"]
+        lines = [f"convolution with blocks of 3 x 3 taps by Winograd's F(2 x 2, 3 x 3); register tile {self.rows} x {self.vectors * self.lanes}"]
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]
         return "\n".join(lines)

@@ -309,12 +309,18 @@ def _multiplied(a: Tensor, b: Tensor) -> Tensor:
     return matmul(a, b) if compute_dtype(a.dtype) is a.dtype else OPS["_unrounded"](a, b)
 
 
-def _scaled_sum(input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+def _scaled_sum(name: str, input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
     """``beta * input + alpha * product`` in the shape of ``product`` and the type of ``input``; ``beta=0`` ignores ``input``, NaN included."""
     dtype = input.dtype
     if not product.is_floating_point():
         beta, alpha = int(beta), int(alpha)
-    input = input.expand(product.shape)
+    try:
+        input = input.expand(product.shape)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"{error}\n{name}: input {list(input.shape)} is added to a product of shape {list(product.shape)}; it must have that shape, or one that is "
+            "broadcast to it."
+        ) from None
     if alpha != 1:
         product = product * alpha
     if beta == 0:  # a NaN of ``input`` must not come through, but its gradient is 0 and not absent
@@ -339,7 +345,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
         if x.ndim != 2:
             raise RuntimeError(f"{which} must be a matrix, got {x.ndim}-D tensor\naddmm: got {list(mat1.shape)} and {list(mat2.shape)}.")
     _check_same_dtype("addmm", input, mat1, mat2, "self and mat2 must have the same dtype, but got {0} and {2}")
-    return _scaled_sum(input, _multiplied(mat1, mat2), beta, alpha)
+    return _scaled_sum("addmm", input, _multiplied(mat1, mat2), beta, alpha)
 
 
 @composite(register=True, inplace=True)
@@ -358,7 +364,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
             f"addmv: input needs {rows} elements and vec {columns}."
         )
     _check_same_dtype("addmv", input, mat, vec, "addmv input tensors must have the same dtype, but got {0}, {1}, and {2}")
-    return _scaled_sum(input, _multiplied(mat, vec), beta, alpha)
+    return _scaled_sum("addmv", input, _multiplied(mat, vec), beta, alpha)
 
 
 @composite(register=True, inplace=True)
@@ -380,7 +386,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: f
     product, input = product.to(dtype), input.expand(product.shape).to(dtype)
     if dtype is bool_:
         return (product & bool(alpha)) | (input & bool(beta))
-    return _scaled_sum(input, product, beta, alpha)
+    return _scaled_sum("addr", input, product, beta, alpha)
 
 
 @composite(register=True, inplace=True)
@@ -399,7 +405,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, al
     _check_same_dtype("addbmm", input, batch1, batch2, "Input dtypes must be the same, got: input {0}, batch1: {1}, batch2: {2}")
     # the sum over the batch is a longer inner dimension
     product = _multiplied(batch1.transpose(0, 1).reshape(a[1], a[0] * a[2]), batch2.reshape(a[0] * a[2], b[2]))
-    return _scaled_sum(input, product, beta, alpha)
+    return _scaled_sum("addbmm", input, product, beta, alpha)
 
 
 @composite(register=True, inplace=True)
@@ -408,8 +414,8 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
     _check_batches("baddbmm", batch1._meta, batch2._meta)
     _check_same_dtype("baddbmm", input, batch1, batch2, "Input dtypes must be the same, got: input {0}, batch1: {1}, batch2: {2}")
     if not batch1.dtype.is_floating_point:
-        return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
-    return _scaled_sum(input, _multiplied(batch1, batch2), beta, alpha)
+        return _scaled_sum("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+    return _scaled_sum("baddbmm", input, _multiplied(batch1, batch2), beta, alpha)
 
 
 # ------------------------------------------------------------------ any axes: operands with labelled dimensions

@@ -814,7 +814,7 @@ def store(name: str, made: Any, out: Any, operands: Sequence[Any] = ()) -> Any:
 # What PyTorch asks of ``out=``: the result's very dtype, no memory shared with an operand, or none but all of an operand's own.
 _EXACT = frozenset({"matmul", "mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm", "tensordot", "gather", "index_select", "where"})
 _APART = frozenset({"gather", "index_select", "kron", "cat", "stack"})
-_IN_PLACE = frozenset({"cumsum", "cumprod", "outer", "addr", "addmm"})
+_IN_PLACE = frozenset({"cumsum", "cumprod", "outer", "addr"})
 _TYPED_BY_OUT = frozenset({"sum", "nansum", "prod", "cumsum", "cumprod"})
 
 

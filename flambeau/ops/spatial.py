@@ -7,7 +7,6 @@ with respect to the input.  The scheduler gives large ones to the product engine
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -41,27 +40,27 @@ def _conv(input, weight, size: tuple, stride: tuple, padding: tuple, dilation: t
 @_conv.backward
 def _(g, input, weight, needs, stride, padding, dilation):
     return (
-        _to_input(g, weight, tuple(input.shape[3:]), stride, padding, dilation) if needs[0] else None,
+        OPS["_conv_to_input"](g, weight, tuple(input.shape[3:]), stride, padding, dilation) if needs[0] else None,
         OPS["_conv_to_weight"](input, g, tuple(weight.shape[3:]), stride, padding, dilation) if needs[1] else None,
     )
 
 
 @compute(node="ConvolutionBackwardBackward0")
-def _conv_to_input(gradient, weight, size: tuple, padding: tuple, dilation: tuple):
-    """The gradient of a convolution of stride 1 with respect to its input, whose spatial size is ``size``."""
+def _conv_to_input(gradient, weight, size: tuple, stride: tuple, padding: tuple, dilation: tuple):
+    """The gradient of a convolution with respect to its input, whose spatial size is ``size``."""
     n, g, c, *place = out(*gradient.shape[:2], weight.shape[2], *size)
     o, *k = over(weight.shape[1], *weight.shape[3:])
-    # output i of the convolution reads place i + k*dilation - padding
-    source = [i + p - j * d for i, j, d, p in zip(place, k, dilation, padding, strict=True)]
-    return Sum(gradient.at(n, g, o, *source, outside=0) * weight[(g, o, c, *k)], o, *k)
+    # output i of the convolution reads place i*stride + k*dilation - padding
+    reach = [i + p - j * d for i, j, d, p in zip(place, k, dilation, padding, strict=True)]
+    source = [r if s == 1 else r // s for r, s in zip(reach, stride, strict=True)]
+    return Sum(_where_divisible(reach, stride, gradient.at(n, g, o, *source, outside=0) * weight[(g, o, c, *k)]), o, *k)
 
 
 @_conv_to_input.backward
-def _(g, gradient, weight, needs, padding, dilation):
-    how = ((1,) * len(padding), padding, dilation)
+def _(g, gradient, weight, needs, stride, padding, dilation):
     return (
-        OPS["_conv"](g, weight, tuple(gradient.shape[3:]), *how) if needs[0] else None,
-        OPS["_conv_to_weight"](g, gradient, tuple(weight.shape[3:]), *how) if needs[1] else None,
+        OPS["_conv"](g, weight, tuple(gradient.shape[3:]), stride, padding, dilation) if needs[0] else None,
+        OPS["_conv_to_weight"](g, gradient, tuple(weight.shape[3:]), stride, padding, dilation) if needs[1] else None,
     )
 
 
@@ -77,43 +76,9 @@ def _conv_to_weight(input, gradient, size: tuple, stride: tuple, padding: tuple,
 @_conv_to_weight.backward
 def _(g, input, gradient, needs, stride, padding, dilation):
     return (
-        _to_input(gradient, g, tuple(input.shape[3:]), stride, padding, dilation) if needs[0] else None,
+        OPS["_conv_to_input"](gradient, g, tuple(input.shape[3:]), stride, padding, dilation) if needs[0] else None,
         OPS["_conv"](input, g, tuple(gradient.shape[3:]), stride, padding, dilation) if needs[1] else None,
     )
-
-
-def _to_input(gradient: Tensor, weight: Tensor, size: tuple, stride: tuple, padding: tuple, dilation: tuple) -> Tensor:
-    """The gradient of a convolution with respect to its input.
-
-    With a stride, the places of one remainder see every stride-th element of the kernel: each remainder is a gradient of stride 1.
-    """
-    if all(s == 1 for s in stride):
-        return OPS["_conv_to_input"](gradient, weight, size, padding, dilation)
-    per_dimension = []
-    for n, s, p, d, k in zip(size, stride, padding, dilation, weight.shape[3:], strict=True):
-        step = s // math.gcd(d, s)
-        phases = []
-        for r in range(s):
-            first = next((t for t in range(min(step, k)) if (r + p - t * d) % s == 0), None)
-            phases.append(None if first is None else (first, step, (r + p - first * d) // s, step * d // s))
-        per_dimension.append((-(-n // s), phases))
-    counts = tuple([count for count, _ in per_dimension])
-    shape = (*gradient.shape[:2], weight.shape[2], *counts)
-    parts = []
-    for phase in itertools.product(*[phases for _, phases in per_dimension]):
-        chosen = [c for c in phase if c is not None]
-        if len(chosen) < len(size):         # no element of the kernel reaches these places
-            parts.append(OPS["zeros"](shape, dtype=gradient.dtype, device=gradient.device))
-            continue
-        taps = weight
-        for i, (first, step, _, _) in enumerate(chosen):
-            taps = taps[(slice(None),) * (3 + i) + (slice(first, None, step),)]
-        parts.append(OPS["_conv_to_input"](gradient, taps, counts, tuple([c[2] for c in chosen]), tuple([c[3] for c in chosen])))
-    n = len(size)
-    y = OPS["stack"](parts, -1).reshape(*shape, *stride)
-    y = y.permute(0, 1, 2, *[axis for i in range(n) for axis in (3 + i, 3 + n + i)])
-    y = y.reshape(*shape[:3], *[c * s for c, s in zip(counts, stride, strict=True)])
-    return y[(slice(None),) * 3 + tuple([slice(0, z) for z in size])]
 
 
 def _where_divisible(numbers: Sequence[Expr], by: Sequence[int], value: Expr) -> Expr:
@@ -248,7 +213,7 @@ def _convolution(
         input, weight, bias = input.to(compute_dtype(kind)), weight.to(compute_dtype(kind)), None if bias is None else bias.to(compute_dtype(kind))
     x = input.unflatten(1, (groups, input.shape[1] // groups))
     w = weight.unflatten(0, (groups, weight.shape[0] // groups))
-    y = (_to_input if transposed else OPS["_conv"])(x, w, size, stride, padding, dilation).flatten(1, 2)
+    y = OPS["_conv_to_input" if transposed else "_conv"](x, w, size, stride, padding, dilation).flatten(1, 2)
     y = y if bias is None else y + bias.reshape(-1, *(1,) * len(size))
     return y.to(kind)
 

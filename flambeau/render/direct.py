@@ -4,7 +4,7 @@ Input: a :class:`~flambeau.ir.product.Product` with a :class:`~flambeau.ir.produ
 unit is a batch entry and a range of the first column axis.  Its part of the image is copied to scratch memory, channel by channel,
 every row followed by the next (the zeros between two rows serve both): a row of B for some k and all columns is then that memory from
 an offset on, the same for every tile.  Between the rows lie columns that belong to nobody; a tile is computed whole, into scratch
-memory, and its runs are stored from there.
+memory, and its runs are stored from there, the tiles of several phases interleaved.
 """
 
 from __future__ import annotations
@@ -51,11 +51,19 @@ class DirectWriter(ProductWriter):
             def masked() -> str:
                 return w.op(f"icmp ult {wide} {w.op(f'add {wide} {splat(at)}, {steps}')}, {limits}")
 
+            def every_other() -> list[str]:
+                halves = []
+                for h in (0, 1):
+                    first = w.add(at, h * v.lanes)
+                    inside = w.op(f"icmp ult {wide} {w.op(f'add {wide} {splat(first)}, {iota}')}, {limits}")
+                    halves.append(v.load(w, w.plus(start, h * v.bytes), inside))
+                return [v.shuffle(w, halves[0], halves[1], range(0, 2 * v.lanes, 2))]
+
             def apart() -> list[str]:
                 pointers = w.op(f"getelementptr {v.element}, ptr {start}, {wide} {steps}")
                 return [w.call(v.t, f"llvm.masked.gather.{v.mangled}.v{v.lanes}p0", (f"<{v.lanes} x ptr>", pointers), ("i32", str(self.size)),
                                (v.bit, masked()), (v.t, "zeroinitializer"))]
-            value, = w.when(w.compare("eq", "%step", 1), neighbours, apart, [v.t])
+            value, = w.when(w.compare("eq", "%step", 1), neighbours, lambda: w.when(w.compare("eq", "%step", 2), every_other, apart, [v.t]), [v.t])
             v.store(w, value, w.plus("%to", w.mul(q, self.size)))       # past the end of the row: there the next one is written later
         w.loop(0, "%count", v.lanes, [], some)
         w.do("ret void")
@@ -75,20 +83,23 @@ class DirectWriter(ProductWriter):
         def of(i: int) -> str:
             return w.load("i64", w.plus(own, 8 * i), 8)
         channels, channel_step = of(0), of(1)
-        sizes, steps, origins, limits, strides, extents, spans = ([of(2 + 7 * a + i) for a in range(axes)] for i in range(7))
-        plane, phase, lead = (of(2 + 7 * axes + i) for i in range(3))
-        taps = w.plus(own, 8 * (5 + 7 * axes))
+        sizes, steps, origins, limits, strides, extents, spans, apart, whole = ([of(2 + 9 * a + i) for a in range(axes)] for i in range(9))
+        plane, phase, lead, groups = (of(2 + 9 * axes + i) for i in range(4))
+        turns = p.window.turns
+        phase_words = w.plus(own, 8 * (6 + 9 * axes))
         units = w.div(w.sub(w.add(sizes[0], lead), 1), lead)
-        # scratch: a tile, the panel of A, the copy
-        tile = "%scratch"
-        panel = w.plus("%scratch", p.rows * self.pitch_b)
+        # scratch: tiles and panels of A of the phases that take turns, the copy
+        tiles = [w.plus("%scratch", t * p.rows * self.pitch_b) for t in range(turns)]
         k_room = w.op(f"and i64 {w.add(k, v.lanes - 1)}, {-v.lanes}")
-        image = w.plus(panel, w.mul(k_room, self.pitch_a))
+        panels = [w.plus("%scratch", turns * p.rows * self.pitch_b)]
+        for _ in range(turns):
+            panels.append(w.plus(panels[-1], w.mul(k_room, self.pitch_a)))
+        image = panels.pop()
         # a step along each axis in the copy, and in the result, in elements
         in_copy, in_result = ["1"], ["1"]
         for a in reversed(range(1, axes)):
             in_copy.insert(0, w.mul(in_copy[0], spans[a]))
-            in_result.insert(0, w.mul(in_result[0], sizes[a]))
+            in_result.insert(0, w.mul(in_result[0], whole[a]))
 
         def unit(u: str, _: list[str]) -> None:
             batch, part = w.div(u, units), w.rem(u, units)
@@ -103,27 +114,34 @@ class DirectWriter(ProductWriter):
             for n, s in zip(sizes[1:], in_copy[1:], strict=True):
                 columns = w.add(columns, w.mul(w.sub(n, 1), s))
 
-            def panels(i: str, _: list[str]) -> None:
+            def panel(i: str, _: list[str]) -> None:
                 rows = w.min(w.sub(m_size, i), p.rows)
-                self.pack_panel(w, w.plus(a, w.mul(i, a_row)), a_row, a_k, rows, k, panel)
-                ci = w.plus(c, w.mul(i, c_row))
+                ai, ci = w.plus(a, w.mul(i, a_row)), w.plus(c, w.mul(i, c_row))
 
-                def tiles(j: str, _: list[str]) -> None:
-                    left = w.sub(columns, j)
-                    at = w.plus(image, w.mul(j, self.size))
+                def group(_: str, at: list[str]) -> list[str]:
+                    starts = [w.load("i64", w.plus(at[0], 8 * x), 8) for x in range(axes - 1)]
+                    phases = [[w.load("i64", w.plus(at[0], 8 * (axes - 1 + 3 * t + x)), 8) for x in range(3)] for t in range(turns)]
+                    for to, (offset, depth, _) in zip(panels, phases, strict=True):
+                        self.pack_panel(w, w.plus(ai, offset), a_row, a_k, rows, depth, to)
 
-                    def run(m: int) -> None:
-                        def call(n: int) -> None:
-                            w.do(f"call void @NAME.tile{m}x{n}t(i64 {k}, ptr {panel}, ptr {at}, i64 0, ptr {tile}, i64 {self.pitch_b}, i64 {m}, "
-                                 f"i64 {self.width}, i64 0, ptr {taps})")
-                        self.narrowest(w, left, call)
-                    self.shortest(w, rows, run)
-                    self.store_runs(w, tile, j, w.min(w.add(j, self.width), columns), rows, ci, c_row, first, sizes, spans, in_result)
-                w.loop(0, columns, self.width, [], tiles)
+                    def tile(j: str, _: list[str]) -> None:
+                        left = w.sub(columns, j)
+                        here = w.plus(image, w.mul(j, self.size))
+                        for to, packed, (_offset, depth, taps) in zip(tiles, panels, phases, strict=True):
+                            def run(m: int, to: str = to, packed: str = packed, depth: str = depth, taps: str = w.plus(own, taps)) -> None:
+                                self.narrowest(w, left, lambda n: w.do(
+                                    f"call void @NAME.tile{m}x{n}t(i64 {depth}, ptr {packed}, ptr {here}, i64 0, ptr {to}, i64 {self.pitch_b}, i64 {m}, "
+                                    f"i64 {self.width}, i64 0, ptr {taps})"))
+                            self.shortest(w, rows, run)
+                        end = w.min(w.add(j, self.width), columns)
+                        self.store_runs(w, tiles, j, end, rows, ci, c_row, first, starts, sizes, spans, apart, whole, in_result)
+                    w.loop(0, columns, self.width, [], tile)
+                    return [w.plus(at[0], 8 * (axes - 1 + 3 * turns))]
+                w.loop(0, groups, 1, [("ptr", phase_words)], group)
                 if p.epilogue is not None:
-                    n0 = w.mul(first, in_result[0])
-                    self.finish(w, entries, i, w.add(i, rows), n0, w.add(n0, w.mul(count, in_result[0])))
-            w.loop(0, m_size, p.rows, [], panels)
+                    ends = [w.mul(w.min(w.mul(x, apart[0]), whole[0]), in_result[0]) for x in (first, w.add(first, count))]
+                    self.finish(w, entries, i, w.add(i, rows), *ends)
+            w.loop(0, m_size, p.rows, [], panel)
         w.loop("%begin", "%end", 1, [], unit)
         w.do("ret void")
         return w.text()
@@ -164,34 +182,41 @@ class DirectWriter(ProductWriter):
             w.loop(0, phases, 1, [], phase)
         w.loop(0, channels, 1, [], channel)
 
-    def store_runs(self, w: Writer, tile: str, j0: str, j1: str, rows: str, c: str, c_row: str, first: str, sizes: list[str],
-                   spans: list[str], in_result: list[str]) -> None:
-        """Store the columns of a tile that belong to somebody, one row of the image after the other."""
+    def store_runs(self, w: Writer, tiles: list[str], j0: str, j1: str, rows: str, c: str, c_row: str, first: str, starts: list[str], sizes: list[str],
+                   spans: list[str], apart: list[str], whole: list[str], in_result: list[str]) -> None:
+        """Store the columns of tiles that belong to somebody, one row of the image after the other; several tiles' columns take turns."""
         v, p = self.v, self.product
+        turns = len(tiles)
         pitch = spans[-1] if len(sizes) > 1 else str(1 << 40)
 
         def segment(t: str, _: list[str]) -> None:
             index = digits(w, t, spans[:-1]) if len(sizes) > 1 else []
             start = w.mul(t, pitch)
             lo, hi = w.max(j0, start), w.min(j1, w.add(start, sizes[-1]))
-            count = w.sub(hi, lo)
             column = w.sub(lo, start)
             if index:
-                column = w.add(column, w.mul(w.add(index[0], first), in_result[0]))
+                index[0] = w.add(index[0], first)
             else:
                 column = w.add(column, first)
-            for i, s in zip(index[1:], in_result[1:], strict=False):
-                column = w.add(column, w.mul(i, s))
-            for i, n in zip(index[1:], sizes[1:-1], strict=False):     # rows between those of two outer positions
-                count = w.select(w.compare("slt", i, n), "i64", count, 0)
+            column = w.mul(column, turns)
+            count = w.min(w.mul(w.sub(hi, lo), turns), w.sub(whole[-1], column))
+            for i, s, far, n, step in zip(index, starts, apart, whole, in_result, strict=False):
+                at = w.add(w.mul(i, far), s)
+                column = w.add(column, w.mul(at, step))
+                count = w.select(w.compare("slt", at, n), "i64", count, 0)      # rows between those of two outer positions, and after the last
 
             def store() -> None:
-                masks = [v.mask(w, w.sub(count, g * p.lanes)) for g in range(p.vectors)]
+                masks = [v.mask(w, w.sub(count, g * p.lanes)) for g in range(p.vectors * turns)]
+                ahead = w.mul(w.sub(lo, j0), self.size)
 
                 def row(_: str, at: list[str]) -> list[str]:
-                    for g, mask in enumerate(masks):
-                        v.store(w, v.load(w, w.plus(at[0], g * v.bytes), mask), w.plus(at[1], g * v.bytes), mask)
-                    return [w.plus(at[0], self.pitch_b), w.plus(at[1], c_row)]
-                w.loop(0, rows, 1, [("ptr", w.plus(tile, w.mul(w.sub(lo, j0), self.size))), ("ptr", w.plus(c, w.mul(column, self.size)))], row)
+                    *sources, to = at
+                    for g in range(p.vectors):
+                        mask = masks[g] if turns == 1 else None
+                        values = [v.load(w, w.plus(x, g * v.bytes), mask) for x in sources]
+                        for t, value in enumerate(v.interleave(w, values)):
+                            v.store(w, value, w.plus(to, (g * turns + t) * v.bytes), masks[g * turns + t])
+                    return [*[w.plus(x, self.pitch_b) for x in sources], w.plus(to, c_row)]
+                w.loop(0, rows, 1, [*(("ptr", w.plus(x, ahead)) for x in tiles), ("ptr", w.plus(c, w.mul(column, self.size)))], row)
             w.when(w.compare("sgt", count, 0), store)
         w.loop(w.div(j0, pitch), w.add(w.div(w.sub(j1, 1), pitch), 1), 1, [], segment)

@@ -3,7 +3,7 @@
 Input: a :class:`~flambeau.ir.winograd.Winograd`; output: one text with the kernel ``@NAME`` in the ABI of all kernels.  A unit is a
 range of rows of tiles, which may span images.  Its work, all of it on scratch memory between reading the input and storing the result:
 
-    images, channels            4 x 4 tiles of the input, transformed, to V[point][block of tiles][channel][tile]
+    images, blocks, channels    4 x 4 tiles of the input, transformed, to V[point][block of tiles][channel][tile]
     outputs by O_BLOCK
       points                    M[point] = U[point] · V[point]; U's panels and V's blocks are read as they lie
       outputs, images           M transformed back to 2 x 2 pixels a tile and stored; then the epilogue, on what was just stored
@@ -45,7 +45,7 @@ class _Winograd:
         functions = [self.product.micro(m, n) for m in heights(k.rows) for n in range(1, k.vectors + 1)]
         functions += [self.input(), self.output(), self.multiply()]
         if k.epilogue is not None:
-            functions.append(render_window(k.epilogue, "@NAME.finish", 4, k.roles, self.declared))
+            functions.append(render_window(k.epilogue, "@NAME.finish", 5, k.roles, self.declared))
         functions.append(self.main())
         return "\n".join([*functions, *self.declared, ""])
 
@@ -62,10 +62,6 @@ class _Winograd:
         """The two results of four points, along one axis."""
         return [self.v.add(w, self.v.add(w, m[0], m[1]), m[2]), self.subtract(w, self.subtract(w, m[1], m[2]), m[3])]
 
-    def shuffle(self, w: Writer, a: str, b: str, lanes: Sequence[int]) -> str:
-        n, t = self.v.lanes, self.v.t
-        return w.op(f"shufflevector {t} {a}, {t} {b}, <{n} x i32> <{', '.join(f'i32 {x}' for x in lanes)}>")
-
     def between(self, w: Writer, first: str, end: str) -> str:
         """The lanes from ``first`` up to ``end``."""
         yes = ", ".join(["i1 true"] * self.v.lanes)
@@ -75,10 +71,9 @@ class _Winograd:
     def input(self) -> str:
         """The rows of tiles ``y0 .. y1`` of one channel of an image, the first of them tile ``first`` of the unit, into V."""
         v, lanes = self.v, self.v.lanes
-        w = Writer("define internal void @NAME.input(ptr %x, i64 %row, i64 %y0, i64 %y1, i64 %tiles, ptr %args, i64 %first, ptr %v, "
-                   "i64 %point, i64 %block) #ATTR", self.declared)
-        first_row, end_row, first_column, end_column = (self.word(w, n) for n in (
-            Words.FIRST_ROW, Words.END_ROW, Words.FIRST_COLUMN, Words.END_COLUMN))
+        w = Writer("define internal void @NAME.input(ptr %x, i64 %row, i64 %y0, i64 %y1, i64 %tiles, i64 %firstrow, i64 %endrow, i64 %firstcolumn, "
+                   "i64 %endcolumn, i64 %first, ptr %v, i64 %point, i64 %block) #ATTR", self.declared)
+        first_row, end_row, first_column, end_column = "%firstrow", "%endrow", "%firstcolumn", "%endcolumn"
         rows = w.sub(end_row, first_row)
         even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
 
@@ -94,7 +89,7 @@ class _Winograd:
                 def there() -> list[str]:
                     at = w.mul(number, "%row")
                     a, b, c, d = (v.load(w, w.plus(p, at), m) for p, m in zip(base, masks, strict=True))
-                    return self.forth(w, [self.shuffle(w, *pair, lane) for pair in ((a, b), (c, d)) for lane in (even, odd)])
+                    return self.forth(w, [v.shuffle(w, *pair, lane) for pair in ((a, b), (c, d)) for lane in (even, odd)])
                 exists = w.compare("ult", w.sub(number, first_row), rows)
                 return w.when(exists, there, lambda: ["zeroinitializer"] * 4, [v.t] * 4)
 
@@ -146,7 +141,7 @@ class _Winograd:
                 def store(i: int, to: str) -> None:
                     left, right = self.back(w, [h[i] for h in halves])
                     for part, (lane, mask) in enumerate(zip((low, high), masks, strict=True)):
-                        v.store(w, self.shuffle(w, left, right, lane), w.plus(to, part * v.bytes), mask)
+                        v.store(w, v.shuffle(w, left, right, lane), w.plus(to, part * v.bytes), mask)
                 store(0, place)
                 w.when(both, lambda: store(1, w.plus(place, "%row")))
             w.loop(0, "%tiles", lanes, [], across)
@@ -207,6 +202,11 @@ class _Winograd:
         x_steps = [word(n) for n in (Words.X_IMAGE, Words.X_GROUP, Words.X_CHANNEL, Words.X_ROW)]
         c_steps = [word(n) for n in (Words.C_IMAGE, Words.C_GROUP, Words.C_OUTPUT, Words.C_ROW)]
         unit_rows, units, k_block, o_block = (word(n) for n in (Words.UNIT, Words.UNITS, Words.K_BLOCK, Words.O_BLOCK))
+        first_row, end_row, first_column, end_column, first_slice, end_slice = (word(n) for n in (
+            Words.FIRST_ROW, Words.END_ROW, Words.FIRST_COLUMN, Words.END_COLUMN, Words.FIRST_SLICE, Words.END_SLICE))
+        depth, x_depth, c_depth, blocks = (word(n) for n in (Words.DEPTH, Words.X_DEPTH, Words.C_DEPTH, Words.BLOCKS))
+        blocks_at = w.plus("%args", w.mul(word(Words.BLOCKS_AT), 8))
+        block_channels, channels = channels, w.mul(channels, blocks)
         tile_rows, tiles = (w.div(w.add(n, 1), 2) for n in (height, width))
         # as ir.winograd.scratch_bytes says
         most = w.mul(w.div(w.add(w.mul(unit_rows, tiles), self.width - 1), self.width), self.width)     # tiles of a unit, in whole blocks
@@ -234,12 +234,24 @@ class _Winograd:
                 w.loop(w.div(r0, tile_rows), w.div(w.add(r1, w.sub(tile_rows, 1)), tile_rows), 1, [], image)
 
             def transform(n: str, y0: str, y1: str, first: str) -> None:
-                def channel(_: str, carried: list[str]) -> list[str]:
-                    source, to = carried
-                    w.do(f"call void @NAME.input(ptr {source}, i64 {x_steps[3]}, i64 {y0}, i64 {y1}, i64 {tiles}, ptr %args, i64 {first}, ptr {to}, "
-                         f"i64 {v_point}, i64 {v_block})")
-                    return [w.plus(source, x_steps[2]), w.plus(to, self.pitch)]
-                w.loop(0, channels, 1, [("ptr", w.plus(xg, w.mul(n, x_steps[0]))), ("ptr", "%scratch")], channel)
+                number, z = w.div(n, depth), w.rem(n, depth)
+                image = w.plus(w.plus(xg, w.mul(number, x_steps[0])), w.mul(z, x_depth))
+
+                def block(_: str, carried: list[str]) -> list[str]:
+                    at, to = carried
+                    offset, down, across, behind = (w.load("i64", w.plus(at, 8 * i), 8) for i in range(4))
+                    exists = w.compare("ult", w.sub(w.add(z, behind), first_slice), w.sub(end_slice, first_slice))
+                    start = w.sub(first_row, down)
+                    there = [start, w.select(exists, "i64", w.sub(end_row, down), start), w.sub(first_column, across), w.sub(end_column, across)]
+
+                    def channel(_: str, carried: list[str]) -> list[str]:
+                        source, to = carried
+                        w.do(f"call void @NAME.input(ptr {source}, i64 {x_steps[3]}, i64 {y0}, i64 {y1}, i64 {tiles}, "
+                             f"{', '.join(f'i64 {t}' for t in there)}, i64 {first}, ptr {to}, i64 {v_point}, i64 {v_block})")
+                        return [w.plus(source, x_steps[2]), w.plus(to, self.pitch)]
+                    _, to = w.loop(0, block_channels, 1, [("ptr", w.plus(image, offset)), ("ptr", to)], channel)
+                    return [w.plus(at, 32), to]
+                w.loop(0, blocks, 1, [("ptr", blocks_at), ("ptr", "%scratch")], block)
             each_image(transform)
             count = w.mul(w.sub(r1, r0), tiles)
 
@@ -256,7 +268,8 @@ class _Winograd:
                     s1 = w.min(w.add(s0, TOGETHER), o1)
 
                     def restore(n: str, y0: str, y1: str, first: str) -> None:
-                        cn = w.plus(cg, w.mul(n, c_steps[0]))
+                        number, z = w.div(n, depth), w.rem(n, depth)
+                        cn = w.plus(w.plus(cg, w.mul(number, c_steps[0])), w.mul(z, c_depth))
 
                         def output(o: str, _: list[str]) -> None:
                             source = w.plus(w.plus(m, w.mul(w.sub(o, o0), m_row)), w.mul(first, SIZE))
@@ -265,7 +278,7 @@ class _Winograd:
                         w.loop(s0, s1, 1, [], output)
                         if k.epilogue is not None:
                             pixels = [w.mul(w.mul(y0, 2), width), w.mul(w.min(w.mul(y1, 2), height), width)]
-                            ends = [n, w.add(n, 1), group, w.add(group, 1), s0, s1, *pixels]
+                            ends = [number, w.add(number, 1), group, w.add(group, 1), s0, s1, *pixels, z, w.add(z, 1)]
                             words = w.plus("%args", 8 * Words.EPILOGUE)
                             w.do(f"call void @NAME.finish(ptr %table, ptr {words}, {', '.join(f'i64 {e}' for e in ends)})")
                     each_image(restore)

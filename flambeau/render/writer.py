@@ -204,6 +204,24 @@ class Vectors:
             return w.call(self.t, f"llvm.fma.{self.mangled}", (self.t, a), (self.t, b), (self.t, c))
         return w.op(f"add {self.t} {w.op(f'mul {self.t} {a}, {b}')}, {c}")
 
+    def shuffle(self, w: Writer, a: str, b: str, lanes: Sequence[int]) -> str:
+        """The chosen lanes of two vectors, those of the second counted on."""
+        return w.op(f"shufflevector {self.t} {a}, {self.t} {b}, <{self.lanes} x i32> <{', '.join(f'i32 {x}' for x in lanes)}>")
+
+    def interleave(self, w: Writer, vectors: list[str]) -> list[str]:
+        """The elements of several vectors, taking turns."""
+        n, count = self.lanes, len(vectors)
+        out = []
+        for start in range(0, n * count, n):
+            places = [divmod(start + k, count) for k in range(n)]       # lane and vector of every element
+            value = vectors[0]
+            if count > 1:
+                value = self.shuffle(w, vectors[0], vectors[1], [lane + n * min(which, 1) for lane, which in places])
+            for number in range(2, count):
+                value = self.shuffle(w, value, vectors[number], [n + lane if which == number else k for k, (lane, which) in enumerate(places)])
+            out.append(value)
+        return out
+
     def transpose(self, w: Writer, rows: list[str]) -> list[str]:
         """A square of vectors, transposed by exchanging blocks of halving size across the diagonal."""
         n, rows = self.lanes, list(rows)

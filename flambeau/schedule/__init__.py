@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..ir.expression import Access
@@ -11,10 +12,12 @@ from ..ir.product import Product
 from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 from .contract import lower_product, overwritten, products
-from .fuse import Grouper, Item, Taps, canonical, elements, needed
+from .fuse import Grouper, Item, Phases, Taps, canonical, elements, needed
 from .memory_plan import layout
+from .phases import lower_phases, phases
 from .plan import Plan
 from .prepare import Preparer
+from .residues import Residues
 from .stencil import lower_stencil, window_sum
 from .tile import Launchable, lower_group
 from .winograd import convolution, lower_winograd
@@ -51,8 +54,7 @@ def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
             for x, _ in step.inputs:
                 readers[x.slot] = readers.get(x.slot, 0) + 1
         else:
-            items = [x for item in canonical(step, number, sites)
-                     for x in convolution(item, temporary, vector_bytes) or window_sum(item, temporary) or products(item, temporary, pairs)]
+            items = [x for item in canonical(step, number, sites) for x in formed(item, temporary, vector_bytes, pairs)]
             steps_as_items.append(items)
             for item in items:
                 for x, _ in item.loads:
@@ -148,7 +150,8 @@ def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
             return outlives[slot] or last_use.get(slot, -1) > k or slot in inside[k]
         if g.product:
             form = g.items[0].form
-            lower = lower_product if form is None else lower_stencil if isinstance(form, Taps) else lower_winograd
+            lower = lower_product if form is None else lower_stencil if isinstance(form, Taps) else lower_phases if isinstance(form, Phases) \
+                else lower_winograd
             launches = lower(g, wanted, locate, 2 + len(table), vector_bytes)
         else:
             launch = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
@@ -167,3 +170,11 @@ def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
         return report(program, launched)
     plan.explain = explain
     return plan
+
+
+def formed(item: Item, temporary: Callable[[int], int], vector_bytes: int, pairs: str) -> list[Item]:
+    """The item in the form in which it is computed: itself, or copies of operands, sums of products for an engine, and maps that store their results."""
+    residues = Residues.of(item)
+    if residues is not None:
+        return phases(residues, temporary) or [x for part in residues.items() for x in formed(part, temporary, vector_bytes, pairs)]
+    return convolution(item, temporary, vector_bytes) or window_sum(item, temporary) or products(item, temporary, pairs)

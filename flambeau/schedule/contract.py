@@ -277,48 +277,91 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
         axes.append((sizes[c], step, origin + min(0, reach), limit, stride, abs(reach), k))
     if axes[-1][4] != 1 or len(positions) > len(axes) or any(not any(steps[c] for c in found.columns) for steps in positions):
         return None
-    phases = math.prod(a[1] for a in axes)
     channels = sizes[free[0]] if free else 1
-
-    # what neighbouring rows of the copy have in common: zeros before the first position and after the last, but no column of both
-    common = [0 if step > 1 else max(0, min(-origin, origin + size + reach - limit, reach)) for size, step, origin, limit, _, reach, _ in axes]
-
-    def cut(lead: int) -> tuple[list[int], list[int], int, int]:
-        """Extents of the copy, from where to where the next row is, bytes per remainder and per channel, for so many first positions."""
-        extents = [(lead if i == 0 else a[0]) + a[5] // a[1] for i, a in enumerate(axes)]
-        spans = [e - z for e, z in zip(extents, common, strict=True)]
-        phase = (extents[0] * elements(spans[1:]) + sum(common[i] * elements(spans[i + 1:]) for i in range(1, len(axes)))) * d.itemsize
-        plane = phases * phase + 63 & -64
-        return extents, spans, phase, plane + 192 if plane % 2048 == 0 else plane
-    least = -(-2 * FEW // elements([a[0] for a in axes[1:]]))      # of the first positions in a unit
-    parts = min(-(-MANY // batch), max(1, axes[0][0] // least))
-    while channels * cut(-(-axes[0][0] // parts))[3] > IMAGE_BYTES:
-        parts += 1
-        if parts > axes[0][0]:
-            return None
-    lead = -(-axes[0][0] // parts)
-    extents, spans, phase, plane = cut(lead)
-    useful = lead * elements([a[0] for a in axes[1:]])
-    pitch = [elements(spans[i + 1:]) for i in range(len(axes))]
-    columns = sum(((lead if i == 0 else a[0]) - 1) * s for i, (a, s) in enumerate(zip(axes, pitch, strict=True))) + 1
+    copy = copied_image([(size, step, origin, limit, reach) for size, step, origin, limit, _, reach, _ in axes], channels, batch, d)
+    if copy is None:
+        return None
     inner = [sizes[k] for k in found.inner]
-    copying = GATHERING * phases / (m * elements(inner) / channels) if axes[-1][1] > 1 else 0
-    if columns < FEW or elements(inner) > MOST_TAPS or columns / useful - 1 + copying > PACKING / m:
+    copying = GATHERING * copy.phases / (m * elements(inner) / channels) if axes[-1][1] > 1 else 0
+    if elements(inner) > MOST_TAPS or copy.waste + copying > PACKING / m:
         return None
     taps = []
     for index in itertools.product(*[range(n) for n in inner]):
         at = dict(zip(found.inner, index, strict=True))
-        number = offset = 0
-        for (_, step, _, _, stride, reach, k), s in zip(axes, pitch, strict=True):
+        places = []
+        for _, _, _, _, stride, reach, k in axes:
             move = 0 if k < 0 else x.strides[k] // stride
-            place = 0 if k < 0 else at[k] * move + (reach if move < 0 else 0)
+            places.append(0 if k < 0 else at[k] * move + (reach if move < 0 else 0))
+        taps.append(copy.offset(at[free[0]] if free else 0, places))
+    words = copy.words(channels, x.strides[free[0]] if free else 0, [a[4] for a in axes], [1] * len(axes), [a[0] for a in axes])
+    words += [1, *[0] * (len(axes) - 1), 0, elements(inner), 8 * (len(words) + len(axes) + 3), *taps]
+    return Direct(len(axes)), words, copy.parts, start * d.itemsize
+
+
+@dataclass(slots=True)
+class Copy:
+    """How an image is copied to scratch memory: per axis number of places, step, first position, limit, reach of the taps; then what follows from that."""
+
+    axes: list[tuple[int, int, int, int, int]]
+    itemsize: int
+    lead: int               # places of the first axis in a unit, and units
+    parts: int
+    extents: list[int]      # of the copy along each axis, and the distance from one extent to the next
+    spans: list[int]
+    phases: int             # remainders of the positions
+    phase: int              # bytes of one of them, and of a channel
+    plane: int
+
+    @property
+    def pitch(self) -> list[int]:
+        """Elements of the copy from one place to the next along each axis."""
+        return [elements(self.spans[i + 1:]) for i in range(len(self.spans))]
+
+    @property
+    def columns(self) -> int:
+        """Columns that are computed, those that belong to nobody included."""
+        return sum(((self.lead if i == 0 else a[0]) - 1) * s for i, (a, s) in enumerate(zip(self.axes, self.pitch, strict=True))) + 1
+
+    @property
+    def waste(self) -> float:
+        return self.columns / (self.lead * elements([a[0] for a in self.axes[1:]])) - 1
+
+    def offset(self, channel: int, places: Sequence[int]) -> int:
+        """Bytes from the first column to what some positions after the first one are seen as."""
+        number = offset = 0
+        for (_, step, *_), place, pitch in zip(self.axes, places, self.pitch, strict=True):
             number = number * step + place % step
-            offset += place // step * s * d.itemsize
-        taps.append((at[free[0]] * plane if free else 0) + number * phase + offset)
-    words = [channels, x.strides[free[0]] * d.itemsize if free else 0]
-    for (size, step, origin, limit, stride, _, _), extent, span in zip(axes, extents, spans, strict=True):
-        words += [size, step, origin, limit, stride * d.itemsize, extent, span]
-    return Direct(len(axes)), [*words, plane, phase, lead, *taps], -(-axes[0][0] // lead), start * d.itemsize
+            offset += place // step * pitch * self.itemsize
+        return channel * self.plane + number * self.phase + offset
+
+    def words(self, channels: int, channel_stride: int, strides: Sequence[int], apart: Sequence[int], sizes: Sequence[int]) -> list[int]:
+        """The words of a direct window up to its phases; ``apart``, ``sizes``: how far columns lie apart in the result, whose sizes these are."""
+        words = [channels, channel_stride * self.itemsize]
+        for (size, step, origin, limit, _), stride, extent, span, far, whole in zip(self.axes, strides, self.extents, self.spans, apart, sizes, strict=True):
+            words += [size, step, origin, limit, stride * self.itemsize, extent, span, far, whole]
+        return [*words, self.plane, self.phase, self.lead]
+
+
+def copied_image(axes: list[tuple[int, int, int, int, int]], channels: int, batch: int, d: dtype) -> Copy | None:
+    """The copy of an image, in as many parts as fit into scratch memory; None when there are hardly any columns."""
+    # what neighbouring rows of the copy have in common: zeros before the first position and after the last, but no column of both
+    common = [0 if step > 1 else max(0, min(-origin, origin + size + reach - limit, reach)) for size, step, origin, limit, reach in axes]
+    phases = math.prod(a[1] for a in axes)
+
+    def cut(parts: int) -> Copy:
+        lead = -(-axes[0][0] // parts)
+        extents = [(lead if i == 0 else a[0]) + a[4] // a[1] for i, a in enumerate(axes)]
+        spans = [e - z for e, z in zip(extents, common, strict=True)]
+        phase = (extents[0] * elements(spans[1:]) + sum(common[i] * elements(spans[i + 1:]) for i in range(1, len(axes)))) * d.itemsize
+        plane = phases * phase + 63 & -64
+        return Copy(axes, d.itemsize, lead, -(-axes[0][0] // lead), extents, spans, phases, phase, plane + 192 if plane % 2048 == 0 else plane)
+    least = -(-2 * FEW // elements([a[0] for a in axes[1:]]))      # of the first positions in a unit
+    parts = min(-(-MANY // batch), max(1, axes[0][0] // least))
+    while channels * (made := cut(parts)).plane > IMAGE_BYTES:
+        parts += 1
+        if parts > axes[0][0]:
+            return None
+    return made if made.columns >= FEW else None
 
 
 def positions_of(guard: Expr, rank: int) -> dict[tuple[int, ...], tuple[int, int]] | None:
@@ -334,9 +377,9 @@ def positions_of(guard: Expr, rank: int) -> dict[tuple[int, ...], tuple[int, int
             return None
         low, high = e.args
         if e.op == "le" and is_zero(low):
-            line, limit = _affine(high, rank), NO_LIMIT
+            line, limit = affine(high, rank), NO_LIMIT
         elif e.op == "lt" and high.op == "const":
-            line, limit = _affine(low, rank), high.attr
+            line, limit = affine(low, rank), high.attr
         else:
             return None
         if line is None:
@@ -349,18 +392,18 @@ def positions_of(guard: Expr, rank: int) -> dict[tuple[int, ...], tuple[int, int
     return {steps: (origin, limit) for steps, (origin, limit) in found.items()}
 
 
-def _affine(e: Expr, rank: int) -> tuple[int, tuple[int, ...]] | None:
+def affine(e: Expr, rank: int) -> tuple[int, tuple[int, ...]] | None:
     """An index as a constant and a step along every axis, or None."""
     if e.op == "const":
         return e.attr, (0,) * rank
     if e.op == "axis":
         return 0, tuple(int(k == e.attr) for k in range(rank))
     if e.op == "neg":
-        inner = _affine(e.args[0], rank)
+        inner = affine(e.args[0], rank)
         return None if inner is None else (-inner[0], tuple(-s for s in inner[1]))
     if e.op not in ("add", "sub", "mul"):
         return None
-    x, y = (_affine(a, rank) for a in e.args)
+    x, y = (affine(a, rank) for a in e.args)
     if x is None or y is None:
         return None
     if e.op == "mul":

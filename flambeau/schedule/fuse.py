@@ -26,13 +26,17 @@ CHUNK = 1 << 14             # elements of a chunk when a large array is reduced 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """A convolution for Winograd's algorithm (``winograd.py``) beside its nest: the axes of images and groups, if there are such, and which
-    rows and columns of the input exist (first, end), counted from the first that the first tile reads."""
+    """A convolution for Winograd's algorithm (``winograd.py``) beside its nest: the axes of images, groups and slices, if there are such, which
+    rows, columns and slices of the input exist (first, end), counted from the first that the first tile reads, and of every block of taps the offset in
+    the input and how many rows, columns and slices further on it reads."""
 
     image: int | None
     group: int | None
+    slices: int | None
     rows: tuple[int, int]
     columns: tuple[int, int]
+    depth: tuple[int, int]
+    blocks: tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,33 @@ class Taps:
     y_place: tuple[int, int]                        # position of the first place and tap, number of positions
     x_place: tuple[int, int]
     free: tuple[tuple[int, int, tuple[int, ...]], ...]      # others: the same, and how every axis of the nest moves them
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One of a product's phases (``phases.py``): where it begins along the columns; per column axis the image's position of the first column and tap;
+    the number of channels and the sizes of the taps, how these move the positions; where its part of A begins, in elements."""
+
+    places: tuple[int, ...]
+    origins: tuple[int, ...]
+    taps: tuple[int, ...]
+    moves: tuple[tuple[int, ...], ...]
+    a_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """A product whose columns take turns through several phases, beside its nest; ``image`` and ``weight`` over its kept axes."""
+
+    phases: tuple[Phase, ...]
+    apart: tuple[int, ...]                  # along each column axis, from one column of a phase to the next
+    limits: tuple[int, ...]                 # per column axis, positions of the image, and strides of these
+    strides: tuple[int, ...]
+    channels: int                           # of the image, and their stride
+    channel: int
+    image: Access
+    weight: Access
+    k_step: int                             # elements of A from one k to the next
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +102,7 @@ class Item:
     ragged: int = 0                 # first and last axis together cover only this many positions
     product: bool = False           # for the product engine
     pairs: str = ""                 # of bfloat16, how they are multiplied
-    form: Tiles | Taps | None = None        # of a product: what it is, where the product engine is not for it
+    form: Tiles | Taps | Phases | None = None        # of a product: what it is, where the product engine is not for it
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""

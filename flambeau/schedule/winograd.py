@@ -11,6 +11,8 @@ results of its tiles, also those whose windows do not include it.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,8 +23,9 @@ from ..ir.expression import Access, Expr
 from ..ir.kernel import Kernel
 from ..ir.simplify import Term, move, permutation
 from ..ir.winograd import POINTS, SIZE, Winograd, Words, panel_pitch, scratch_bytes
-from .contract import address, factors, positions_of, register_tile, stored
+from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
+from .residues import canonical, part_of
 from .tile import Launchable, followers
 
 CHANNELS = 16               # of input and of output, from which the transforms pay,
@@ -34,31 +37,75 @@ UNIT_BYTES = 1 << 20        # of the transformed tiles of its input, between the
 BYTES = 7 << 20             # of scratch memory for a unit
 K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
 O_BLOCK = 112               # outputs at a time
+MOST_DILATION = 4
+MOST_TAPS = 6               # along an axis
+SAVED = 1.5                 # multiplications by the taps for each that is left, from which the transforms pay
 
 
 @dataclass(slots=True)
 class _Direction:
-    """A spatial axis: the kept axis and its taps, whether they are read backwards, first and end of what exists."""
+    """A spatial axis: the kept axis and its taps, how many, whether they are read backwards, first and end of what exists."""
 
     axis: int
     tap: int
+    taps: int
     backwards: bool
     first: int
     end: int
 
+    @property
+    def blocks(self) -> int:
+        """Of three taps."""
+        return -(-self.taps // 3)
+
+
+@dataclass(slots=True)
+class _Depth:
+    """A third dimension: the kept axis, if there is one, and the taps', if there are any; how many slices a tap moves; first and end of what exists."""
+
+    axis: int | None
+    tap: int | None
+    move: int = 0
+    first: int = 0
+    end: int = NO_LIMIT
+
 
 def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
-    """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm."""
-    found = factors(item) if config.winograd and vector_bytes >= VECTOR_BYTES and len(item.sizes) - item.kept == 3 else None
+    """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm.
+
+    With a dilation, every remainder of the places is a product of its own.
+    """
+    found = factors(item) if config.winograd and vector_bytes >= VECTOR_BYTES and len(item.sizes) - item.kept in (3, 4) else None
     if found is None or item.value.dtype is not float32:
         return None
-    for x, w in (found, found[::-1]):
-        nest = _Convolution.of(item, x, w)
-        if nest is not None and nest.pays(vector_bytes):
-            source, copies = nest.source(temporary)
-            filters, transforms = nest.filters(temporary, vector_bytes)
-            return [*copies, *transforms, *nest.product(source, filters, temporary)]
+    for which in (0, 1):
+        periods = _dilations(item, found[which], found[1 - which])
+        parts = [canonical(part_of(item, first, periods)) for first in itertools.product(*[range(min(p, n)) for p, n in zip(periods, item.sizes, strict=True)])]
+        nests = []
+        for part in parts:
+            loads = factors(part)
+            nests.append(None if loads is None else _Convolution.of(part, loads[which], loads[1 - which]))
+        understood = [nest for nest in nests if nest is not None and nest.pays(vector_bytes)]
+        if len(understood) == len(nests):
+            filters, out = understood[0].filters(temporary, vector_bytes)
+            sources = [nest.source(temporary) for nest in understood]
+            out += [copy for _, copies in sources for copy in copies]
+            return out + [x for nest, (source, _) in zip(understood, sources, strict=True) for x in nest.product(source, filters, temporary)]
     return None
+
+
+def _dilations(item: Item, x: Expr, w: Expr) -> list[int]:
+    """How many places along each axis, one after the other, share no element of the input."""
+    kept, sizes, xs, ws = item.kept, item.sizes, x.attr.strides, w.attr.strides
+    periods = [1] * len(sizes)
+    spatial: list[int] = []
+    for tap in sorted(range(kept, len(sizes)), key=lambda a: abs(xs[a])):
+        near = [a for a in range(kept) if a not in spatial and xs[a] and not ws[a] and xs[tap] % xs[a] == 0 and abs(xs[tap] // xs[a]) <= MOST_DILATION]
+        if near and 3 <= sizes[tap] <= MOST_TAPS and xs[tap] and len(spatial) < 2:
+            axis = max(near, key=lambda a: abs(xs[a]))
+            spatial.append(axis)
+            periods[axis] = abs(xs[tap] // xs[axis])
+    return periods
 
 
 @dataclass(slots=True)
@@ -74,37 +121,46 @@ class _Convolution:
     channel: int
     down: _Direction
     across: _Direction
+    depth: _Depth
 
     @classmethod
     def of(cls, item: Item, x: Expr, w: Expr) -> _Convolution | None:
         """The nest's axes by what moves along them, or None."""
         kept, sizes, xs, ws = item.kept, item.sizes, x.attr.strides, w.attr.strides
-        taps = [a for a in range(kept, len(sizes)) if sizes[a] == 3]
-        channels = [a for a in range(kept, len(sizes)) if sizes[a] != 3]
-        if len(taps) != 2 or w.args or w.dtype is not float32 or x.dtype is not float32 or x.attr.fill not in (None, 0):
+        if w.args or w.dtype is not float32 or x.dtype is not float32 or x.attr.fill not in (None, 0):
             return None
-        channel, = channels
-        spatial = _directions(item, x, w, taps)
-        if spatial is None or not xs[channel] or not ws[channel]:
+        inside = positions_of(x.args[1], len(sizes)) if x.args else {}
+        spatial = None if inside is None else _directions(item, x, w, inside)
+        if inside is None or spatial is None:
             return None
         roles: dict[tuple[bool, bool], list[int]] = {}
         for axis in range(kept):
             if axis not in (spatial[0].axis, spatial[1].axis):
                 roles.setdefault((bool(xs[axis]), bool(ws[axis])), []).append(axis)
         image, group, output = (roles.pop(moves, []) for moves in ((True, False), (True, True), (False, True)))
-        if roles or len(image) > 1 or len(group) > 1 or len(output) != 1:
+        rest = [a for a in range(kept, len(sizes)) if a not in (spatial[0].tap, spatial[1].tap) and xs[a] and ws[a]]
+        if roles or len(image) > 2 or len(group) > 1 or len(output) != 1 or len(rest) != len(sizes) - kept - 2:
             return None
-        return cls(item, x, w, image, group, output[0], channel, *spatial)
+        depth = _depth(image, rest, inside, kept, sizes)
+        if depth is None or len(rest) != 1:
+            return None
+        return cls(item, x, w, image, group, output[0], rest[0], *spatial, depth)
 
-    def size(self, *axes: int) -> int:
-        return elements([self.item.sizes[a] for a in axes])
+    def size(self, *axes: int | None) -> int:
+        return elements([self.item.sizes[a] for a in axes if a is not None])
+
+    @property
+    def blocks(self) -> int:
+        return self.size(self.depth.tap) * self.down.blocks * self.across.blocks
 
     def pays(self, vector_bytes: int) -> bool:
-        """Whether there are enough channels, and tiles, and a unit's scratch memory holds a row of these."""
-        count, across = self.size(*self.image) * (-(-self.size(self.down.axis) // 2)), -(-self.size(self.across.axis) // 2)
+        """Whether multiplications are saved, there are enough channels, and tiles, and a unit's scratch memory holds a row of these."""
+        count, across = self.size(*self.image, self.depth.axis) * (-(-self.size(self.down.axis) // 2)), -(-self.size(self.across.axis) // 2)
         channels, outputs = self.size(self.channel), self.size(self.output)
-        return min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and count * across >= TILES \
-            and cut(count, across, channels, outputs, vector_bytes) is not None
+        return self.down.taps * self.across.taps >= SAVED * 4 * self.down.blocks * self.across.blocks \
+            and min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and count * across >= TILES \
+            and (self.x.attr.strides[self.across.axis] == 1 or self.depth == _Depth(None, None)) \
+            and cut(count, across, self.blocks * channels, outputs, vector_bytes) is not None
 
     def source(self, temporary: Callable[[int], int]) -> tuple[Access, list[Item]]:
         """The input from the first element of the first tile on, over the axes of :meth:`product`; a copy, if columns have no unit stride."""
@@ -112,89 +168,142 @@ class _Convolution:
         outer = [*self.image, *self.group, self.channel]
         offset, strides = self.x.attr.offset, [xs[a] for a in outer]
         for d in (self.down, self.across):
-            offset += 2 * xs[d.tap] if d.backwards else 0
+            offset += (d.taps - 1) * xs[d.tap] if d.backwards else 0
             strides.append(xs[d.axis])
         slot, copies = self.x.attr.slot, []
         if strides[-1] != 1:        # the zeros around it are copied, too
-            space = (*(sizes[a] for a in outer), sizes[self.down.axis] + 2, sizes[self.across.axis] + 2)
+            space = (*(sizes[a] for a in outer), *(sizes[d.axis] + d.taps - 1 for d in (self.down, self.across)))
             terms: list[Term] = list(permutation([*outer, self.down.axis, self.across.axis], len(sizes)))
             for d in (self.down, self.across):
-                terms[d.tap] = (2 if d.backwards else 0, (0,) * len(space))
-                d.first, d.end = 0, sizes[d.axis] + 2
+                terms[d.tap] = (d.taps - 1 if d.backwards else 0, (0,) * len(space))
+                d.first, d.end = 0, sizes[d.axis] + d.taps - 1
             slot, offset, strides = temporary(elements(space) * SIZE), 0, list(row_major(space))
             copies = [Item("map", space, len(space), move(self.x, terms, len(space), {}), Access(slot, 0, tuple(strides), float32), "", None, None, None,
                            self.item.step)]
             copies[0].scan_loads()
         *steps, channel, row, column = strides
-        return Access(slot, offset, (*steps, 0, row, column, channel, row, column), float32), copies
+        slices = [] if self.depth.axis is None else [xs[self.depth.axis]]
+        return Access(slot, offset, (*steps, 0, *slices, row, column, channel, row, column), float32), copies
 
     def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[Access, list[Item]]:
         """The transformed filter over the axes of :meth:`product`, and a map for each of its points."""
         w, lanes, rows, _ = self.w.attr, *register_tile(float32, vector_bytes)
         pitch = panel_pitch(rows, lanes)
         outputs = self.size(self.output)
-        space = (self.size(*self.group), -(-outputs // rows), self.size(self.channel), rows)
-        point = elements(space[:-1]) * pitch
+        # groups, panels of outputs, blocks (slices, down, across), channels, outputs of a panel
+        space = (self.size(*self.group), -(-outputs // rows), self.size(self.depth.tap), self.down.blocks, self.across.blocks, self.size(self.channel), rows)
+        depth = elements(space[2:6])
+        point = space[0] * space[1] * depth * pitch
         slot = temporary(POINTS * point * SIZE)
         step = w.strides[self.output]
-        steps = (w.strides[self.group[0]] if self.group else 0, rows * step, w.strides[self.channel], step)
-        guard = (ir.const(0, ir.int64), ir.axis(1) * rows + ir.axis(3) < outputs) if outputs % rows else ()
+        steps = [w.strides[self.group[0]] if self.group else 0, rows * step, 0 if self.depth.tap is None else w.strides[self.depth.tap], 0, 0,
+                 w.strides[self.channel], step]
+        offset = w.offset
+        for axis, d in ((3, self.down), (4, self.across)):
+            steps[axis] = 3 * w.strides[d.tap] * (-1 if d.backwards else 1)
+            offset += w.strides[d.tap] * (d.taps - 1) if d.backwards else 0
 
         def tap(i: int, j: int) -> Expr:
-            offset = w.offset
-            for d, k in ((self.down, i), (self.across, j)):
-                offset += w.strides[d.tap] * (2 - k if d.backwards else k)
-            return ir.make("load", float32, guard, Access(w.slot, offset, steps, float32, 0 if guard else None))
+            at, guard = offset, []
+            if outputs % rows:
+                guard.append(ir.axis(1) * rows + ir.axis(6) < outputs)
+            for axis, d, k in ((3, self.down, i), (4, self.across, j)):
+                at += steps[axis] // 3 * k
+                if 3 * (d.blocks - 1) + k >= d.taps:
+                    guard.append(ir.axis(axis) * 3 + k < d.taps)
+            condition = functools.reduce(lambda a, b: a & b, guard) if guard else None
+            args = () if condition is None else (ir.const(0, ir.int64), condition)
+            return ir.make("load", float32, args, Access(w.slot, at, tuple(steps), float32, 0 if guard else None))
         lines = [_filter([tap(i, j) for j in range(3)]) for i in range(3)]
         columns = [_filter([line[j] for line in lines]) for j in range(4)]
-        store = (space[1] * space[2] * pitch, space[2] * pitch, pitch, 1)
-        axes = [a for a in range(4) if space[a] > 1]
+        store = (*[s // rows * pitch for s in row_major(space)[:-1]], 1)
+        axes = [a for a in range(len(space)) if space[a] > 1]
         out = []
         for p in range(POINTS):
-            item = Item("map", space, 4, columns[p % 4][p // 4], Access(slot, p * point, store, float32), "", None, None, None, self.item.step)
-            out.append(item.moved(permutation(axes, 4), tuple(space[a] for a in axes), len(axes)))
+            item = Item("map", space, len(space), columns[p % 4][p // 4], Access(slot, p * point, store, float32), "", None, None, None, self.item.step)
+            out.append(item.moved(permutation(axes, len(space)), tuple(space[a] for a in axes), len(axes)))
         # the outputs are no even run over the panels; this one reaches as far, which is all that is asked of it
         outer = (*[0 for _ in self.image], *[store[0] for _ in self.group])
-        return Access(slot, 0, (*outer, space[2] * pitch // rows, 0, 0, pitch, 4 * point, point), float32), out
+        slices = [] if self.depth.axis is None else [0]
+        return Access(slot, 0, (*outer, depth * pitch // rows, *slices, 0, 0, pitch, 4 * point, point), float32), out
 
     def product(self, source: Access, filters: Access, temporary: Callable[[int], int]) -> list[Item]:
-        """The nest for the kernel: images, groups, outputs, rows, columns, summed over channels and the 4 x 4 points of a tile."""
-        order = [*self.image, *self.group, self.output, self.down.axis, self.across.axis, self.channel, self.down.tap, self.across.tap]
-        kept = self.item.kept
-        made = tuple(self.item.sizes[a] for a in order[:kept])
-        item = self.item.moved(permutation(order, len(order)), (*made, self.size(self.channel), 4, 4), kept)
-        loads = ir.make("load", float32, (), source), ir.make("load", float32, (), filters)
-        tiles = Tiles(0 if self.image else None, len(self.image) if self.group else None, (self.down.first, self.down.end),
-                      (self.across.first, self.across.end))
-        product = replace(item, value=ir.make("mul", float32, loads), product=True, form=tiles)
+        """The nest for the kernel: images, groups, outputs, slices, rows, columns, summed over channels of all blocks and the 4 x 4 points of a tile."""
+        slices = [] if self.depth.axis is None else [self.depth.axis]
+        order = [*self.image, *self.group, self.output, *slices, self.down.axis, self.across.axis, self.channel, self.down.tap, self.across.tap]
+        order += [] if self.depth.tap is None else [self.depth.tap]
+        kept, xs = self.item.kept, self.x.attr.strides
+        item = self.item.moved(permutation(order, len(order)), tuple(self.item.sizes[a] for a in order), kept)
+        *_, row, column = source.strides
+        blocks = []
+        for z, y, x in itertools.product(range(self.size(self.depth.tap)), range(self.down.blocks), range(self.across.blocks)):
+            at = 3 * y * row + 3 * x * column + (0 if self.depth.tap is None else z * xs[self.depth.tap])
+            blocks.append((at, 3 * y, 3 * x, z * self.depth.move))
+        whole = (*item.sizes[:kept], len(blocks) * self.size(self.channel), 4, 4)
+        store = item.store._replace(strides=(*item.store.strides[:kept], 0, 0, 0))
+        # blocks read elsewhere than the nest says: anywhere
+        somewhere = (ir.axis(0),) if len(blocks) > 1 else ()
+        loads = ir.make("load", float32, somewhere, source), ir.make("load", float32, (), filters)
+        tiles = Tiles(0 if self.image else None, len(self.image) if self.group else None, kept - 3 if slices else None, (self.down.first, self.down.end),
+                      (self.across.first, self.across.end), (self.depth.first, self.depth.end), tuple(blocks))
+        product = replace(item, sizes=whole, store=store, value=ir.make("mul", float32, loads), product=True, form=tiles)
         return stored(product, temporary)
 
 
-def _directions(item: Item, x: Expr, w: Expr, taps: Sequence[int]) -> tuple[_Direction, _Direction] | None:
-    """The two spatial axes, that with the smaller steps last; None when taps and places do not move as those of a convolution of stride 1."""
+def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tuple[int, int]]) -> tuple[_Direction, _Direction] | None:
+    """The two spatial axes, that with the smaller steps last; None when no taps and places move as those of a convolution of stride 1.
+
+    The positions that are understood are taken out of ``inside``.
+    """
     xs, ws, rank = x.attr.strides, w.attr.strides, len(item.sizes)
-    inside = positions_of(x.args[1], rank) if x.args else {}
-    if inside is None:
-        return None
     found: list[_Direction] = []
-    understood = 0
-    for tap in taps:
-        axis = next((a for a in range(item.kept) if abs(xs[a]) == abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)), None)
-        if axis is None or not xs[tap] or not ws[tap]:
-            return None
-        d = _Direction(axis, tap, xs[axis] != xs[tap], 0, item.sizes[axis] + 2)
+    for tap in sorted(range(item.kept, rank), key=lambda a: abs(xs[a])):
+        axes = [a for a in range(item.kept) if xs[tap] and abs(xs[a]) == abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)]
+        taps = item.sizes[tap]
+        if len(found) == 2 or not axes or not ws[tap] or not 3 <= taps <= MOST_TAPS:
+            continue
+        axis = axes[0]
+        d = _Direction(axis, tap, taps, xs[axis] != xs[tap], 0, item.sizes[axis] + taps - 1)
         moves = {axis: 1, tap: -1 if d.backwards else 1}
-        for steps, (origin, limit) in inside.items():
-            if steps == tuple(moves.get(a, 0) for a in range(rank)):
-                origin -= 2 if d.backwards else 0       # the first tap read is then the last one
-                d.first, d.end = max(d.first, -origin), min(d.end, limit - origin)
-                understood += 1
+        for steps, (origin, limit) in list(inside.items()):
+            far = steps[axis]           # of one position to the next, where these are those of one remainder
+            if far > 0 and steps == tuple(far * moves.get(a, 0) for a in range(rank)):
+                origin -= (taps - 1) * far if d.backwards else 0        # the first tap read is then the last one
+                d.first, d.end = max(d.first, -(origin // far)), min(d.end, -((origin - limit) // far))
+                del inside[steps]
         d.end = max(d.first, d.end)
         found.append(d)
-    if understood != len(inside):
+    if len(found) != 2:
         return None
-    down, across = sorted(found, key=lambda d: -abs(xs[d.axis]))
+    across, down = found
     return down, across
+
+
+def _depth(image: list[int], rest: list[int], inside: dict[tuple[int, ...], tuple[int, int]], kept: int, sizes: Sequence[int]) -> _Depth | None:
+    """The third dimension, taken out of the axes of images and of what is left to sum over; None when a position is not understood."""
+    if len(inside) > 1:
+        return None
+    axis = tap = None
+    move, first, end = 0, 0, NO_LIMIT
+    for steps, (origin, limit) in inside.items():
+        moved = [a for a, s in enumerate(steps) if s]
+        here = [a for a in moved if a < kept]
+        if len(here) != 1 or here[0] not in image or steps[here[0]] != 1 or any(a not in rest for a in moved if a >= kept):
+            return None
+        axis, taps = here[0], [a for a in moved if a >= kept]
+        if len(taps) != 1:
+            return None
+        tap = taps[0]
+        move, first, end = steps[tap], -origin, limit - origin
+    if tap is None and len(rest) == 2:          # every slice is inside
+        tap = min(rest, key=lambda a: sizes[a])
+    if axis is None and len(image) == 2:
+        axis = image[1]
+    if axis is not None:
+        image.remove(axis)
+    if tap is not None:
+        rest.remove(tap)
+    return _Depth(axis, tap, move, first, end)
 
 
 def _filter(w: Sequence[Expr]) -> list[Expr]:
@@ -211,14 +320,15 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     assert isinstance(tiles, Tiles)
     kept, sizes = item.kept, item.sizes
     x, u, c = item.value.args[0].attr, item.value.args[1].attr, item.store
-    output, row, column, channel = range(kept - 3, kept + 1)
+    row, column, channel = range(kept - 2, kept + 1)
+    output = row - 1 if tiles.slices is None else row - 2
 
     def size(axis: int | None) -> int:
         return 1 if axis is None else sizes[axis]
 
     def step(a: Access, axis: int | None) -> int:
         return 0 if axis is None else a.strides[axis] * SIZE
-    images, groups, outputs, channels = size(tiles.image), size(tiles.group), sizes[output], sizes[channel]
+    images, groups, outputs, channels = size(tiles.image) * size(tiles.slices), size(tiles.group), sizes[output], sizes[channel]
     lanes, rows, vectors = register_tile(float32, vector_bytes)
     count = images * (-(-sizes[row] // 2))
     found = cut(count, -(-sizes[column] // 2), channels, outputs, vector_bytes)
@@ -226,12 +336,13 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     unit, o_block = found
     units = -(-count // unit)
     words = [w for a in (x, u, c) for w in address(a, locate)]
-    words += [images, groups, outputs, channels, sizes[row], sizes[column]]
+    words += [images, groups, outputs, channels // len(tiles.blocks), sizes[row], sizes[column]]
     words += [step(x, a) for a in (tiles.image, tiles.group, channel, row)]
     words += [step(c, a) for a in (tiles.image, tiles.group, output, row)]
     words += [*tiles.rows, *tiles.columns, unit, units, K_BLOCK, o_block]
+    words += [size(tiles.slices), step(x, tiles.slices), step(c, tiles.slices), *tiles.depth, len(tiles.blocks), 0]
     assert len(words) == Words.EPILOGUE
-    roles = [3 if a >= row else 2 if a == output else 1 if a == tiles.group else 0 for a in range(kept)]
+    roles = [3 if a >= row else 2 if a == output else 4 if a == tiles.slices else 1 if a == tiles.group else 0 for a in range(kept)]
     epilogue, axes, rest = followers(g, roles, wanted, locate, scalars, vector_bytes)
     kernel, written = Winograd(lanes, rows, vectors), frozenset([c.slot])
     if epilogue is not None:
@@ -239,6 +350,8 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
         kernel = replace(kernel, epilogue=epilogue.kernel, roles=axes)
         words += epilogue.words
         written |= epilogue.stored
+    words[Words.BLOCKS_AT] = len(words)
+    words += [w for offset, *further in tiles.blocks for w in (offset * SIZE, *further)]
     text = (f"{images} images, {groups * channels} to {groups * outputs} channels of {sizes[row]} x {sizes[column]}: F(2 x 2, 3 x 3), "
             f"{units * groups} units of {unit} rows of tiles")
     return [Launchable(kernel, tuple(words), units * groups, written, text), *rest]

@@ -171,16 +171,22 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     if not input1.dtype is input2.dtype is weight.dtype:
         raise RuntimeError(f"All tensors must have the same dtype, got input1: {input1.dtype}, input2: {input2.dtype}, weight: {weight.dtype}\n"
                            f"bilinear: convert them, for example with x.to({weight.dtype}).")
+    wrong = ""
+    if weight.ndim != 3:
+        raise IndexError(f"Dimension out of range\nbilinear: weight must be (out_features, in1_features, in2_features), got {shown(weight.shape)}.")
     if input1.ndim != input2.ndim:
-        raise RuntimeError(f"bilinear(): input dimensions do not match: got {input1.ndim} and {input2.ndim}")
-    for d in range(input1.ndim - 1):
+        wrong = f"input dimensions do not match: got {input1.ndim} and {input2.ndim}"
+    for d in range(0 if wrong else input1.ndim - 1):
         if input1.shape[d] != input2.shape[d]:
-            raise RuntimeError(f"bilinear(): input batch dimensions do not match at dim {d}: got {input1.shape[d]} and {input2.shape[d]}")
+            wrong = wrong or f"input batch dimensions do not match at dim {d}: got {input1.shape[d]} and {input2.shape[d]}"
     for n, x in ((1, input1), (2, input2)):
         if x.shape[-1] != weight.shape[n]:
-            raise RuntimeError(f"bilinear(): input{n} size does not match weight size: got {x.shape[-1]} but expected {weight.shape[n]}")
+            wrong = wrong or f"input{n} size does not match weight size: got {x.shape[-1]} but expected {weight.shape[n]}"
     if bias is not None and bias.shape[0] != weight.shape[0]:
-        raise RuntimeError(f"bilinear(): bias size does not match weight size: got {bias.shape[0]} but expected {weight.shape[0]}")
+        wrong = wrong or f"bias size does not match weight size: got {bias.shape[0]} but expected {weight.shape[0]}"
+    if wrong:
+        raise RuntimeError(f"bilinear(): {wrong}\nbilinear: got inputs {shown(input1.shape)} and {shown(input2.shape)}, weight {shown(weight.shape)}"
+                           f"{'' if bias is None else f', bias {shown(bias.shape)}'}; expected (*, in1), (*, in2), (out, in1, in2) and (out).")
     return _bilinear(input1, input2, weight, bias)
 
 

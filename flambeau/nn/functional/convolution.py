@@ -88,15 +88,24 @@ def _explain(name: str, n: int, input: Any, weight: Any, bias: Any, padding: Any
             )
 
 
+def _with_operands(error: Exception, name: str, input: Any, weight: Any, bias: Any, **how: Any) -> Exception:
+    """An error of one line with another one: what the call got."""
+    if "\n" in str(error) or len(error.args) != 1:
+        return error
+    shapes = f"input {shown(input.shape)}, weight {shown(weight.shape)}, bias {None if bias is None else shown(bias.shape)}"
+    return type(error)(f"{error}\n{name}: got {shapes}, {', '.join(f'{k}={v!r}' for k, v in how.items())}.")
+
+
 def _conv(n: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     name = f"conv{n}d"
     if isinstance(padding, str):
         input, padding = _named_padding(n, input, weight, stride, padding, dilation)
     try:
         return getattr(fl, name)(input, weight, bias, stride, padding, dilation, groups)
-    except (RuntimeError, ValueError, IndexError, AttributeError):
-        _explain(name, n, input, weight, bias, padding, dilation, groups, transposed=False)
-        raise
+    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+        if not isinstance(error, TypeError):
+            _explain(name, n, input, weight, bias, padding, dilation, groups, transposed=False)
+        raise _with_operands(error, name, input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups) from None
 
 
 def _named_padding(n: int, input: Any, weight: Any, stride: Any, padding: str, dilation: Any) -> tuple[Any, Any]:
@@ -150,9 +159,11 @@ def _conv_transpose(n: int, input: Any, weight: Any, bias: Any, stride: Any, pad
     name = f"conv_transpose{n}d"
     try:
         return getattr(fl, name)(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    except (RuntimeError, ValueError, IndexError, AttributeError):
-        _explain(name, n, input, weight, bias, padding, dilation, groups, transposed=True)
-        raise
+    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+        if not isinstance(error, TypeError):
+            _explain(name, n, input, weight, bias, padding, dilation, groups, transposed=True)
+        raise _with_operands(error, name, input, weight, bias, stride=stride, padding=padding, output_padding=output_padding, groups=groups,
+                             dilation=dilation) from None
 
 
 def conv_transpose1d(
