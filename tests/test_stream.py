@@ -897,3 +897,164 @@ def test_the_default_type_decides_anew(tmp_path):
     for name in ("float32", "float64", "float32"):
         done = run_python(code.format(name), FLAMBEAU_CACHE=str(tmp_path))
         assert float(done.stdout) == pytest.approx(11.107337927389695, rel=1e-6 if name == "float32" else 1e-14), done.stderr
+
+
+# ---------------------------------------------------------------- loops over elements and slices
+
+def plans_of(loop):
+    """The result of a loop, and how many plans it made."""
+    flush.flush()
+    before = cache.STATS["plans"]
+    result = loop()
+    flush.flush()
+    return result, cache.STATS["plans"] - before
+
+
+def fibonacci():
+    z = torch.zeros(300, dtype=torch.float64)
+    z[0] = z[1] = 1.0
+    for i in range(2, 300):
+        z[i] = (z[i - 1] + z[i - 2]) * 0.5
+    return z.tolist()
+
+
+def running_sum():
+    x, s, out = torch.arange(300.0, dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0
+    for i in range(300):
+        s = s + x[i]
+    out = s.item()
+    return [out]
+
+
+def rows():
+    y = torch.arange(1200.0, dtype=torch.float64).reshape(300, 4)
+    return [y[i].sum().item() for i in range(300)]
+
+
+def columns_in_place():
+    y = torch.arange(1200.0, dtype=torch.float64).reshape(4, 300)
+    for j in range(300):
+        y[:, j] *= 2
+        y[:, j].add_(y[:, j - 1] if j else 1)
+    return y.flatten().tolist()
+
+
+def joined():
+    y = torch.arange(600.0, dtype=torch.float64).reshape(300, 2)
+    out = torch.zeros(300, 3, dtype=torch.float64)
+    for i in range(300):
+        out[i] = torch.cat([y[i], y[i, :1] * 2])
+    return out.flatten().tolist()
+
+
+def shifted():
+    x = torch.arange(310.0, dtype=torch.float64)
+    for i in range(300):
+        x[i + 1:i + 5] = x[i:i + 4] + 1         # what it reads is also what it writes
+    return x.tolist()
+
+
+def plainly(name):
+    """The same loops over lists."""
+    if name == "fibonacci":
+        z = [1.0, 1.0]
+        for i in range(2, 300):
+            z.append((z[i - 1] + z[i - 2]) * 0.5)
+        return z
+    if name == "running_sum":
+        return [sum(range(300))]
+    if name == "rows":
+        return [sum(range(4 * i, 4 * i + 4)) for i in range(300)]
+    if name == "columns_in_place":
+        y = [[300.0 * r + c for c in range(300)] for r in range(4)]
+        for j in range(300):
+            for r in y:
+                r[j] = r[j] * 2 + (r[j - 1] if j else 1)
+        return [v for r in y for v in r]
+    if name == "joined":
+        return [v for i in range(300) for v in (2 * i, 2 * i + 1, 4 * i)]
+    x = [float(i) for i in range(310)]
+    for i in range(300):
+        x[i + 1:i + 5] = [v + 1 for v in x[i:i + 4]]
+    return x
+
+
+@pytest.mark.parametrize("loop", [fibonacci, running_sum, rows, columns_in_place, joined, shifted])
+def test_a_loop_over_elements_settles_to_a_few_plans(loop):
+    with torch.no_grad():
+        result, plans = plans_of(loop)
+    assert result == plainly(loop.__name__)
+    # one for each of the first places, then a few for what repeats, be it observed each time or not
+    assert plans <= 24, plans
+
+
+def test_batches_cut_from_a_tensor_settle_to_a_few_plans():
+    torch.manual_seed(0)
+    data, labels = torch.randn(400, 6), torch.randint(0, 3, (400,))
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def epoch(take):
+        out = []
+        for i in range(0, 400, 10):
+            x, y = take(i)
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            out.append(loss.item())
+        return out
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    sliced, plans = plans_of(lambda: epoch(lambda i: (data[i:i + 10], labels[i:i + 10])))
+    assert plans <= 16, plans
+    model.load_state_dict(start)
+    assert sliced == pytest.approx(epoch(lambda i: (data[i:i + 10].clone(), labels[i:i + 10].clone())), rel=1e-5)
+
+
+def test_gradients_reach_through_views_at_many_places():
+    x = torch.arange(40.0, requires_grad=True)
+    loss = sum((x[i] * x[i + 1]) for i in range(39))
+    loss.backward()
+    v = list(range(40))
+    assert x.grad.tolist() == [(v[i - 1] if i else 0) + (v[i + 1] if i < 39 else 0) for i in range(40)]
+
+
+def test_a_number_is_stored_at_once_and_in_order():
+    x = torch.zeros(5)
+    y = x + 1                           # recorded before the store
+    x[2] = 7
+    z = x + 1
+    x[-1] = 2.5
+    assert (y.tolist(), z.tolist(), x.tolist()) == ([1] * 5, [1, 1, 8, 1, 1], [0, 0, 7, 0, 2.5])
+    view = x[1:4]
+    view[1] = 9
+    assert x.tolist() == [0, 0, 9, 0, 2.5] and x._version >= 3
+    a = np.zeros(3, dtype=np.float32)
+    t = torch.from_numpy(a)
+    t[1] = 4
+    assert a.tolist() == [0, 4, 0]
+    n = torch.zeros(2, 2, dtype=torch.int64)
+    n[1, 0] = -3
+    assert n.tolist() == [[0, 0], [-3, 0]]
+    b = torch.zeros(2, dtype=torch.bool)
+    b[0] = True
+    assert b.tolist() == [True, False]
+
+
+def test_a_number_is_refused_where_it_was_before():
+    x, w = torch.zeros(3), torch.zeros(3, requires_grad=True)
+    with pytest.raises(IndexError):
+        x[3] = 1
+    with pytest.raises(RuntimeError, match="leaf"):
+        w[0] = 1
+    with pytest.raises(RuntimeError, match="overflow"):
+        x[0] = 1e39
+    y = w * 2
+    y[0] = 5.0                          # has history: recorded
+    y.sum().backward()
+    assert w.grad.tolist() == [0, 2, 2]
+    z = w * w                           # keeps what it read
+    with torch.no_grad():
+        w[1] = 3.0
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()

@@ -156,6 +156,7 @@ class Composite:
         self.defaults = [p.default for p in parameters]
         self.runtime = frozenset(self.place[n] for n in runtime)
         self.cache: dict[Any, Trace] = {}
+        self.places: dict[Any, int] = {}                    # how many places a call was made at, see ``definition.wandering``
         DEPENDENT.append(self.cache)
         self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the last ones go through
 
@@ -234,6 +235,8 @@ class Composite:
         if trace is None:
             if any(m.device is META for m in key if m.__class__ is Meta) or not tensors:
                 return self.body(values)
+            if definition.wandering(self.places, (mask, *key)):
+                return self.any([definition.fetched(v) for v in values])
             trace = self.trace(values, tensors, mask, whole)
         if fast is not None:
             self.cache[fast] = trace

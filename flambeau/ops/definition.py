@@ -17,7 +17,7 @@ from typing import Any
 from ..autograd import graph
 from ..autograd.graph import MODE, Node, Passes
 from ..core.device import META
-from ..core.dtype import DEPENDENT, bool_, can_cast, compute_dtype, dtype, float_of, result_dtype, scalar_dtype
+from ..core.dtype import DEPENDENT, bool_, can_cast, compute_dtype, dtype, float_of, int64, result_dtype, scalar_dtype
 from ..core.errors import type_name
 from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, Size, broadcast_shapes, contiguous_strides, meta, overlaps_itself
@@ -71,7 +71,8 @@ class Operation:
         self.known: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}           # by metadata and the other arguments, as written
         self.again: dict[Any, tuple[Signature, tuple[Any, ...], list[int] | None]] = {}     # the same for any operands, with their order
         self.into: dict[Any, Signature] = {}                                    # by the arguments: in-place calls
-        DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into))
+        self.places: dict[Any, int] = {}                                        # how many places a call was made at, see ``wandering``
+        DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into, self.places))
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
         parameters = parameters_of(fn)
@@ -153,10 +154,14 @@ class Operation:
             raise TypeError(f"{self.name}(): argument '{self.operands[0]}' (position 1) must be Tensor, not {type_name(values[0])}")
         return tuple(kinds), tensors, numbers
 
+    def key(self, kinds: tuple[Any, ...], params: tuple[Any, ...], into: Meta | None) -> Any:
+        """What tells signatures apart."""
+        return (kinds, tuple([_number_class(v) if n in self.runtime and isinstance(v, NUMBERS) else (v, v.__class__) if v.__class__ in NUMBERS else v
+                              for n, v in zip(self.params, params, strict=True)]), into)
+
     def signature(self, kinds: tuple[Any, ...], params: tuple[Any, ...], into: Meta | None = None) -> Signature:
         """The signature of these metadata and parameters; ``into``: the result is stored through this layout of an operand."""
-        key = (kinds, tuple([_number_class(v) if n in self.runtime and isinstance(v, NUMBERS) else (v, v.__class__) if v.__class__ in NUMBERS else v
-                             for n, v in zip(self.params, params, strict=True)]), into)
+        key = self.key(kinds, params, into)
         sig = self.cache.get(key)
         if sig is None:
             if len(self.cache) > 20_000:
@@ -654,6 +659,83 @@ def _lower_host(sig: Signature, slots: Sequence[int], results: Sequence[int], sc
     return [Host(op.fn if not op.how.get("run") else op.how["run"], ins, outs, (), op.name, params, origin)]
 
 
+# ------------------------------------------------------------------ views at ever new places
+
+# Metadata tell where in its buffer a view begins, so a loop over x[i] or x[i:i+n] would make a signature and a plan for every step.
+# After some places an operation gets the view's elements as a tensor of their own: a call that is given the place as a run-time number reads them,
+# one like it stores results, and the loop repeats itself.
+
+PLACES = 6
+_reads: dict[Meta, Signature] = {}
+_stores: dict[tuple[Meta, Meta], Signature] = {}
+
+
+def wandering(places: dict[Any, int], key: Sequence[Any]) -> bool:
+    """Whether a call that is not known was made at many places already; ``key``: its metadata and other arguments."""
+    if STATE.tracing is not None or not any(k.__class__ is Meta and k.offset for k in key):
+        return False
+    kinds = tuple([origin_of(k) if k.__class__ is Meta else k.__class__ if k.__class__ in NUMBERS else k for k in key])
+    if len(places) > 20_000:
+        places.clear()
+    try:
+        seen = places[kinds] = places.get(kinds, 0) + 1
+    except TypeError:           # an argument that cannot be part of a key
+        return False
+    return seen > PLACES and all(k.__class__ is not Meta or k.device is not META for k in kinds)
+
+
+def origin_of(m: Meta) -> Meta:
+    """The same layout at the beginning of a buffer."""
+    if not m.offset:
+        return m
+    o: Meta | None = m.views.get("origin")
+    if o is None:
+        o = m.views["origin"] = meta(m.shape, m.strides, 0, m.dtype, m.device)
+    return o
+
+
+def fetched(t: Any) -> Any:
+    """A tensor that does not begin where its buffer does as one that does, with the same history; so in a list, and anything else as it is."""
+    if t.__class__ is list or t.__class__ is tuple:
+        return t.__class__([fetched(x) for x in t])
+    if not isinstance(t, Tensor) or not t._meta.offset:
+        return t
+    m = t._meta
+    origin = origin_of(m)
+    sig = _reads.get(origin)
+    if sig is None:
+        if len(_reads) > 20_000:
+            _reads.clear()
+        result = meta(m.shape, None, 0, m.dtype, m.device)
+        sig = _reads[origin] = signature("_read", (origin,), (result,), _lower_read, "q", stable=("_read", origin))
+    made = make_tensor(sig.out, stream.append(sig, (t._buffer,), (m.offset,))[0])
+    made._node = t._node
+    return made
+
+
+def _lower_read(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    m, result = sig.ins[0], sig.out
+    value = ir.make("load", m.dtype, (ir.scalar(scalar, int64),), Access(slots[0], 0, m.strides, m.dtype))
+    return [Nest("map", tuple(m.shape), m.ndim, value, Access(results[0], 0, result.strides, m.dtype), origin=origin)]
+
+
+def _storing(source: Meta, into: Meta) -> Signature:
+    """Stores a tensor through the layout ``into``, at a place that is given as a run-time number."""
+    m = origin_of(into)
+    sig = _stores.get((source, m))
+    if sig is None:
+        if len(_stores) > 20_000:
+            _stores.clear()
+        sig = _stores[source, m] = signature("_store", (source, m), (), _lower_store, "q", (1,), stable=("_store", source, m))
+    return sig
+
+
+def _lower_store(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Callable[[Meta], int], origin: Any) -> list[Any]:
+    source, m = sig.ins
+    value = ir.make("load", source.dtype, (), Access(slots[0], source.offset, broadcast_strides(source, m.shape), source.dtype)).cast(m.dtype)
+    return [Nest("scatter", tuple(m.shape), m.ndim, value, Access(slots[1], 0, m.strides, m.dtype), target=ir.scalar(scalar, int64), origin=origin)]
+
+
 # ------------------------------------------------------------------ calls
 
 
@@ -685,6 +767,8 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     try:
         sig, params, order = op.again[written]
     except (KeyError, TypeError):
+        if wandering(op.places, key):
+            return op.public(*[fetched(v) for v in args], **{k: fetched(v) for k, v in kwargs.items()})
         return _first(op, args, kwargs, written, given)
     return _recorded(sig, given if order is None else [given[i] for i in order], params, [], ())
 
@@ -759,14 +843,23 @@ def record_fresh(sig: Signature, tensors: Sequence[Any], scalars: Sequence[Any])
 
 def record_into(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], tensors: Sequence[Any], numbers: list[Any], into: Any) -> Signature:
     """Record a call whose result is stored through the layout of ``into``."""
-    sig = op.signature(kinds, params, into._meta)
-    if into._meta.device is META:
-        return sig
     b = into._buffer
     if b.inference:
         check_inference(op.name, b)
+    if into._meta.offset and op.key(kinds, params, into._meta) not in op.cache and wandering(op.places, (*kinds, params, into._meta)):
+        # the same call with a result of its own, which is then stored
+        tensors = [fetched(t) for t in tensors]
+        moved = iter([t._meta for t in tensors])
+        sig = op.signature(tuple([next(moved) if k.__class__ is Meta else k for k in kinds]), params)
+        made = tensors[0] if op.name == "_copy" else record_fresh(sig, tensors, scalars_of(op, sig, params, numbers))
+        store, operands, scalars = _storing(made._meta, into._meta), [made._buffer, b], [into._meta.offset]
+    else:
+        sig = store = op.signature(kinds, params, into._meta)
+        operands, scalars = [*[t._buffer for t in tensors], b], None
+    if into._meta.device is META:
+        return sig
     version = b.wrote, b.versions
-    stream.append(sig, [*[t._buffer for t in tensors], b], scalars_of(op, sig, params, numbers))
+    stream.append(store, operands, scalars_of(op, sig, params, numbers) if scalars is None else scalars)
     own = into._own_version
     if own is None and into._base is not None:
         own = into._base._own_version

@@ -188,7 +188,7 @@ def _flush() -> None:
             ORIGINS.clear()
         STATE.bytes = 0
         STATE.barrier = False
-        LIMIT[0] = 0 if config.eager else _rhythm.length() if _rhythm.words else _rhythm.limit
+        LIMIT[0] = 0 if config.eager else _rhythm.length()
 
 
 def forget() -> None:
@@ -328,10 +328,11 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
 class _Rhythm:
     """Where the stream flushes itself: at a multiple of its period, so that keys repeat.
 
-    A period that is longer than the limit is cut into pieces, always the same ones.
+    A period that is longer than the limit is cut into pieces, always the same ones.  Short ones are looked for before the limit is
+    reached: a plan costs what its calls cost, so that of a few repetitions is as good as that of a thousand, and made much sooner.
     """
 
-    __slots__ = ("calls", "consumed", "history", "in_step", "limit", "made", "running", "words")
+    __slots__ = ("calls", "consumed", "glance", "history", "in_step", "limit", "made", "running", "words")
 
     def __init__(self) -> None:
         self.words = 0                              # the length to repeat; 0: none was found
@@ -341,6 +342,7 @@ class _Rhythm:
         """The user looked at something: the loop starts anew."""
         self.running = False                        # the stream has flushed itself since
         self.limit: int = config.instruction_limit  # entries of OPERANDS
+        self.glance = _ENOUGH                       # how many to look for a short period at
         self.consumed = 0                           # words of the period that are done
         self.in_step = False                        # the last flush needed no new plan
         self.calls = 0
@@ -348,11 +350,22 @@ class _Rhythm:
         self.made: dict[int, int] = {}              # buffer -> the call that made it
 
     def length(self) -> int:
-        """The number of words after which to flush next."""
+        """The number of words after which to flush next, or to look for a period."""
         if not self.words:
-            return self.limit
+            return min(self.limit, self.glance)
         pieces = -(-self.words // self.limit)
         return min(-(-self.words // pieces), self.words - self.consumed)
+
+    def repeats(self) -> bool:
+        """Whether what is pending has come to repeat itself, many times; otherwise the next look is when it is twice as long."""
+        self.glance *= 2
+        ids = list(map(id, OPERANDS))
+        places: dict[int, int] = {}
+        h = []
+        for i, (sig, ins, outs) in enumerate(record.taken_apart(CALLS, ids)):
+            h.append((sig, *[i - places[o] if o in places else o for o in ins]))
+            places.update(dict.fromkeys(outs, i))
+        return bool(_period(h, len(h) // 8))
 
     def note(self) -> None:
         """Append per pending call what repeats when the program does: signature, distance to what made each operand; and its words."""
@@ -369,16 +382,23 @@ class _Rhythm:
     def period(self) -> int:
         """Words in the shortest repetition of the second half of the history; 0 when there is none."""
         h = self.history
-        n = len(h)
-        half = n // 2
-        for p in range(1, half + 1):
-            if h[n - 1 - p] == h[-1] and h[n - half:] == h[n - half - p: n - p]:
-                return sum(words for _, words in h[n - p:])
-        return 0
+        p = _period(h, len(h) // 2)
+        return sum([words for _, words in h[len(h) - p:]])
 
 
-_rhythm = _Rhythm()
+def _period(h: list[Any], most: int) -> int:
+    """The length of the shortest repetition that makes the second half of ``h``, if it is at most ``most``, else 0."""
+    n = len(h)
+    half = n // 2
+    for p in range(1, most + 1):
+        if h[n - 1 - p] == h[-1] and h[n - half:] == h[n - half - p: n - p]:
+            return p
+    return 0
+
+
 _HISTORY = 1 << 14      # calls
+_ENOUGH = 128           # entries of OPERANDS in a plan of repetitions
+_rhythm = _Rhythm()
 
 
 def _after_record() -> None:
@@ -390,7 +410,7 @@ def _after_record() -> None:
         return
     r = _rhythm
     full = STATE.bytes > config.pending_bytes
-    if not full and len(OPERANDS) < r.length():
+    if not full and (len(OPERANDS) < r.length() or (not r.words and len(OPERANDS) < r.limit and not r.repeats())):
         LIMIT[0] = r.length()
         return
     if full and len(OPERANDS) < r.limit:
@@ -407,7 +427,7 @@ def _after_record() -> None:
         r.made.clear()
     else:
         p = r.period()
-        words = max(1, r.limit // p) * p if p else 0
+        words = max(1, min(r.limit, _ENOUGH) // p) * p if p else 0
         if words != r.words:
             r.words, r.consumed = words, 0
     if r.consumed >= r.words:

@@ -6,14 +6,20 @@ lists, arrays) becomes one read or one write at data-dependent places (``ops/ind
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from typing import Any
 
-from ..core.dtype import bool_, int32, int64, uint8
+from ..autograd.graph import MODE
+from ..core import config
+from ..core.device import CPU
+from ..core.dtype import bool_, float32, float64, int32, int64, uint8
 from ..core.errors import type_name
 from ..ops import definition
 from ..ops.definition import OPS, alias
 from ..ops.indexing import as_integers, index_result, partial_view, put_at, read_at
+from ..stream.flush import flush
+from ..stream.record import LOCK, STATE, pending, tick
 
 _MARK = object()             # first element of the keys under which views are remembered
 _KEPT = 20_000               # views remembered per metadata
@@ -30,6 +36,12 @@ def getitem(t: Any, index: Any) -> Any:
     IndexError
         For an index out of range (of a tensor index: when the result is observed), too many indices, or an object that is no index.
     """
+    known = _known(t, index)
+    return _general(t, index) if known is None else alias(t, *known)
+
+
+def _known(t: Any, index: Any) -> Any:
+    """What :func:`alias` makes the view of, if it was made before."""
     c = index.__class__
     key: Any
     if c is int:
@@ -43,21 +55,18 @@ def getitem(t: Any, index: Any) -> Any:
             elif c is slice:
                 parts.append((e.start, e.stop, e.step))
             else:
-                return _general(t, index)
+                return None
         key = tuple(parts)
     elif c is slice:
         key = (_MARK, (index.start, index.stop, index.step))
     elif index is None or index is Ellipsis:
         key = (_MARK, index)
     else:
-        return _general(t, index)
+        return None
     try:
-        known = t._meta.views.get(key)
+        return t._meta.views.get(key)
     except TypeError:            # a slice bound that cannot be hashed: left to the general path to refuse
-        known = None
-    if known is None:
-        return _general(t, index)
-    return alias(t, *known)
+        return None
 
 
 def _general(t: Any, index: Any) -> Any:
@@ -86,6 +95,8 @@ def setitem(t: Any, index: Any, value: Any) -> None:
     TypeError
         If the value is neither a number nor a tensor.
     """
+    if _put_number(t, index, value):
+        return
     is_tensor = isinstance(value, definition.Tensor)
     if not is_tensor and not isinstance(value, (bool, int, float)):
         from .creation import LEGACY
@@ -98,7 +109,8 @@ def setitem(t: Any, index: Any, value: Any) -> None:
                       "or dtype=torch.float32.", UserWarning, stacklevel=3)
     if index is False:
         return
-    view, places = _split(t, index)
+    known = _known(t, index)
+    view, places = _split(t, index) if known is None else (alias(t, *known), [])
     if not places:
         _store(view, value, is_tensor)
         return
@@ -119,6 +131,40 @@ def setitem(t: Any, index: Any, value: Any) -> None:
         value = value.to(m.dtype)
     dims, tensors = as_integers(m, places)
     put_at(view, dims, tensors, _without_leading_ones(value, len(index_result(m, dims, tensors))), False)
+
+
+def _put_number(t: Any, index: Any, value: Any) -> bool:
+    """Write a number to one element of a tensor without history, at once: a loop over elements is no program to plan."""
+    m, b, base = t._meta, t._buffer, t._base
+    kind = _NUMBERS.get(m.dtype)
+    places = index if index.__class__ is tuple else (index,)
+    if kind is None or value.__class__ not in kind[1] or len(places) != m.ndim or b.inference or b.error is not None or m.device is not CPU:
+        return False
+    if t._own_version is not None or (base is not None and base._own_version is not None) or config.eager or STATE.tracing is not None:
+        return False
+    if MODE.grad and (t._node is not None or (base is not None and base._node is not None)):
+        return False
+    at = m.offset
+    for i, n, s in zip(places, m.shape, m.strides):
+        if i.__class__ is not int or not -n <= i < n or not (s or n == 1):
+            return False
+        at += (i if i >= 0 else i + n) * s
+    if not -kind[2] <= value <= kind[2]:
+        return False
+    with LOCK:
+        if pending(b):
+            flush()
+        kind[0].from_address(b.ptr + at * m.dtype.itemsize).value = value
+        b.wrote = STATE.written = tick()
+        b.versions += 1
+    return True
+
+
+# what a number is written as, the classes of numbers that are, and how large they may be without another look
+_NUMBERS: dict[Any, Any] = {
+    float32: (ctypes.c_float, (float, int), 1e38), float64: (ctypes.c_double, (float, int), 1e308), int64: (ctypes.c_int64, (int,), (1 << 63) - 1),
+    int32: (ctypes.c_int32, (int,), (1 << 31) - 1), bool_: (ctypes.c_bool, (bool,), 1),
+}
 
 
 def _store(view: Any, value: Any, is_tensor: bool) -> None:

@@ -1000,7 +1000,7 @@ def write(t: Tensor, src: Tensor, fill: bool = False) -> Tensor:
         if definition.partial_overlap(s, m):
             raise definition.overlap_error("copy_")
     sig = definition.copy_into(t, src)
-    if plain and MODE.grad and not overlaps_itself(m):      # everything was checked, for either kind of source
+    if plain and MODE.grad and sig.writes and not overlaps_itself(m):      # everything was checked, for either kind of source
         if len(_COPIES) > 20_000:
             _COPIES.clear()
         _COPIES[m, s] = sig
