@@ -48,6 +48,7 @@ GRAPHS = {
     "concatenated": (lambda a, b: torch.cat([a, b * 2, a.exp()], 1).pow(2).sum(), [(2, 3), (2, 1)]),
     "stacked": (lambda a, b: torch.stack([a, b]).norm(), [(3,), (3,)]),
     "indexed": (lambda a: a[torch.tensor([0, 2, 2])].exp().sum(), [(4, 2)]),
+    "gathered": (lambda a: a.gather(1, torch.tensor([[0, 2], [1, 1]])).exp().sum(), [(2, 3)]),
     "embedding": (embedded, [(3, 2), (2, 2)]),
     "norms": (lambda x, w, b: F.layer_norm(x, (4,), w, b).pow(3).sum(), [(3, 4), (4,), (4,)]),
     "softmax": (lambda x: F.log_softmax(x, 1)[:, 0].sum(), [(3, 4)]),
@@ -96,7 +97,8 @@ def calls_of_backward(loss):
     return len(record.CALLS) - before
 
 
-@pytest.mark.parametrize("name", ["chain", "linear", "shared weights", "numbers", "views", "several results", "concatenated", "norms", "softmax", "slope"])
+@pytest.mark.parametrize("name", ["chain", "linear", "shared weights", "numbers", "views", "several results", "concatenated", "norms", "softmax", "slope",
+                                  "gathered", "embedding"])
 def test_a_pass_is_one_call(name):
     f, shapes = GRAPHS[name]
     leaves = [leaf(*s, seed=i) for i, s in enumerate(shapes)]

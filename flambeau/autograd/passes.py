@@ -240,7 +240,7 @@ def _trace(root: Node, m: Meta) -> Pass | None:
             scalars = SCALARS[:]
             slots = [None if g is None else index[g._buffer] for g in grads]
             written = any(ins[w] < len(places) for sig, ins, _, _ in calls for w in sig.writes)
-            if written or any(c[0].checks for c in calls) or STATE.bytes > config.pending_bytes or len(OPERANDS) > config.instruction_limit:
+            if written or STATE.bytes > config.pending_bytes:
                 return None
         except (TraceError, TypeError):         # a rule that looks at values
             return None
@@ -330,7 +330,7 @@ def _signature(body: Body, ins: Sequence[Any], outs: Sequence[Meta], nodes: Sequ
         letters = "".join([c[0].scalars for c in body.calls])
         names = list(dict.fromkeys(n.name() for n in nodes))
         name = f"backward ({', '.join([*names[:6], *(['...'] if len(names) > 6 else [])])})"
-        found = _signatures[key] = signature(name, ins, outs, _lower, letters, params=body,
+        found = _signatures[key] = signature(name, ins, outs, _lower, letters, checks=any(c[0].checks for c in body.calls), params=body,
                                              stable=None if any(s[0] is None for s in stable) else ("backward pass", stable, key[1]))
     return found
 
