@@ -54,7 +54,10 @@ class Pattern:
         self.slots = [numbers.setdefault(b, len(numbers)) for b in operands]        # dense, in order of appearance
         made = {s for _, _, outs in taken_apart(signatures, self.slots) for s in outs}
         self.external = [s not in made for s in range(len(numbers))]                # had memory before
-        self.first = picker([self.slots.index(s) for s in range(len(numbers))])
+        places: dict[int, int] = {}
+        for i, s in enumerate(self.slots):
+            places.setdefault(s, i)
+        self.first = picker(list(places.values()))
         self.every = picker(self.slots)
         self.outside = picker([s for s, e in enumerate(self.external) if e])
         self.outsiders = sum(self.external)
