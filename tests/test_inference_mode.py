@@ -124,6 +124,18 @@ def test_another_thread_is_not_in_it():
     assert found == [False]
 
 
+def test_nothing_is_looked_for_when_nothing_is_left():
+    model = torch.nn.Linear(2, 2)
+    with torch.inference_mode():
+        model(torch.ones(1, 2)).sum().item()
+    assert not definition.SAVED_HOOKS
+    with torch.inference_mode():
+        kept = model(torch.ones(1, 2))
+    assert definition.SAVED_HOOKS == [None]
+    kept.tolist()
+    del kept
+
+
 def test_an_error_inside_ends_it():
     with pytest.raises(KeyError), torch.inference_mode():
         raise KeyError

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -698,6 +699,26 @@ def plans_held():
     patterns = flush.PLANS[0].patterns
     keys = [(calls, p) for calls, known in patterns.items() for p in known]
     return sum(len(p.plans) for _, p in keys), sum(len(calls) + len(p.slots) + sum(map(len, p.plans)) for calls, p in keys)
+
+
+def test_a_loop_of_mixed_shapes_that_nobody_observes_comes_to_repeat_itself():
+    STATS, draw = cache.STATS, Random(0)
+    parts, total, expected = [torch.ones(n, 7) for n in range(3, 9)], torch.zeros(()), 0
+
+    def loop(steps):
+        nonlocal total, expected
+        for _ in range(steps):
+            x = draw.choice(parts)
+            total = total + (x * 2 + 1).sum()
+            expected += 21 * len(x)
+
+    flush.flush()
+    loop(3500)          # longer pieces than that of a few steps are each seen once
+    plans, flushes = STATS["plans"] + STATS["disk_plans"], STATS["flushes"]
+    loop(400)
+    assert STATS["flushes"] - flushes > 50
+    assert STATS["plans"] + STATS["disk_plans"] - plans < 25
+    assert total.item() == expected
 
 
 def test_plan_caches_evict(monkeypatch):

@@ -155,6 +155,7 @@ class inference_mode(_Switch):
         MODE.grad, MODE.inference = self.stack.pop()
         if self.mode:
             self._count(-1)
+            definition.stop_looking()
 
     def _count(self, change: int) -> None:
         shared = other_threads()

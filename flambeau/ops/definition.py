@@ -606,9 +606,14 @@ def to_save(buffer: Any, m: Meta) -> Any:
     hooks = SAVED_HOOKS[-1] if SAVED_HOOKS else None
     if hooks is not None:
         return Packed(make_tensor(m, buffer), hooks)
+    stop_looking()
+    return buffer
+
+
+def stop_looking() -> None:
+    """Once no tensor made in inference mode is left, saved tensors need not be looked at any more."""
     if _marks() == _NO_MARKS and None in SAVED_HOOKS:
         SAVED_HOOKS.remove(None)
-    return buffer
 
 
 def _marks() -> int:

@@ -335,16 +335,18 @@ class _Rhythm:
     reached: a plan costs what its calls cost, so that of a few repetitions is as good as that of a thousand, and made much sooner.
     """
 
-    __slots__ = ("calls", "consumed", "glance", "history", "in_step", "limit", "made", "running", "words")
+    __slots__ = ("calls", "consumed", "glance", "history", "in_step", "limit", "made", "misses", "piece", "running", "words")
 
     def __init__(self) -> None:
         self.words = 0                              # the length to repeat; 0: none was found
+        self.misses = 0                             # plans made one after another without a period being found
         self.observed()
 
     def observed(self) -> None:
         """The user looked at something: the loop starts anew."""
         self.running = False                        # the stream has flushed itself since
         self.limit: int = config.instruction_limit  # entries of OPERANDS
+        self.piece: int = config.instruction_limit  # at most as many while no period is found
         self.glance = _ENOUGH                       # how many to look for a short period at
         self.consumed = 0                           # words of the period that are done
         self.in_step = False                        # the last flush needed no new plan
@@ -355,7 +357,7 @@ class _Rhythm:
     def length(self) -> int:
         """The number of words after which to flush next, or to look for a period."""
         if not self.words:
-            return min(self.limit, self.glance)
+            return min(self.limit, self.piece, self.glance)
         pieces = -(-self.words // self.limit)
         return min(-(-self.words // pieces), self.words - self.consumed)
 
@@ -401,6 +403,8 @@ def _period(h: list[Any], most: int) -> int:
 
 _HISTORY = 1 << 14      # calls
 _ENOUGH = 128           # entries of OPERANDS in a plan of repetitions
+_SHORTEST = 16          # and in one of what does not repeat
+_EARLY, _PATIENCE = 2, 60       # misses before which pieces stay long, and after which they are long again
 _rhythm = _Rhythm()
 
 
@@ -413,7 +417,7 @@ def _after_record() -> None:
         return
     r = _rhythm
     full = STATE.bytes > config.pending_bytes
-    if not full and (len(OPERANDS) < r.length() or (not r.words and len(OPERANDS) < r.limit and not r.repeats())):
+    if not full and (len(OPERANDS) < r.length() or (not r.words and len(OPERANDS) < min(r.limit, r.piece) and not r.repeats())):
         LIMIT[0] = r.length()
         return
     if full and len(OPERANDS) < r.limit:
@@ -426,10 +430,14 @@ def _after_record() -> None:
     _flush()
     r.in_step = STATS["plans"] == plans
     if r.in_step:
+        r.misses = min(r.misses, _EARLY)        # pieces of this length are good
         r.history.clear()
         r.made.clear()
     else:
         p = r.period()
+        # what mixes shapes does not repeat as a whole, and short pieces of it do; where these do not either, they only cost more
+        r.misses = 0 if p else r.misses + 1
+        r.piece = max(_SHORTEST, r.piece // 4) if _EARLY < r.misses < _PATIENCE else config.instruction_limit
         words = max(1, min(r.limit, _ENOUGH) // p) * p if p else 0
         if words != r.words:
             r.words, r.consumed = words, 0
