@@ -106,7 +106,7 @@ def test_a_pass_is_one_call(name):
         for x in leaves:
             x.grad = None
         loss = f(*leaves)
-        loss._node.entry.passes.credit = passes.MOST        # other tests use the same last calls
+        loss._node.entry.passes.credit = passes.CREDIT        # other tests use the same last calls
         assert calls_of_backward(loss) == 1
 
 
@@ -241,15 +241,15 @@ def test_losses_over_ever_new_graphs_are_not_all_remembered():
     a = leaf(3)
     slope, value = torch.ones(3, dtype=torch.float64), a.detach()
     x = a
-    for _ in range(3 * passes.MOST):
+    for _ in range(3 * passes.CREDIT):
         x, slope, value = x.sin(), slope * value.cos(), value.sin()
         a.grad = None
         loss = x.sum()
         loss.backward(retain_graph=True)
         assert torch.allclose(a.grad, slope)
     known = loss._node.entry.passes
-    assert known.credit == 0 and len(known) <= passes.MOST
-    known.credit = passes.MOST
+    assert known.credit == 0 and len(known) <= passes.CREDIT
+    known.credit = passes.CREDIT
 
 
 def test_a_model_trains_the_same_both_ways(monkeypatch):

@@ -125,7 +125,8 @@ def add_hook(hooks: list[Any], fn: Callable[..., Any]) -> RemovableHandle:
     return RemovableHandle(hooks, item)
 
 
-MOST = 8        # passes of an entry
+MOST = 32       # passes of an entry
+CREDIT = 16     # that may be traced without being used again
 
 
 class Passes(list[Any]):
@@ -137,7 +138,7 @@ class Passes(list[Any]):
     __slots__ = ("credit",)
 
     def __init__(self) -> None:
-        self.credit = MOST
+        self.credit = CREDIT
 
 
 class Leaf(Node):

@@ -19,7 +19,7 @@ from ..ops.composite import Body
 from ..stream import record as stream
 from ..stream.record import CALLS, OPERANDS, SCALARS, STATE, Buffer, Signature, signature
 from . import engine, graph
-from .graph import MODE, MOST, Leaf, Node, Output, Passes
+from .graph import CREDIT, MODE, MOST, Leaf, Node, Output, Passes
 
 MOST_NODES = 2000
 OFTEN = 100             # uses from which on a pass is written out,
@@ -185,7 +185,7 @@ def backward(t: Any, keep: bool) -> bool:
     m = t._meta
     for p in known:
         if p.meta is m and p.run(root, keep):
-            if known.credit < MOST:
+            if known.credit < CREDIT:
                 known.credit += 1
             if p is not known[0]:
                 known.remove(p)
