@@ -1,5 +1,7 @@
 """Whole backward passes recorded as one call give what the passes node by node give, and step aside where somebody looks."""
 
+import itertools
+
 import pytest
 
 import flambeau as torch
@@ -237,9 +239,13 @@ def test_an_accumulated_gradient_keeps_its_tensor():
     assert a.grad is held and held.tolist() == [6.0] * 3
 
 
+SIZES = itertools.count(50)     # of which no other test has a graph
+
+
 def test_losses_over_ever_new_graphs_are_not_all_remembered():
-    a = leaf(3)
-    slope, value = torch.ones(3, dtype=torch.float64), a.detach()
+    n = next(SIZES)
+    a = leaf(n)
+    slope, value = torch.ones(n, dtype=torch.float64), a.detach()
     x = a
     known = x.cos().sin().sum()._node.entry.passes
     known.credit, before = 3, len(known)
