@@ -29,6 +29,19 @@ def nodes(e: Expr) -> list[Expr]:
     return found
 
 
+_checks: dict[Expr, bool] = {}
+
+
+def has_checks(e: Expr) -> bool:
+    """Whether a node below ``e`` may fail; remembered."""
+    found = _checks.get(e)
+    if found is None:
+        if len(_checks) > _LIMIT:
+            _checks.clear()
+        found = _checks[e] = any(x.op == "checked" for x in nodes(e))
+    return found
+
+
 Term = tuple[int, tuple[int, ...]]      # an old axis as constant + coefficients of the new axes
 
 

@@ -15,7 +15,22 @@ from typing import Any
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import BufferInfo, Host, Nest
-from ..ir.simplify import EVERYTHING, Region, Term, cost, disjoint, identity_value, move, move_access, nodes, permutation, refine, region, split_terms
+from ..ir.simplify import (
+    EVERYTHING,
+    Region,
+    Term,
+    cost,
+    disjoint,
+    has_checks,
+    identity_value,
+    move,
+    move_access,
+    nodes,
+    permutation,
+    refine,
+    region,
+    split_terms,
+)
 
 MAX_ITEMS = 96              # of a group: bounds the size of a kernel
 MAX_ACCESSES = 40           # different ones
@@ -157,7 +172,7 @@ def canonical(nest: Nest, step: int, sites: dict[tuple[str, Any], int]) -> list[
         return []
     value, finish = nest.value, nest.finish
     kind = nest.kind
-    if any(x.op == "checked" for root in (value, finish, nest.target, nest.guard) if root is not None for x in nodes(root)):
+    if any(root is not None and has_checks(root) for root in (value, finish, nest.target, nest.guard)):
         def site(x: Expr) -> Expr | None:
             if x.op != "checked":
                 return None

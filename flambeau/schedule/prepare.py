@@ -15,7 +15,7 @@ from ..core.dtype import int64
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import BufferInfo
-from ..ir.simplify import EVERYTHING, Region, cost, disjoint, nodes, region, remake
+from ..ir.simplify import EVERYTHING, Region, cost, disjoint, has_checks, nodes, region, remake
 from .fuse import Item, covers, elements, is_zero, key
 
 CHEAP = 8                   # operations that are worth repeating to save a trip through memory
@@ -117,7 +117,7 @@ class Preparer:
             return None
         if maker.value.op == "const":
             # an index that must be checked is computed even where every element is the same
-            return maker.value if known.whole and not any(n.op == "checked" for a in x.args for n in nodes(a)) else None
+            return maker.value if known.whole and not any(has_checks(a) for a in x.args) else None
         opaque = bool(x.args) and not is_zero(x.args[0])
         made = elements(maker.sizes)
         if not opaque and self.readers.get(x.attr.slot) == 1 and elements(item.sizes) == made and not self.outlives(x.attr.slot) \

@@ -239,7 +239,7 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
 
     program = program_of(plan.calls, plan.nbytes, external, live, plan.scalars)
     made = plan_of(program, cpu.vector_bytes(), cpu.bfloat16_pairs())
-    made.code = tuple(render(k) for k in made.kernels)
+    made.code = tuple([_text_of(k, render) for k in made.kernels])
     plan.program = program
     used = {s[1] for s in made.steps if s[0] == "host"}
     hosts = [step if i in used else None for i, step in enumerate(program.steps)]
@@ -249,6 +249,18 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
             images.put("p", name, marshal.dumps((made.to_data(), [_stored_host(h) for h in hosts], made.checks)))
         except ValueError:
             pass        # a parameter that cannot be written down: the plan is made again next time
+
+
+_texts: dict[Any, str] = {}     # of the last kernels: most of those of a new plan are known, and writing them out takes a fifth of the time
+
+
+def _text_of(kernel: Any, render: Callable[[Any], str]) -> str:
+    text = _texts.get(kernel)
+    if text is None:
+        if len(_texts) >= 512:
+            _texts.clear()
+        text = _texts[kernel] = render(kernel)
+    return text
 
 
 OBSERVED: list[Any] = []        # not empty: somebody wants to see programs, so plans are made anew
