@@ -11,15 +11,16 @@ import flambeau as torch
 from flambeau.core.dtype import float32, float64
 from flambeau.ir import expression as ir
 from flambeau.ir.loops import Nest
-from flambeau.ir.product import Direct, Product
+from flambeau.ir.product import Direct, Product, Shifted
 from flambeau.runtime import cpu
-from flambeau.schedule import contract
 from flambeau.stream import flush
 
+NEVER = {"shifted.ROWS": 1 << 40}
 FORMS = {       # what has to be set for a form to be taken wherever it can be
-    "loops": {"WORTH": 1 << 60},
-    "packed": {"WORTH": 0, "PACKING": -1},
-    "direct": {"WORTH": 0, "PACKING": 1 << 40, "FEW": 1},
+    "loops": {"contract.WORTH": 1 << 60},
+    "packed": {"contract.WORTH": 0, "contract.PACKING": -1, **NEVER},
+    "direct": {"contract.WORTH": 0, "contract.PACKING": 1 << 40, "contract.FEW": 1, **NEVER},
+    "shifted": {"contract.WORTH": 0, "shifted.ROWS": 3, "shifted.FULL": 0},
 }
 
 
@@ -35,7 +36,7 @@ def form(monkeypatch):
         monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
         monkeypatch.setattr("flambeau.runtime.images.put", lambda *key: None)
         for word, value in FORMS[name].items():
-            monkeypatch.setattr(contract, word, value)
+            monkeypatch.setattr(f"flambeau.schedule.{word}", value)
         flush.forget()
     yield use
     use("loops")
@@ -76,12 +77,15 @@ def test_every_form_computes_the_same(seed, form):
         y = torch.tanh(convolve(a, c, d, **how))
         (y * y).sum().backward()
         results[name] = [t.detach().numpy().copy() for t in (y, a.grad, c.grad, d.grad)]
-    for name in ("packed", "direct"):
+    for name in ("packed", "direct", "shifted"):
         for what, got, want in zip(("result", "input's gradient", "weight's gradient", "bias's gradient"), results[name], results["loops"], strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10, err_msg=f"{name}: {what} of {tuple(x.shape)}, {tuple(w.shape)}, {how}, {transposed}")
 
 
 def test_the_forms_are_taken(form):
+    form("shifted")
+    v = torch.randn(8, 4, 5, 5, requires_grad=True)
+    assert "copied and shifted" in str(torch.explain(lambda: torch.autograd.grad(torch.conv2d(torch.ones(2, 4, 20, 20), v).sum(), v)))
     x, w = torch.randn(2, 4, 20, 20), torch.randn(8, 4, 5, 5)
     for name, words in (("packed", "windows packed"), ("direct", "the image copied")):
         form(name)
@@ -105,7 +109,7 @@ PHASES = [      # size of the gradient, kernel, stride, padding, dilation, size 
 @pytest.mark.parametrize(("size", "kernel", "stride", "padding", "dilation", "result"), PHASES)
 def test_phases_write_nothing_else_and_pieces_change_no_bit(size, kernel, stride, padding, dilation, result, d, monkeypatch):
     for word, value in FORMS["direct"].items():
-        monkeypatch.setattr(contract, word, value)
+        monkeypatch.setattr(f"flambeau.schedule.{word}", value)
     rank, n, c, o = len(size), 2, 17, 9
     kind = np.float32 if d is float32 else np.float64
     g = np.random.default_rng(3)
@@ -121,8 +125,9 @@ def test_phases_write_nothing_else_and_pieces_change_no_bit(size, kernel, stride
         offset = offset + place * image.strides[2 + i]
         for inside in (zero <= place, place < size[i]):
             guard = inside if guard is None else guard & inside
-        even = (reach % stride[i]).eq(0)
-        condition = even if condition is None else condition & even
+        if stride[i] > 1:
+            even = (reach % stride[i]).eq(0)
+            condition = even if condition is None else condition & even
     xs, ws = image.strides, weight.strides
     load = ir.make("load", d, (offset, guard), ir.Access(0, 0, (xs[0], 0, *[0] * rank, xs[1], *[0] * rank), d, 0))
     factor = ir.make("load", d, (), ir.Access(1, 0, (0, ws[1], *[0] * rank, ws[0], *ws[2:]), d))
@@ -149,4 +154,62 @@ def test_phases_write_nothing_else_and_pieces_change_no_bit(size, kernel, stride
             assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)) and intact(machine.arena, machine.plan.arena)
             results.append(memory[z.slot][:expected.size * d.itemsize].view(kind).copy())
         np.testing.assert_allclose(results[0].reshape(expected.shape), expected, atol=1e-4 if d is float32 else 1e-12)
+        assert np.array_equal(*results)
+
+
+SHIFTED = [     # size of the image, kernel, stride, padding, dilation
+    ((20, 21), (3, 3), (1, 1), (1, 1), (1, 1)),
+    ((7, 7), (3, 3), (1, 1), (1, 1), (1, 1)),
+    ((20, 21), (3, 5), (2, 1), (0, 2), (1, 2)),
+    ((20, 21), (4, 1), (3, 3), (5, 0), (1, 1)),
+    ((700,), (9,), (1,), (4,), (1,)),
+    ((6, 7, 9), (3, 2, 3), (1, 1, 2), (1, 0, 1), (1, 1, 1)),
+    ((6, 30, 9), (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("d", [float32, float64])
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "dilation"), SHIFTED)
+def test_shifted_images_write_nothing_else_and_pieces_change_no_bit(size, kernel, stride, padding, dilation, d, monkeypatch):
+    for word, value in {**FORMS["shifted"], "shifted.COPY_BYTES": 60_000, "shifted.CHUNK": 128}.items():
+        monkeypatch.setattr(f"flambeau.schedule.{word}", value)
+    rank, n, c, o = len(size), 5, 39, 17
+    kind = np.float32 if d is float32 else np.float64
+    out = [(z + 2 * p - e * (k - 1) - 1) // s + 1 for z, k, s, p, e in zip(size, kernel, stride, padding, dilation, strict=True)]
+    g = np.random.default_rng(3)
+    x, y = g.standard_normal((n, c, *size)).astype(kind), g.standard_normal((n, o, *out)).astype(kind)
+    m = Maker()
+    image, rows = m.external(x, d), m.external(y, d)
+    taps, places = range(2, 2 + rank), range(3 + rank, 3 + 2 * rank)
+    xs, ys = image.strides, rows.strides
+    strides, guard = [0, xs[1], *[0] * rank, xs[0], *[0] * rank], None
+    for i in range(rank):
+        strides[taps[i]], strides[places[i]] = dilation[i] * xs[2 + i], stride[i] * xs[2 + i]
+        place = ir.axis(places[i]) * stride[i] + ir.axis(taps[i]) * dilation[i] - padding[i]
+        for inside in (ir.const(0, ir.int64) <= place, place < size[i]):
+            guard = inside if guard is None else guard & inside
+    first = -sum(s * p for s, p in zip(xs[2:], padding, strict=True))
+    load = ir.make("load", d, (ir.const(0, ir.int64), guard), ir.Access(0, first, tuple(strides), d, 0))
+    factor = ir.make("load", d, (), ir.Access(1, 0, (ys[1], 0, *[0] * rank, ys[0], *ys[2:]), d))
+    z = m.fresh((o, c, *kernel), d)
+    m.steps.append(Nest("reduce", (o, c, *kernel, n, *out), 2 + rank, load * factor, z.access(3 + 2 * rank), "sum", ir.acc(d)))
+    m.buffers[z.slot].live = True
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), *[(p, p) for p in padding]))
+    expected = np.zeros((o, c, *kernel))
+    for tap in np.ndindex(*kernel):
+        seen = padded[(..., *[slice(t * e, t * e + (a - 1) * s + 1, s) for t, e, a, s in zip(tap, dilation, out, stride, strict=True)])]
+        expected[(..., *tap)] = np.einsum("noz,ncz->oc", y.reshape(n, o, -1).astype(np.float64), seen.reshape(n, c, -1))
+    for vector_bytes in [b for b in (64, 32, 16) if b <= cpu.vector_bytes()]:
+        machine = Machine(m.program(), vector_bytes)
+        assert sum(isinstance(k, Product) and isinstance(k.window, Shifted) for k in machine.plan.kernels) == 1
+        results = []
+        for pieces in (1, 3):
+            memory = [empty(b.nbytes) for b in m.buffers]
+            for place, values in zip(memory, m.contents, strict=True):
+                if values is not None:
+                    place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            assert machine.run(memory, pieces=pieces) == []
+            assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)) and intact(machine.arena, machine.plan.arena)
+            results.append(memory[z.slot][:expected.size * d.itemsize].view(kind).copy())
+        np.testing.assert_allclose(results[0].reshape(expected.shape), expected, atol=1e-3 if d is float32 else 1e-11)
         assert np.array_equal(*results)

@@ -8,7 +8,7 @@ from types import ModuleType
 from ..core import config
 
 winograd: bool
-"""Whether 3 x 3 convolutions of float32 may run by Winograd's algorithm (``FLAMBEAU_WINOGRAD=0`` starts with no).
+"""Whether convolutions of float32 may run by Winograd's algorithm (``FLAMBEAU_WINOGRAD=0`` starts with no).
 
 It takes 2.25 times fewer multiplications and is as accurate (``docs/architecture.md`` has the bound), but a NaN, an infinity, or the rounding
 of a large element spreads to the other results of its tile of 2 x 2.

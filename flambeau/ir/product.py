@@ -82,6 +82,20 @@ class Direct:
 
 
 @dataclass(frozen=True, slots=True)
+class Shifted:
+    """A window that is kept, not summed over: every tap has a product of its own with the image, shifted (the gradient of a weight).
+
+    k are the places of all images, along ``axes`` axes, the columns the image's channels.  A block of channels is copied with the zeros around
+    it, the channels of a place side by side, so that a tap's row of B for some place is that memory from an offset on.  Words: images, their
+    strides in A and B, and how many are copied together; a channel's stride; a tap's in the result; taps, and how many belong to a unit; places
+    of the first axis that are copied together, places for each of these, places that are summed over at a time; per axis its size, step,
+    origin, limit, stride of a position, extent in the copy; for every tap its offset in the copy; for every place its offset.
+    """
+
+    axes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """One function of machine code.
 
@@ -117,7 +131,7 @@ class Product:
     vectors: int
     dot: bool = False
     pairs: str = ""
-    window: Window | Direct | None = None
+    window: Window | Direct | Shifted | None = None
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()
 
@@ -129,7 +143,7 @@ class Product:
     def __str__(self) -> str:
         b = f"has unit stride along {self.b_unit}"
         if self.window is not None:
-            b = "is copied with its surroundings" if isinstance(self.window, Direct) else "reads windows"
+            b = "reads windows" if isinstance(self.window, Window) else "is copied with its surroundings"
         tile = f"{self.rows} x {self.vectors} inner products" if self.dot else f"{self.rows} x {self.vectors * self.lanes}"
         lines = [f"product of {'pairs of bfloat16' if self.pairs else self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
                  f"register tile {tile}"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir.product import Direct, Product, Window, Words
+from ..ir.product import Direct, Product, Shifted, Window, Words
 from .llvm import render_window
 from .writer import Vectors, Writer
 
@@ -35,6 +35,10 @@ def render_product(product: Product) -> str:
         from .direct import DirectWriter
 
         return DirectWriter(product).text()
+    if isinstance(product.window, Shifted):
+        from .shifted import ShiftedWriter
+
+        return ShiftedWriter(product).text()
     if product.pairs == "matrix":
         from .matrix_unit import MatrixWriter
 
@@ -218,13 +222,14 @@ class ProductWriter:
 
     # ------------------------------------------------------------ the micro-kernel
 
-    def micro(self, m: int, n: int, packing: bool = False, taps: bool = False) -> str:
+    def micro(self, m: int, n: int, packing: bool = False, table: bool = False, taps: bool = False) -> str:
         """``C[m x n vectors] (+)= A panel · B``; with ``packing`` also stores B's vectors, tile after tile, where ``%keep`` points.
 
-        With ``taps`` the row of B for each k lies where a table at ``%keep`` says, and the tile is stored whole and afresh.
+        With ``table`` the row of B for each k lies where a table at ``%keep`` says; with ``taps`` also the tile is stored whole and afresh.
         """
         v, sum_ = self.v, self.sum
-        kind = "p" if packing else "t" if taps else ""
+        table |= taps
+        kind = "p" if packing else "t" if taps else "s" if table else ""
         w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
                    "i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
         mask = None if taps else v.mask(w, w.sub("%columns", v.lanes * (n - 1)))
@@ -234,11 +239,11 @@ class ProductWriter:
             w.prefetch(p, write=True)
             if n > 1:
                 w.prefetch(w.plus(p, v.bytes * n - v.itemsize), write=True)
-        carried = [(sum_.t, "zeroinitializer")] * (m * n) + [("ptr", "%a"), ("ptr", "%b")] + ([("ptr", "%keep")] if packing or taps else [])
+        carried = [(sum_.t, "zeroinitializer")] * (m * n) + [("ptr", "%a"), ("ptr", "%b")] + ([("ptr", "%keep")] if packing or table else [])
 
         def step(_: str, values: list[str]) -> list[str]:
             sums, (a, b, *keep) = list(values[:m * n]), values[m * n:]
-            if taps:
+            if table:
                 here = w.plus(b, w.load("i64", keep[0], 8))
                 row = [v.load(w, w.plus(here, v.bytes * j)) for j in range(n)]
             else:
@@ -251,7 +256,7 @@ class ProductWriter:
                 x = v.splat(w, w.load(v.element, w.plus(a, self.size * r), self.size))
                 for j in range(n):
                     sums[r * n + j] = self.multiply_add(w, x, row[j], sums[r * n + j])
-            if taps:
+            if table:
                 return [*sums, w.plus(a, self.pitch_a), b, w.plus(keep[0], 8)]
             return [*sums, w.plus(a, self.pitch_a), w.plus(b, "%bk"), *([w.plus(keep[0], self.pitch_b)] if packing else [])]
         sums = w.loop(0, "%k", 1, carried, step)[:m * n]

@@ -63,10 +63,15 @@ class _Winograd:
         return [self.v.add(w, self.v.add(w, m[0], m[1]), m[2]), self.subtract(w, self.subtract(w, m[1], m[2]), m[3])]
 
     def between(self, w: Writer, first: str, end: str) -> str:
-        """The lanes from ``first`` up to ``end``."""
-        yes = ", ".join(["i1 true"] * self.v.lanes)
-        before = w.op(f"xor {self.v.bit} {self.v.mask(w, first)}, <{yes}>")
-        return w.op(f"and {self.v.bit} {before}, {self.v.mask(w, end)}")
+        """The lanes from ``first`` up to ``end``, which is not less."""
+        n = self.v.lanes
+        wide = f"<{n} x i32>"
+
+        def splat(x: str) -> str:
+            one = w.op(f"insertelement {wide} poison, i32 {w.op(f'trunc i64 {x} to i32')}, i64 0")
+            return w.op(f"shufflevector {wide} {one}, {wide} poison, {wide} zeroinitializer")
+        iota = ", ".join(f"i32 {k}" for k in range(n))
+        return w.op(f"icmp ult {wide} {w.op(f'sub {wide} <{iota}>, {splat(first)}')}, {splat(w.sub(end, first))}")
 
     def input(self) -> str:
         """The rows of tiles ``y0 .. y1`` of one channel of an image, the first of them tile ``first`` of the unit, into V."""
@@ -102,12 +107,16 @@ class _Winograd:
                 room = w.sub(self.width, w.sub(tile, w.mul(number, self.width)))        # of the block from this tile on
                 to = w.plus(w.plus("%v", w.mul(number, "%block")), w.mul(w.sub(self.width, room), SIZE))
 
-                def store(to: str, mask: str) -> None:
-                    for i in range(4):
-                        for j in range(4):
-                            v.store(w, columns[j][i], w.plus(to, w.mul("%point", 4 * i + j) if i + j else 0), mask)
-                store(to, v.mask(w, w.min(valid, room)))
-                w.when(w.compare("sgt", valid, room), lambda: store(w.plus(w.plus(to, "%block"), -self.pitch), self.between(w, room, valid)))
+                # what does not fit into the block goes into the next one
+                def store(_: str, carried: list[str]) -> list[str]:
+                    to, first, end = carried
+                    mask, at = self.between(w, first, end), to
+                    for p in range(POINTS):
+                        v.store(w, columns[p % 4][p // 4], at, mask)
+                        at = w.plus(at, "%point")
+                    return [w.plus(w.plus(to, "%block"), -self.pitch), room, valid]
+                blocks = w.select(w.compare("sgt", valid, room), "i64", 2, 1)
+                w.loop(0, blocks, 1, [("ptr", to), ("i64", "0"), ("i64", w.min(valid, room))], store)
                 return [w.add(tile, "%tiles"), *lines[2], *lines[3]]
             top = w.mul("%y0", 2)
             start = [*line(top), *line(w.add(top, 1))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 from ..ir.expression import Access
@@ -12,17 +13,20 @@ from ..ir.product import Product
 from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 from .contract import lower_product, overwritten, products
-from .fuse import Grouper, Item, Phases, Taps, canonical, elements, needed
+from .fuse import Grouper, Item, Phases, Shifts, Taps, Tiles, canonical, elements, needed
 from .memory_plan import layout
-from .phases import lower_phases, phases
+from .phases import in_phases, lower_phases
 from .plan import Plan
 from .prepare import Preparer
 from .residues import Residues
+from .shifted import lower_shifted, shifted_sums
 from .stencil import lower_stencil, window_sum
 from .tile import Launchable, lower_group
 from .winograd import convolution, lower_winograd
 
 __all__ = ["Plan", "build"]
+
+LOWER = {NoneType: lower_product, Taps: lower_stencil, Phases: lower_phases, Shifts: lower_shifted, Tiles: lower_winograd}
 
 
 def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
@@ -150,8 +154,7 @@ def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:
             return outlives[slot] or last_use.get(slot, -1) > k or slot in inside[k]
         if g.product:
             form = g.items[0].form
-            lower = lower_product if form is None else lower_stencil if isinstance(form, Taps) else lower_phases if isinstance(form, Phases) \
-                else lower_winograd
+            lower = LOWER[type(form)]
             launches = lower(g, wanted, locate, 2 + len(table), vector_bytes)
         else:
             launch = lower_group(g, wanted, locate, 2 + len(table), vector_bytes)
@@ -176,5 +179,6 @@ def formed(item: Item, temporary: Callable[[int], int], vector_bytes: int, pairs
     """The item in the form in which it is computed: itself, or copies of operands, sums of products for an engine, and maps that store their results."""
     residues = Residues.of(item)
     if residues is not None:
-        return phases(residues, temporary) or [x for part in residues.items() for x in formed(part, temporary, vector_bytes, pairs)]
-    return convolution(item, temporary, vector_bytes) or window_sum(item, temporary) or products(item, temporary, pairs)
+        return in_phases(residues, temporary) or [x for part in residues.items() for x in formed(part, temporary, vector_bytes, pairs)]
+    return convolution(item, temporary, vector_bytes) or window_sum(item, temporary) or shifted_sums(item, temporary, vector_bytes) \
+        or products(item, temporary, pairs)

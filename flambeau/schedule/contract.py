@@ -31,12 +31,12 @@ UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
 MOST_UNITS = 64
 LONG = 64                   # of k inside an outer axis, from which the blocks may follow it
 NO_LIMIT = (1 << 30) - 1
-IMAGE_BYTES = 1 << 20       # of an image's copy in scratch memory: half of the second-level cache
+IMAGE_BYTES = 256 << 10     # of an image's copy in scratch memory: an eighth of the second-level cache
 MANY = 8                    # units that an image is cut for
 FEW = 100                   # columns below which packing A weighs more than packing B
 MOST_TAPS = 8192
 PACKING = 36                # packing a window costs as much as this many rows of the result
-GATHERING = 128             # and copying an image whose neighbours lie apart as this many for each time that an element is used
+GATHERING = 128             # and copying an image whose neighbours lie further apart than two as this many for each time that an element is used
 PANELS = 8                  # of rows in a unit, at least: what packing B is shared by
 
 
@@ -282,7 +282,7 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
     if copy is None:
         return None
     inner = [sizes[k] for k in found.inner]
-    copying = GATHERING * copy.phases / (m * elements(inner) / channels) if axes[-1][1] > 1 else 0
+    copying = GATHERING * copy.phases / (m * elements(inner) / channels) if axes[-1][1] > 2 else 0
     if elements(inner) > MOST_TAPS or copy.waste + copying > PACKING / m:
         return None
     taps = []

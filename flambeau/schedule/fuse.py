@@ -97,6 +97,18 @@ class Phases:
     k_step: int                             # elements of A from one k to the next
 
 
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """A product for every tap of a window (``shifted.py``) beside its nest: kept are so many axes of a batch, rows, the taps and channels,
+    summed images, if there are several, and places.  For every axis of places, step, position of the first place and tap, number of positions,
+    stride of a position; for every axis of the taps, which of these it moves, and how far."""
+
+    batch: int
+    images: bool
+    places: tuple[tuple[int, int, int, int], ...]
+    taps: tuple[tuple[int, int], ...]
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     """One nest in canonical form: no axes of size 1, kept axes by descending store stride."""
@@ -117,7 +129,7 @@ class Item:
     ragged: int = 0                 # first and last axis together cover only this many positions
     product: bool = False           # for the product engine
     pairs: str = ""                 # of bfloat16, how they are multiplied
-    form: Tiles | Taps | Phases | None = None        # of a product: what it is, where the product engine is not for it
+    form: Tiles | Taps | Phases | Shifts | None = None        # of a product: what it is, where the product engine is not for it
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""

@@ -1,7 +1,7 @@
 """Products whose columns take turns: the gradient of a convolution with a stride, a transposed convolution.
 
 The places of one remainder by the stride see the same taps (:mod:`.residues`), so every remainder is a product of its own, with windows of the same image.
-:func:`phases` makes one nest of them all, for a kernel that copies the image once and stores what lies side by side in the result together.
+:func:`in_phases` makes one nest of them all, for a kernel that copies the image once and stores what lies side by side in the result together.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Phase:
         return elements(self.counts)
 
 
-def phases(found: Residues, temporary: Callable[[int], int]) -> list[Item] | None:
+def in_phases(found: Residues, temporary: Callable[[int], int]) -> list[Item] | None:
     """What replaces a nest: copies of the weight and the product, maybe a map that stores its result; None when the parts do better on their own."""
     item, periods = found.item, found.periods
     kept, sizes, d = item.kept, item.sizes, item.value.dtype

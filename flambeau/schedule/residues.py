@@ -51,19 +51,20 @@ class Residues:
                     return None
                 for a, step in enumerate(line[1]):
                     periods[a] = math.lcm(periods[a], x.args[1].attr // math.gcd(x.args[1].attr, step))
-        if math.prod(periods[:kept]) > MOST_PARTS:
+        conditions = _multiples(item.value.args[0], rank)
+        if conditions is None or math.prod(periods[:kept]) > MOST_PARTS:
             return None
         found = cls(item, periods)
         starts = [range(min(p, n)) for p, n in zip(periods, item.sizes, strict=True)]
         for places in itertools.product(*starts[:kept]):
-            taps = []
-            for t in itertools.product(*starts[kept:]):
-                value = found.part((*places, *t)).value
-                if not is_zero(value):
-                    taps.append(t)
-                    if len(taps) > 1 or value.op != "mul":
-                        return None
-            found.chosen.append((places, taps[0] if taps else None))
+            counting = [taps for taps in itertools.product(*starts[kept:]) if all(
+                (start + sum(s * f for s, f in zip(steps, (*places, *taps), strict=True))) % by == 0 for start, steps, by in conditions)]
+            if len(counting) > 1:
+                return None
+            value = found.part((*places, *counting[0])).value if counting else None
+            if value is not None and value.op != "mul" and not is_zero(value):
+                return None
+            found.chosen.append((places, None if value is None or is_zero(value) else counting[0]))
         return found
 
     def items(self) -> list[Item]:
@@ -96,6 +97,18 @@ def canonical(item: Item) -> Item:
                        value=value if part.finish is None else ir.rewrite(part.finish, lambda x: value if x.op == "acc" else None))
         part.scan_loads()
     return part
+
+
+def _multiples(condition: Expr, rank: int) -> list[tuple[int, tuple[int, ...], int]] | None:
+    """The affine numbers, by start and steps, that a condition wants to be multiples of something; None if it wants anything else."""
+    if condition.op == "and":
+        both = [_multiples(x, rank) for x in condition.args]
+        return None if None in both else [m for part in both for m in part or ()]
+    if condition.op != "eq" or condition.args[0].op != "mod" or not is_zero(condition.args[1]):
+        return None
+    number, by = condition.args[0].args
+    line = affine(number, rank)
+    return None if line is None or by.op != "const" else [(*line, by.attr)]
 
 
 def _nothing(item: Item, places: tuple[int, ...], periods: list[int]) -> Item:

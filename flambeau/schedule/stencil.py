@@ -64,13 +64,13 @@ def understood(item: Item, image: Expr, factor: Expr, to_taps: bool) -> Taps | N
         if x != kept - 1:
             return None
         y = y if y == kept - 2 else None
-    across = _moves(x, 1, xs, taps, sizes, positions)
+    across = moves_of(x, 1, xs, taps, sizes, positions)
     if across is None:
         return None
     across_axes, x_place = across
     down = None
     if y is not None:
-        down = _moves(y, None, xs, [t for t in taps if t not in across_axes], sizes, {p: v for p, v in positions.items() if not p[x]})
+        down = moves_of(y, None, xs, [t for t in taps if t not in across_axes], sizes, {p: v for p, v in positions.items() if not p[x]})
     if down is None:        # rows are an outer axis then
         y, down = None, ({}, (0, NO_LIMIT))
     down_axes, y_place = down
@@ -89,7 +89,7 @@ def understood(item: Item, image: Expr, factor: Expr, to_taps: bool) -> Taps | N
     return found if _zeros(found, sizes) * d.itemsize <= ROW_BYTES else None
 
 
-def _moves(axis: int, unit: int | None, strides: Sequence[int], taps: Sequence[int], sizes: Sequence[int],
+def moves_of(axis: int, unit: int | None, strides: Sequence[int], taps: Sequence[int], sizes: Sequence[int],
            positions: dict[tuple[int, ...], tuple[int, int]]) -> tuple[dict[int, int], tuple[int, int]] | None:
     """How places along an axis, and which taps, move a position; that of the first place and tap, and how many there are."""
     here = [(p, v) for p, v in positions.items() if p[axis]]

@@ -1,12 +1,12 @@
 """Convolutions among the nests that Winograd's algorithm is for: which, how their filter is transformed, and how they are cut.
 
-A nest ``C[n, g, o, y, x] = Σ X[n, g, c, y ± ky, x ± kx] · W[g, o, c, ky, kx]`` with three taps each way is told by its accesses alone, so
-a convolution and its gradient with respect to the input are one case.  :func:`convolution` replaces it by 16 maps over W, which fuse
-into one kernel, and a nest for :mod:`..render.winograd`.
+A nest ``C[n, g, o, y, x] = Σ X[n, g, c, y ± ky, x ± kx] · W[g, o, c, ky, kx]`` with three to six taps each way, maybe with a third dimension, is told by
+its accesses alone, so a convolution and its gradient with respect to the input are one case.  :func:`convolution` replaces it by 16 maps
+over W, which fuse into one kernel, and a nest for :mod:`..render.winograd`.
 
-To first order the error is at most ``(C + 10) · 2**-24 · 64 · C · max|X| · max|W|`` with C channels and the maximum over the tile; added up tap by tap
-it is at most ``9 C · 2**-24 · 9 C · max|X| · max|W|``.  A NaN, an infinity, or the rounding of a large element reaches all four
-results of its tiles, also those whose windows do not include it.
+To first order the error is at most ``(C + 10) · 2**-24 · 64 · C · max|X| · max|W|`` with C channels, those of all blocks of 3 x 3 taps, and the
+maximum over the tile; added up tap by tap it is, for 3 x 3 taps, at most ``9 C · 2**-24 · 9 C · max|X| · max|W|``.  A NaN, an infinity, or the
+rounding of a large element reaches all four results of its tiles, also those whose windows do not include it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ K_BLOCK = 512               # channels of a panel of the filter, which fills two
 O_BLOCK = 112               # outputs at a time
 MOST_DILATION = 4
 MOST_TAPS = 6               # along an axis
-SAVED = 1.5                 # multiplications by the taps for each that is left, from which the transforms pay
+SAVED = 1.6                 # multiplications by the taps for each that is left, from which the transforms pay
 
 
 @dataclass(slots=True)
