@@ -201,6 +201,10 @@ class Composite:
         try:
             trace = self.cache[fast]
         except (KeyError, TypeError):
+            if definition.wandering(self.places, fast):
+                moved = [definition.fetched(v) for v in values[:len(args)]]
+                short = self.short.get(len(args))
+                return self.any(moved) if short is None else short(*moved)
             return self.general(values, fast)
         if nodes:
             self.short[len(args)] = straight("".join(kinds[:len(args)]))(self, values[len(args):])
