@@ -13,6 +13,9 @@ from enum import IntEnum
 from ..core.dtype import dtype
 from .kernel import Kernel
 
+K_BYTES = 1024              # of k in a block: a tile of B and a panel of A fill the first-level cache
+PANEL_PITCH = K_BYTES + 64  # from row to row of a panel of A: not to the same few sets of the cache
+
 
 class Words(IntEnum):
     """Positions in a product's argument list; offsets and strides in bytes."""
@@ -31,8 +34,8 @@ class Words(IntEnum):
     B_K = 11
     B_COLUMN = 12
     C_ROW = 13
-    K_BLOCK = 14            # k at a time: what of B is packed stays in the second-level cache
-    N_BLOCK = 15
+    K_BLOCK = 14            # k at a time: a tile of B and a panel of A stay in the first-level cache
+    N_BLOCK = 15            # columns of a block of rows that are finished together
     M_UNIT = 16             # rows and columns of a parallel unit, and how many units lie along each
     N_UNIT = 17
     M_UNITS = 18
@@ -41,7 +44,8 @@ class Words(IntEnum):
     A_OUTER = 21
     B_OUTER = 22
     DIRECT = 23             # where the words of a direct window begin
-    BATCH = 24              # per batch axis: size, stride in A, in B, in C; then the window's words, then the epilogue's
+    M_BLOCK = 24            # rows whose panels are kept packed
+    BATCH = 25              # per batch axis: size, stride in A, in B, in C; then the window's words, then the epilogue's
 
 
 @dataclass(frozen=True, slots=True)

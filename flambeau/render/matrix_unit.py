@@ -7,8 +7,6 @@ tiles serve as they are; A's panel is ``[16 words of k][row][word]``.  k is fill
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..ir.product import Product
 from .llvm import render_window
 from .product import ProductWriter
@@ -50,8 +48,8 @@ class MatrixWriter(ProductWriter):
     def pack_panel(self, w: Writer, a: str, a_row: str, a_k: str, rows: str, k: str, panel: str) -> None:
         w.do(f"call void @NAME.chunks(ptr {a}, i64 {a_row}, i64 {rows}, i64 {k}, ptr {panel})")
 
-    def shortest(self, w: Writer, rows: str, call: Callable[[int], None], fits: list[int] | None = None) -> None:
-        call(self.product.rows)
+    def tile_heights(self) -> list[int]:
+        return [self.product.rows]
 
     # ------------------------------------------------------------ functions
 

@@ -3,30 +3,34 @@
 Input: a :class:`~flambeau.ir.product.Product`; output: one text with the kernel ``@NAME`` in the ABI of all kernels and the
 internal functions it calls.  The loops, outermost first:
 
-    units (a batch entry, a range of columns, a range of rows)
-      k by K_BLOCK                          partial sums are kept in C between blocks
-        columns by N_BLOCK                  the block of B is packed into scratch memory, tile by tile; it stays in the second-level cache
-          rows by the height of a tile      the panel of A is packed as [k][row]: it stays in the first-level cache
-            columns by the width of a tile  micro-kernel: one load per vector of B, one broadcast per row of A, rows x vectors fmas
+    units (a batch entry, a range of columns, a range of rows; neighbouring ones are taken together)
+      rows by M_BLOCK                         panels of A are packed once and stay in the second-level cache
+        k by K_BLOCK                          partial sums are kept in C between blocks
+          columns by the width of a tile      B is packed, or read in place where that costs nothing; it stays in the first-level cache
+            rows by the height of a tile      micro-kernel: one load per vector of B, one broadcast per row of A, rows x vectors fmas
 
-Packing only ever writes scratch memory.  A tile at the lower edge computes rows that nobody asked for and overwrites them, one at the right edge is masked.
-Every element adds its products in the order of k, whatever the tiles, so the result does not depend on how units are shared out.
+While a tile is multiplied, the micro-kernel asks for its place in C, for the next panel of A or the next columns of B: packing them finds them in the
+second-level cache.  Packing only ever writes scratch memory.  A tile at the lower edge computes rows that nobody asked for and does not store them, one at
+the right edge is masked.  Every element adds its products in the order of k, whatever the tiles, so the result does not depend on how units are shared out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir.product import Direct, Product, Shifted, Window, Words
+from ..ir.product import PANEL_PITCH, Direct, Product, Shifted, Window, Words
 from .llvm import render_window
 from .writer import Vectors, Writer
 
-PREFETCH = 128              # bytes ahead of the columns that are read and packed in passing
+SPAN = 640 << 10            # bytes from the first to the last row of a block of B up to which it is not packed
+FEW = 5                     # and panels of A, if its rows do not all lie in the same sets of the first-level cache
+SETS = 4096                 # bytes from one line to the next one of the same set there
+UNROLL = 4                  # steps of k in a round of the micro-kernel
 
 
 def heights(rows: int) -> list[int]:
-    """The heights that micro-kernels exist in, tallest first: what is left of a range of rows goes to the next taller one."""
-    return [rows] + [h for h in (8, 4, 2, 1) if h < rows]
+    """The heights that micro-kernels exist in, tallest first."""
+    return [rows, 8 if rows > 8 else 4]
 
 
 def render_product(product: Product) -> str:
@@ -61,22 +65,23 @@ class ProductWriter:
         self.pitch_a = self.groups * self.v.bytes
         self.pitch_b = product.vectors * self.v.bytes
         self.width = product.vectors * product.lanes            # columns of a tile
-        self.passing = product.window is None and product.b_unit == "column"    # B is packed while it is first read
+        self.plain = product.window is None and product.b_unit == "column"      # B could be read in place
+        self.rowwise = product.a_unit == "k" and product.pairs != "matrix" and not isinstance(product.window, Direct | Shifted)   # A's panel is [row][k]
 
     def text(self) -> str:
         p = self.product
         if p.dot:
             finish = [] if p.epilogue is None else [render_window(p.epilogue, "@NAME.finish", p.batch + 2, p.roles, self.declared)]
             return "\n".join([self.inner_products(), *finish, self.dot_kernel(), *self.declared, ""])
-        functions = [self.pack_transposed()] if "k" in (p.a_unit, p.b_unit) else []
-        if p.a_unit == "row":
-            functions.append(self.pack_rows())
+        functions = [self.copy_rows() if self.rowwise else self.pack_rows()]
+        if p.b_unit == "k":
+            functions.append(self.pack_transposed())
+        if self.plain:
+            functions.append(self.pack_columns())
         if isinstance(p.window, Window):
             functions += [self.window_rows(p.window), self.pack_window(p.window)]
         for m in heights(p.rows):
-            functions += [self.micro(m, n, packing=False) for n in range(1, p.vectors + 1)]
-        if self.passing:
-            functions += [self.micro(p.rows, n, packing=True) for n in range(1, p.vectors + 1)]
+            functions += [self.micro(m, n, ahead=True) for n in range(1, p.vectors + 1)]
         if p.epilogue is not None:
             functions.append(render_window(p.epilogue, "@NAME.finish", p.batch + 2, p.roles, self.declared))
         functions.append(self.kernel())
@@ -114,6 +119,73 @@ class ProductWriter:
         w.loop(0, "%k", 1, [("ptr", "%from"), ("ptr", "%to")], row)
         w.do("ret void")
         return w.text()
+
+    def copy_rows(self) -> str:
+        """``height`` rows of A, the last valid one repeated, at a distance of :data:`PANEL_PITCH`."""
+        v = self.v
+        w = Writer("define internal void @NAME.copy(ptr %from, i64 %row, i64 %valid, i64 %height, i64 %k, ptr %to) #ATTR", self.declared)
+        last = w.sub("%valid", 1)
+        many = w.op(f"and i64 %k, {-4 * v.lanes}")
+
+        def row(r: str, _: list[str]) -> None:
+            start, to = w.plus("%from", w.mul(w.min(r, last), "%row")), w.plus("%to", w.mul(r, PANEL_PITCH))
+
+            def some(k: str, count: int, mask: str | None) -> None:
+                at = w.mul(k, self.size)
+                values = [v.load(w, w.plus(w.plus(start, at), i * v.bytes), mask) for i in range(count)]
+                for i, x in enumerate(values):
+                    v.store(w, x, w.plus(w.plus(to, at), i * v.bytes), align=v.bytes)
+            w.loop(0, many, 4 * v.lanes, [], lambda k, _: some(k, 4, None))
+            w.loop(many, "%k", v.lanes, [], lambda k, _: some(k, 1, v.mask(w, w.sub("%k", k))))
+        w.loop(0, "%height", 1, [], row)
+        w.do("ret void")
+        return w.text()
+
+    def pack_columns(self) -> str:
+        """The columns of a tile of B; what lies beyond the last one as zero."""
+        p, v = self.product, self.v
+        w = Writer("define internal void @NAME.columns(ptr %from, i64 %step, i64 %columns, i64 %k, ptr %to) #ATTR", self.declared)
+        masks = [v.mask(w, w.sub("%columns", g * v.lanes)) for g in range(p.vectors)]
+
+        def row(_: str, at: list[str]) -> list[str]:
+            start, to = at
+            for g, mask in enumerate(masks):
+                v.store(w, v.load(w, w.plus(start, g * v.bytes), mask), w.plus(to, g * v.bytes), align=v.bytes)
+            return [w.plus(start, "%step"), w.plus(to, self.pitch_b)]
+        w.loop(0, "%k", 1, [("ptr", "%from"), ("ptr", "%to")], row)
+        w.do("ret void")
+        return w.text()
+
+    def pack_tile(self, w: Writer, b: str, b_k: str, b_column: str, columns: str, k: str, to: str) -> None:
+        """Pack the columns of a tile of B."""
+        p, v = self.product, self.v
+        if self.plain:
+            w.do(f"call void @NAME.columns(ptr {b}, i64 {b_k}, i64 {columns}, i64 {k}, ptr {to})")
+            return
+        for g in range(p.vectors):
+            valid, start = w.sub(columns, g * p.lanes), w.plus(b, w.mul(b_column, g * p.lanes))
+            w.when(w.compare("sgt", valid, 0), lambda valid=valid, start=start, g=g: w.do(  # type: ignore[misc]
+                f"call void @NAME.transpose(ptr {start}, i64 {b_column}, i64 {valid}, i64 {k}, ptr {w.plus(to, g * v.bytes)}, i64 {self.pitch_b})"))
+
+    def pack_panel(self, w: Writer, a: str, a_row: str, a_k: str, rows: str, k: str, panel: str) -> None:
+        """Pack up to a tile's rows of A as ``[row][k]`` or ``[k][row]``."""
+        p = self.product
+        if self.rowwise:
+            full, low = heights(p.rows)
+            height = w.select(w.compare("sgt", rows, low), "i64", full, low)
+            w.do(f"call void @NAME.copy(ptr {a}, i64 {a_row}, i64 {rows}, i64 {height}, i64 {k}, ptr {panel})")
+            return
+        name, step = ("transpose", a_row) if p.a_unit == "k" else ("copy", a_k)
+        for g in range(self.groups):
+            valid = w.sub(rows, g * p.lanes)
+            start, to = w.plus(a, w.mul(a_row, g * p.lanes)), w.plus(panel, g * self.v.bytes)
+
+            def pack(valid: str = valid, start: str = start, to: str = to) -> None:
+                w.do(f"call void @NAME.{name}(ptr {start}, i64 {step}, i64 {valid}, i64 {k}, ptr {to}, i64 {self.pitch_a})")
+            if g:
+                w.when(w.compare("sgt", valid, 0), pack)
+            else:
+                pack()
 
     def describe(self, w: Writer, window: Window) -> tuple[list[tuple[str, str]], list[str], list[str], list[list[str]]]:
         """A window's words: size and stride of every axis; of every position limit (i32), origin, and steps along the axes."""
@@ -222,55 +294,106 @@ class ProductWriter:
 
     # ------------------------------------------------------------ the micro-kernel
 
-    def micro(self, m: int, n: int, packing: bool = False, table: bool = False, taps: bool = False) -> str:
-        """``C[m x n vectors] (+)= A panel · B``; with ``packing`` also stores B's vectors, tile after tile, where ``%keep`` points.
+    def micro(self, m: int, n: int, table: bool = False, taps: bool = False, ahead: bool = False) -> str:
+        """``C[m x n vectors] (+)= A panel · B``.
 
-        With ``table`` the row of B for each k lies where a table at ``%keep`` says; with ``taps`` also the tile is stored whole and afresh.
+        With ``ahead`` it asks, in passing, for memory that :meth:`ask` described at ``%keep``.  With ``table`` the row of B for each k lies
+        where a table at ``%keep`` says; with ``taps`` also the tile is stored whole and afresh.
         """
         v, sum_ = self.v, self.sum
         table |= taps
-        kind = "p" if packing else "t" if taps else "s" if table else ""
+        kind = "t" if taps else "s" if table else ""
         w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
-                   "i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
+                   f"i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
         mask = None if taps else v.mask(w, w.sub("%columns", v.lanes * (n - 1)))
-        last = w.sub("%rows", 1)
-        at_row = [w.plus("%c", w.mul(r if taps else w.min(r, last), "%crow")) if r else "%c" for r in range(m)]
-        for p in [] if taps else at_row:
-            w.prefetch(p, write=True)
-            if n > 1:
-                w.prefetch(w.plus(p, v.bytes * n - v.itemsize), write=True)
-        carried = [(sum_.t, "zeroinitializer")] * (m * n) + [("ptr", "%a"), ("ptr", "%b")] + ([("ptr", "%keep")] if packing or table else [])
+        asked = self.asked(w, "%keep") if ahead else []
+        moving = ["%a", "%b", *([] if taps else ["%c"]), *(["%keep"] if table else asked[:2])]
+        end = "" if taps else w.plus("%c", w.mul("%rows", "%crow"))
 
-        def step(_: str, values: list[str]) -> list[str]:
-            sums, (a, b, *keep) = list(values[:m * n]), values[m * n:]
-            if table:
-                here = w.plus(b, w.load("i64", keep[0], 8))
-                row = [v.load(w, w.plus(here, v.bytes * j)) for j in range(n)]
-            else:
-                row = [v.load(w, w.plus(b, v.bytes * j), mask if j == n - 1 else None) for j in range(n)]
-            if packing:
-                for j in range(n):
-                    v.store(w, row[j], w.plus(keep[0], v.bytes * j), align=v.bytes)
-                    w.prefetch(w.plus(b, PREFETCH + v.bytes * j))
-            for r in range(m):
-                x = v.splat(w, w.load(v.element, w.plus(a, self.size * r), self.size))
-                for j in range(n):
-                    sums[r * n + j] = self.multiply_add(w, x, row[j], sums[r * n + j])
-            if table:
-                return [*sums, w.plus(a, self.pitch_a), b, w.plus(keep[0], 8)]
-            return [*sums, w.plus(a, self.pitch_a), w.plus(b, "%bk"), *([w.plus(keep[0], self.pitch_b)] if packing else [])]
-        sums = w.loop(0, "%k", 1, carried, step)[:m * n]
-
-        def place(r: int, j: int) -> tuple[str, str | None]:
-            return w.plus(at_row[r], v.bytes * j), mask if j == n - 1 else None
-        sums = sums if taps else w.when(w.compare("ne", "%more", 0),
-                                        lambda: [sum_.add(w, sums[r * n + j], sum_.load(w, *place(r, j))) for r in range(m) for j in range(n)],
-                                        lambda: sums, [sum_.t] * (m * n))
-        for r in reversed(range(m)):        # rows beyond the last one go where that one goes, before it
-            for j in range(n):
-                sum_.store(w, sums[r * n + j], *place(r, j))
+        def step(values: list[str], rounds: int) -> list[str]:
+            sums, (a, b, *rest) = list(values[:m * n]), values[m * n:]
+            into, far = ([], rest) if taps else (rest[:1], rest[1:])
+            if rounds > 1 and not taps:         # in passing: a row of the result, and what comes next
+                c, = into
+                for at in range(0, v.bytes * n, 64):
+                    w.prefetch(w.plus(c, at), write=True)
+                w.prefetch(w.plus(c, v.bytes * n - v.itemsize), write=True)
+                into = [w.select(w.op(f"icmp ult ptr {c}, {end}"), "ptr", w.plus(c, "%crow"), c)]
+                if ahead:
+                    far = self.ask_for_some(w, far, *asked[2:])
+            for u in range(rounds):
+                here = w.plus(b, w.load("i64", w.plus(far[0], 8 * u), 8)) if table else b
+                row = [v.load(w, w.plus(here, v.bytes * j), mask if j == n - 1 and not table else None) for j in range(n)]
+                for r in range(m):
+                    x = v.splat(w, w.load(v.element, w.plus(a, self.panel_place(r, u)), self.size))
+                    for j in range(n):
+                        sums[r * n + j] = self.multiply_add(w, x, row[j], sums[r * n + j])
+                if not table:
+                    b = w.plus(b, "%bk")
+            return [*sums, w.plus(a, self.panel_place(0, rounds)), b, *into, *([w.plus(far[0], 8 * rounds)] if table else far)]
+        whole = w.op(f"and i64 %k, {-UNROLL}")
+        types = [sum_.t] * (m * n) + ["ptr"] * len(moving)
+        values = ["zeroinitializer"] * (m * n) + moving
+        values = w.loop(0, whole, UNROLL, list(zip(types, values, strict=True)), lambda _, values: step(values, UNROLL))
+        sums = w.loop(whole, "%k", 1, list(zip(types, values, strict=True)), lambda _, values: step(values, 1))
+        for i, x in enumerate(sums[m * n + 3:] if ahead else []):
+            w.store("ptr", x, w.plus("%keep", 8 * i), 8)
+        more = "false" if taps else w.compare("ne", "%more", 0)
+        at = "%c"
+        for r in range(m):
+            places = [(w.plus(at, v.bytes * j), mask if j == n - 1 else None) for j in range(n)]
+            new = sums[r * n:r * n + n]
+            if not taps:
+                def added(new: list[str] = new, places: list[tuple[str, str | None]] = places) -> list[str]:
+                    return [sum_.add(w, x, sum_.load(w, *p)) for x, p in zip(new, places, strict=True)]
+                new = w.when(more, added, lambda new=new: new, [sum_.t] * n)  # type: ignore[misc]
+            for x, place in zip(new, places, strict=True):
+                sum_.store(w, x, *place)
+            if r + 1 < m:
+                if not taps:
+                    w.count += 1
+                    w.do(f"br i1 {w.compare('sgt', '%rows', r + 1)}, label %row{w.count}, label %done")
+                    w.at(f"row{w.count}")
+                at = w.plus(at, "%crow")
+        if not taps:
+            w.do("br label %done")
+            w.at("done")
         w.do("ret void")
         return w.text()
+
+    # What micro-kernels ask for in passing: at a place in scratch memory are the address where they go on, the end of the row there, the distance
+    # from where they leave a row to the next one, the distance of rows, the end of the last row, and whether there is haste.
+
+    def ask(self, w: Writer, place: str, start: str, row_bytes: str | int, step: str, rows: str | int, haste: str = "0") -> None:
+        """Have some rows of memory asked for from now on."""
+        whole = w.op(f"and i64 {w.add(row_bytes, 127)}, -128")
+        for i, (t, x) in enumerate((("ptr", start), ("ptr", w.plus(start, row_bytes)), ("i64", w.sub(step, whole)), ("i64", step),
+                                    ("ptr", w.plus(start, w.mul(step, rows))), ("i64", haste))):
+            w.store(t, x, w.plus(place, 8 * i), 8)
+
+    def asked(self, w: Writer, place: str) -> list[str]:
+        """Address, end of the row, both distances, and haste; when all has been asked for, some place in the panel."""
+        at, end, gap, step, stop, haste = (w.load(t, w.plus(place, 8 * i), 8) for i, t in enumerate(("ptr", "ptr", "i64", "i64", "ptr", "i64")))
+        done = w.op(f"icmp uge ptr {at}, {stop}")
+        return [w.select(done, "ptr", "%a", at), w.select(done, "ptr", w.plus("%a", 1 << 20), end), gap, step, w.compare("ne", haste, 0)]
+
+    def ask_for_some(self, w: Writer, place: list[str], gap: str, step: str, haste: str) -> list[str]:
+        """Four lines, or eight in haste; the next address and end of its row."""
+        def four(place: list[str]) -> list[str]:
+            for _ in range(2):
+                at, end = place
+                w.prefetch(w.plus(at, 63), near=False)          # where rows are not aligned, what comes before has asked for their first line
+                w.prefetch(w.plus(at, 127), near=False)
+                at = w.plus(at, 128)
+                over = w.op(f"icmp uge ptr {at}, {end}")
+                place = [w.select(over, "ptr", w.plus(at, gap), at), w.select(over, "ptr", w.plus(end, step), end)]
+            return place
+        place = four(place)
+        return w.when(haste, lambda: four(place), lambda: place, ["ptr", "ptr"])
+
+    def panel_place(self, r: int, k: int) -> int:
+        """Where an element of A's panel lies."""
+        return r * PANEL_PITCH + k * self.size if self.rowwise else k * self.pitch_a + r * self.size
 
     def multiply_add(self, w: Writer, a: str, b: str, c: str) -> str:
         """``a · b + c``: a product, or the products of both halves of every word, added to the sums."""
@@ -364,21 +487,6 @@ class ProductWriter:
     def closing(self, w: Writer) -> None:
         """What has to be done after the last one."""
 
-    def pack_panel(self, w: Writer, a: str, a_row: str, a_k: str, rows: str, k: str, panel: str) -> None:
-        """Pack up to a tile's rows of A as ``[k][row]``."""
-        p = self.product
-        name, step = ("transpose", a_row) if p.a_unit == "k" else ("copy", a_k)
-        for g in range(self.groups):
-            valid = w.sub(rows, g * p.lanes)
-            start, to = w.plus(a, w.mul(a_row, g * p.lanes)), w.plus(panel, g * self.v.bytes)
-
-            def pack(valid: str = valid, start: str = start, to: str = to) -> None:
-                w.do(f"call void @NAME.{name}(ptr {start}, i64 {step}, i64 {valid}, i64 {k}, ptr {to}, i64 {self.pitch_a})")
-            if g:
-                w.when(w.compare("sgt", valid, 0), pack)
-            else:
-                pack()
-
     def narrowest(self, w: Writer, columns: str, call: Callable[[int], None], n: int = 1) -> None:
         """Branch to ``call(n)`` with the smallest number of vectors that hold the columns, or all."""
         if n == self.product.vectors:
@@ -393,6 +501,43 @@ class ProductWriter:
             call(fits[0])
         else:
             w.when(w.compare("sgt", rows, fits[1]), lambda: call(fits[0]), lambda: self.shortest(w, rows, call, fits[1:]))
+
+    def in_place(self, w: Writer, rows: str, k: str, b_k: str) -> str:
+        """Whether B is read in place: it lies close together, or few panels would share what packing it costs."""
+        few = w.select(w.compare("eq", w.op(f"and i64 {b_k}, {SETS - 1}"), 0), "i64", self.product.rows, FEW * self.product.rows)
+        return w.op(f"or i1 {w.compare('sle', rows, few)}, {w.compare('sle', w.mul(k, b_k), SPAN)}")
+
+    def tile_heights(self) -> list[int]:
+        """As :func:`heights`, for this micro-kernel."""
+        return heights(self.product.rows)
+
+    def low_tiles(self, w: Writer, rows: str) -> str:
+        """How many tiles of the lower height a range of rows begins with, so that one row at most is computed in vain, if that can be."""
+        full, *low = self.tile_heights()
+        count: str | int = 0
+        for n in reversed(range(5 if low else 0)):
+            rest = w.sub(w.add(rows, 1), n * low[0])
+            fits = w.op(f"and i1 {w.compare('sge', rest, 0)}, {w.compare('slt', w.rem(rest, full), 2)}")
+            count = w.select(fits, "i64", n, count)
+        return str(count)
+
+    def tile_rows(self, w: Writer, left: str, low_tiles: str) -> str:
+        """The rows of the next tiles."""
+        full, *low = self.tile_heights()
+        return w.min(left, w.select(w.compare("sgt", low_tiles, 0), "i64", low[0], full) if low else full)
+
+    def tile_function(self, w: Writer, rows: str, columns: str) -> str:
+        """The micro-kernel with the smallest tile that holds the rows and columns, or all."""
+        p = self.product
+        full, *low = self.tile_heights()
+
+        def of(n: int) -> str:
+            tall = f"@NAME.tile{full}x{n}"
+            return w.select(w.compare("sle", rows, low[0]), "ptr", f"@NAME.tile{low[0]}x{n}", tall) if low else tall
+        function = of(p.vectors)
+        for n in reversed(range(1, p.vectors)):
+            function = w.select(w.compare("sle", columns, n * p.lanes), "ptr", of(n), function)
+        return function
 
     def finish(self, w: Writer, entries: list[str], m0: str, m1: str, n0: str, n1: str) -> None:
         """Run the epilogue over a finished part of the result."""
@@ -409,30 +554,40 @@ class ProductWriter:
         bases = [memory(x) for x in (Words.A_TABLE, Words.B_TABLE, Words.C_TABLE)]
         m_size, n_size, k_size = word(Words.M), word(Words.N), word(Words.K)
         a_row, a_k, b_k, b_column, c_row = (word(x) for x in (Words.A_ROW, Words.A_K, Words.B_K, Words.B_COLUMN, Words.C_ROW))
-        k_block, n_block = word(Words.K_BLOCK), word(Words.N_BLOCK)
+        k_block, n_block, m_block = word(Words.K_BLOCK), word(Words.N_BLOCK), word(Words.M_BLOCK)
         m_unit, n_unit, m_units, n_units = (word(x) for x in (Words.M_UNIT, Words.N_UNIT, Words.M_UNITS, Words.N_UNITS))
         a_outer, b_outer = word(Words.A_OUTER), word(Words.B_OUTER)
         k_blocks_each = w.div(w.sub(w.add(k_size, k_block), 1), k_block)
         k_blocks_all = w.mul(k_blocks_each, word(Words.OUTER))
         window_words = w.plus("%args", 8 * (Words.BATCH + 4 * p.batch))
-        panel = "%scratch"
         k_room = w.op(f"and i64 {w.add(k_block, v.lanes - 1)}, {-v.lanes}")      # squares are stored whole
-        taps = w.plus("%scratch", w.mul(k_room, self.pitch_a))
-        block = w.plus(taps, w.mul(k_room, 64)) if p.window is not None else taps
-        tile_bytes = w.mul(k_room, self.pitch_b)
+        # scratch memory: what to ask for, a tile of B, the table of k, panels of A
+        ahead = "%scratch"
+        tile = w.plus(ahead, 64)
+        taps = w.plus(tile, w.mul(k_room, self.pitch_b))
+        panels_of_a = w.plus(taps, w.mul(k_room, 64)) if p.window is not None else taps
+        panel_bytes = str(p.rows * PANEL_PITCH) if self.rowwise else w.mul(k_room, self.pitch_a)
+        taken: dict[str, str] = {}          # the steps of loops that depend on what their bodies find
 
         def unit(u: str, _: list[str]) -> None:
-            """The units from ``u`` on that differ in their rows only, as one range of rows."""
+            """The units from ``u`` on that make up a rectangle: some of a range of columns, or all of several."""
             across = w.div(u, m_units)
-            first = w.sub(u, w.mul(across, m_units))
-            stop = w.min(w.add(first, w.sub("%end", u)), m_units)
+            first, rest = w.sub(u, w.mul(across, m_units)), w.sub("%end", u)
             batch, column = w.div(across, n_units), w.rem(across, n_units)
+            whole = w.op(f"and i1 {w.compare('eq', first, 0)}, {w.compare('sge', rest, m_units)}")
+            strips = w.select(whole, "i64", w.min(w.div(rest, m_units), w.sub(n_units, column)), 1)
+            stop = w.min(w.add(first, rest), m_units)
+            taken["units"] = w.mul(strips, w.sub(stop, first))
             m0, m1 = w.mul(first, m_unit), w.min(w.mul(stop, m_unit), m_size)
             n0 = w.mul(column, n_unit)
-            n1 = w.min(w.add(n0, n_unit), n_size)
+            n1 = w.min(w.add(n0, w.mul(strips, n_unit)), n_size)
             entries, (a, b, c) = self.batch_entry(w, word, batch, bases)
 
-            def k_blocks(number: str, _: list[str]) -> None:
+            def m_blocks(i0: str, _: list[str]) -> None:
+                i1 = w.min(w.add(i0, m_block), m1)
+                w.loop(0, k_blocks_all, 1, [], lambda number, _: k_blocks(i0, i1, number))
+
+            def k_blocks(i0: str, i1: str, number: str) -> None:
                 outer = w.div(number, k_blocks_each)
                 k0 = w.mul(w.sub(number, w.mul(outer, k_blocks_each)), k_block)
                 k = w.min(k_block, w.sub(k_size, k0))
@@ -443,70 +598,63 @@ class ProductWriter:
                     bk = w.plus(bk, w.mul(k0, b_k))
                 else:
                     w.do(f"call void @NAME.taps(ptr {window_words}, i64 {k0}, i64 {k}, ptr {taps})")
+                in_place = self.in_place(w, w.sub(i1, i0), k, b_k) if self.plain else ""
+                low_tiles = self.low_tiles(w, w.sub(i1, i0))
+                haste = w.op(f"zext i1 {w.compare('sle', w.sub(i1, i0), p.rows)} to i64")      # only one tile is multiplied before the next columns
 
-                def n_blocks(j0: str, _: list[str]) -> None:
+                def strips(j0: str, _: list[str]) -> None:
                     j1 = w.min(w.add(j0, n_block), n1)
-                    bj = w.plus(bk, w.mul(j0, b_column)) if self.passing else ""
-                    # in passing: while the first panel is multiplied, if it is of full height and there is another one
-                    passing = w.compare("sgt", w.sub(m1, m0), p.rows) if self.passing else "false"
+                    w.loop(j0, j1, self.width, [], lambda j, _: tiles(j))
+                    if p.epilogue is not None:
+                        w.when(complete, lambda: self.finish(w, entries, i0, i1, j0, j1))
 
-                    def pack() -> None:
-                        def tile(j: str, _: list[str]) -> None:
-                            to = w.plus(block, w.mul(w.div(w.sub(j, j0), self.width), tile_bytes))
-                            for g in range(p.vectors):
-                                valid = w.min(w.sub(w.sub(j1, j), g * p.lanes), p.lanes)
-                                column = w.add(j, g * p.lanes)
-                                if p.window is not None:
-                                    call = (f"window(ptr {bk}, ptr {window_words}, i64 {column}, i64 {valid}, ptr {taps}, i64 {k}, "
-                                            f"ptr {w.plus(to, g * v.bytes)})")
-                                else:
-                                    start = w.plus(bk, w.mul(column, b_column))
-                                    call = (f"transpose(ptr {start}, i64 {b_column}, i64 {valid}, i64 {k}, ptr {w.plus(to, g * v.bytes)}, "
-                                            f"i64 {self.pitch_b})")
-                                w.when(w.compare("sgt", valid, 0), lambda call=call: w.do(f"call void @NAME.{call}"))  # type: ignore[misc]
-                        w.loop(j0, j1, self.width, [], tile)
-                    if not self.passing:
-                        pack()
+                def tiles(j: str) -> None:
+                    columns = w.sub(n1, j)
+                    source, source_step = tile, str(self.pitch_b)
+                    if isinstance(p.window, Window):
+                        for g in range(p.vectors):
+                            valid, column = w.min(w.sub(columns, g * p.lanes), p.lanes), w.add(j, g * p.lanes)
+                            w.when(w.compare("sgt", valid, 0), lambda valid=valid, column=column, g=g: w.do(  # type: ignore[misc]
+                                f"call void @NAME.window(ptr {bk}, ptr {window_words}, i64 {column}, i64 {valid}, ptr {taps}, i64 {k}, "
+                                f"ptr {w.plus(tile, g * v.bytes)})"))
+                    else:
+                        bj = w.plus(bk, w.mul(j, b_column))
 
-                    def panels(i: str, _: list[str]) -> list[str]:
-                        rows = w.min(w.sub(m1, i), p.rows)
-                        ai, ci = w.plus(ak, w.mul(i, a_row)), w.plus(c, w.mul(i, c_row))
-                        self.pack_panel(w, ai, a_row, a_k, rows, k, panel)
-                        opening = w.compare("eq", i, m0)
+                        def pack() -> None:
+                            self.pack_tile(w, bj, b_k, b_column, columns, k, tile)
+                        if self.plain:
+                            w.when(in_place, lambda: None, pack)
+                            source, source_step = w.select(in_place, "ptr", bj, tile), w.select(in_place, "i64", b_k, self.pitch_b)
+                        else:
+                            pack()
+                        beyond = w.plus(bj, w.mul(b_column, self.width))
+                        if self.plain:
+                            self.ask(w, ahead, beyond, self.width * self.size, b_k, k, haste)
+                        else:
+                            self.ask(w, ahead, beyond, w.mul(k, self.size), b_column, self.width, haste)
+                    opening = w.compare("eq", j, n0)
 
-                        def tiles(j: str, _: list[str]) -> None:
-                            columns = w.sub(j1, j)
-                            packed = w.plus(block, w.mul(w.div(w.sub(j, j0), self.width), tile_bytes))
-                            cij = w.plus(ci, w.mul(j, self.size))
+                    def panels(i: str, carried: list[str]) -> list[str]:
+                        low, panel, cij = carried
+                        rows = self.tile_rows(w, w.sub(i1, i), low)
+                        taken["rows"] = rows
 
-                            def run(m: int, packing: bool, source: str, step: str | int) -> None:
-                                def of(n: int) -> None:
-                                    w.do(f"call void @NAME.tile{m}x{n}{'p' if packing else ''}(i64 {k}, ptr {panel}, ptr {source}, i64 {step}, "
-                                         f"ptr {cij}, i64 {c_row}, i64 {rows}, i64 {columns}, i64 {more}, ptr {packed})")
-
-                                self.narrowest(w, columns, of)
-
-                            def by_height(source: str, step: str | int) -> None:
-                                self.shortest(w, rows, lambda m: run(m, False, source, step))
-                            if not self.passing:
-                                by_height(packed, self.pitch_b)
-                                return
-                            in_place = w.plus(bj, w.mul(w.sub(j, j0), self.size))
-
-                            def unpacked() -> None:
-                                w.when(passing, lambda: run(p.rows, True, in_place, b_k), lambda: by_height(in_place, b_k))
-                            w.when(opening, unpacked, lambda: by_height(packed, self.pitch_b))
-                        w.loop(j0, j1, self.width, [], tiles)
-                        if p.epilogue is not None:
-                            w.when(complete, lambda: self.finish(w, entries, i, w.add(i, rows), j0, j1))
-                        return []
-                    w.loop(m0, m1, p.rows, [], panels)
-                w.loop(n0, n1, n_block, [], n_blocks)
-            w.loop(0, k_blocks_all, 1, [], k_blocks)
+                        def pack() -> None:
+                            ai = w.plus(ak, w.mul(i, a_row))
+                            self.pack_panel(w, ai, a_row, a_k, rows, k, panel)
+                            rows_of_a = (w.mul(k, self.size), a_row, rows) if p.a_unit == "k" else (w.mul(rows, self.size), a_k, k)
+                            self.ask(w, ahead, w.plus(ai, w.mul(a_row, rows)), *rows_of_a)
+                        w.when(opening, pack)
+                        w.do(f"call void {self.tile_function(w, rows, columns)}(i64 {k}, ptr {panel}, ptr {source}, i64 {source_step}, "
+                             f"ptr {cij}, i64 {c_row}, i64 {rows}, i64 {columns}, i64 {more}, ptr {ahead})")
+                        return [w.sub(low, 1), w.plus(panel, panel_bytes), w.plus(cij, w.mul(c_row, rows))]
+                    ci = w.plus(w.plus(c, w.mul(i0, c_row)), w.mul(j, self.size))
+                    w.loop(i0, i1, lambda _: taken["rows"], [("i64", low_tiles), ("ptr", panels_of_a), ("ptr", ci)], panels)
+                w.loop(n0, n1, n_block, [], strips)
+            w.loop(m0, m1, m_block, [], m_blocks)
 
         self.opening(w)
-        # the step: as many units as lie along the rows from here on
-        w.loop("%begin", "%end", lambda u: w.sub(m_units, w.rem(u, m_units)), [], unit)
+        w.loop("%begin", "%end", lambda _: taken["units"], [], unit)
         self.closing(w)
         w.do("ret void")
         return w.text()

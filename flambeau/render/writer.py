@@ -103,8 +103,9 @@ class Writer:
     def store(self, t: str, value: str, pointer: str, align: int) -> None:
         self.do(f"store {t} {value}, ptr {pointer}, align {align}")
 
-    def prefetch(self, pointer: str, write: bool = False) -> None:
-        self.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", str(int(write))), ("i32", "3"), ("i32", "1"))
+    def prefetch(self, pointer: str, write: bool = False, near: bool = True) -> None:
+        """Ask for a line: into the first-level cache, or the second-level one."""
+        self.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", str(int(write))), ("i32", "3" if near else "2"), ("i32", "1"))
 
     # ------------------------------------------------------------ control
 

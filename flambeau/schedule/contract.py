@@ -18,15 +18,15 @@ from ..core.dtype import bfloat16, dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.kernel import Kernel
-from ..ir.product import Direct, Product, Window, Words
+from ..ir.product import K_BYTES, Direct, Product, Window, Words
 from .fuse import Group, Item, elements, is_zero, row_major
 from .tile import Launchable, followers
 
 WORTH = 1 << 15             # multiply-adds from which packing pays
 NARROW = 2                  # rows or columns up to which memory decides: the loops stream better
 DOT = 8                     # rows up to which vectors run along k where both factors do
-K_BYTES = 2048              # of k in a block: a panel of A fills the first-level cache by half
-BLOCK_BYTES = 720 << 10     # of B in a block: a third of the second-level cache
+KEPT = 18                   # panels of A that are kept packed: an eighth of the second-level cache
+FINISHED_BYTES = 64 << 10   # of the result that are made before its epilogue is run over them
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
 MOST_UNITS = 64
 LONG = 64                   # of k inside an outer axis, from which the blocks may follow it
@@ -422,6 +422,7 @@ class Blocked:
 
     k_block: int
     n_block: int
+    m_block: int
     m_unit: int
     n_unit: int
     m_units: int
@@ -430,7 +431,7 @@ class Blocked:
 
 
 def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows: int, tile_columns: int, window: bool) -> Blocked:
-    """Units and blocks of a product.  Windows are packed slowly: then no two units share columns."""
+    """Units and blocks of a product.  Windows are packed slowly: then no two units share columns, and their panels are all kept."""
     k_blocks = -(-k // (K_BYTES // d.itemsize))
     k_block = -(-k // k_blocks)
     if k_blocks > 1:
@@ -441,10 +442,10 @@ def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows:
     n_units = max(1, min(-(-wanted // m_units), n // (2 * tile_columns)))
     m_unit = _even(m, m_units, tile_rows)
     n_unit = _even(n, n_units, tile_columns)
-    n_block = max(1, BLOCK_BYTES // (k_block * d.itemsize * tile_columns)) * tile_columns
-    n_block = _even(n_unit, -(-n_unit // n_block), tile_columns)
+    m_block = _even(m, -(-m // ((4 if window else 1) * KEPT * tile_rows)), tile_rows)
+    n_block = max(1, FINISHED_BYTES // (m_block * d.itemsize * tile_columns)) * tile_columns
     m_units, n_units = -(-m // m_unit), -(-n // n_unit)
-    return Blocked(k_block, n_block, m_unit, n_unit, m_units, n_units, batch * m_units * n_units)
+    return Blocked(k_block, n_block, m_block, m_unit, n_unit, m_units, n_units, batch * m_units * n_units)
 
 
 def _even(size: int, parts: int, step: int) -> int:
@@ -489,7 +490,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         return x.strides[axes[-1]] * x.dtype.itemsize * (2 if pairs and axes is found.inner else 1) if axes else 0
     where = [w for x in (a, b, c) for w in address(x, locate)]
     words = [*where, m, n, k, step(a, found.rows), step(a, found.inner), step(b, found.inner), step(b, found.columns), step(c, found.rows),
-             cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units, outer, step(a, found.outer), step(b, found.outer), 0]
+             cut.k_block, cut.n_block, cut.m_unit, cut.n_unit, cut.m_units, cut.n_units, outer, step(a, found.outer), step(b, found.outer), 0, cut.m_block]
     assert len(words) == Words.BATCH
     for axis in found.batch:
         words += [sizes[axis], *(x.strides[axis] * x.dtype.itemsize for x in (a, b, c))]
@@ -523,7 +524,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     elif direct is not None:
         how = f"the image copied once a unit and read in place, {units} units"
     else:
-        how = (f"{'windows packed' if found.window else 'packed'} in blocks of {cut.k_block} of k by {cut.n_block} columns, "
+        how = (f"{'windows packed' if found.window else 'packed'} in blocks of {min(m, cut.m_block)} rows by {cut.k_block} of k, "
                f"{units} units of {min(m, cut.m_unit)} rows by {min(n, cut.n_unit)} columns")
     if pairs:
         k, how = 2 * k, f"pairs of bfloat16, {how}"
