@@ -228,7 +228,10 @@ def test_pairs_of_bfloat16(shape, how, worth, monkeypatch):
     worth(1 << 15)
     *batch, m, k, n = shape
     a, b = random(*batch, m, k, dtype=torch.bfloat16), random(*batch, k, n, seed=1, dtype=torch.bfloat16)
-    for x, y in ((a, b), (a, b.mT.contiguous().mT), (a.mT.contiguous().mT, b)):
+    wide = random(*batch, k, n + 4, seed=2, dtype=torch.bfloat16)
+    nothing = torch.full((64, 1024), float("nan"), dtype=torch.bfloat16)
+    assert (nothing @ nothing.mT).isnan().all().item()         # scratch memory is not empty
+    for x, y in ((a, b), (a, b.mT.contiguous().mT), (a.mT.contiguous().mT, b), (a, wide[..., 1:n + 1]), (a, wide[..., :n:2])):
         assert ("pairs of bfloat16" in str(torch.explain(lambda x=x, y=y: x @ y))) == (k % 2 == 0)
         exact = x.double() @ y.double()
         bound = (x.double().abs() @ y.double().abs()) * k * 2.0**-23 + exact.abs() * 2.0**-8

@@ -25,7 +25,7 @@ class MatrixWriter(ProductWriter):
 
     def text(self) -> str:
         p = self.product
-        functions = [self.pack_transposed(), self.pack_chunks(), *(self.tiles(n) for n in range(1, p.vectors + 1))]
+        functions = [self.pack_b(), self.pack_chunks(), *(self.tiles(n) for n in range(1, p.vectors + 1))]
         if p.epilogue is not None:
             functions.append(render_window(p.epilogue, "@NAME.finish", p.batch + 2, p.roles, self.declared))
         return "\n".join([*functions, self.kernel(), *self.declared, ""])
@@ -69,39 +69,49 @@ class MatrixWriter(ProductWriter):
         return w.text()
 
     def tiles(self, n: int) -> str:
-        """``C[32 x n vectors] (+)= A panel · B``."""
+        """``C[32 x n vectors] (+)= A panel · B``, in place where all of the tile exists, or else on a copy of what does."""
         p, sum_ = self.product, self.sum
         w = Writer(f"define internal void @NAME.tile{p.rows}x{n}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, i64 %columns, "
                    "i64 %more, ptr %keep) #ATTR", self.declared)
         results = [(i, j, i * n + j) for i in range(2) for j in range(n)]
         stage = w.op(f"alloca [{32 * n * ROW} x i8], align 64")
+        masks = [None] * (n - 1) + [sum_.mask(w, w.sub("%columns", sum_.lanes * (n - 1)))]
+        more = w.compare("ne", "%more", 0)
 
         def tile(name: str, *arguments: tuple[str, str]) -> None:
             w.call("void", f"llvm.x86.{name}", *arguments)
-        for *_, t in results:
-            tile("tilezero", ("i8", str(t)))
+
+        def copy(source: tuple[str, str | int], to: tuple[str, str | int]) -> None:
+            def row(_: str, at: list[str]) -> list[str]:
+                for j, mask in enumerate(masks):
+                    sum_.store(w, sum_.load(w, w.plus(at[0], j * ROW), mask), w.plus(at[1], j * ROW), mask)
+                return [w.plus(at[0], source[1]), w.plus(at[1], to[1])]
+            w.loop(0, "%rows", 1, [("ptr", source[0]), ("ptr", to[0])], row)
+        whole = w.op(f"and i1 {w.compare('eq', '%rows', 2 * 16)}, {w.compare('sge', '%columns', n * 16)}")
+        partly = w.op(f"xor i1 {whole}, true")
+        w.when(w.op(f"and i1 {partly}, {more}"), lambda: copy(("%c", "%crow"), (stage, n * ROW)))
+        at, step = w.select(whole, "ptr", "%c", stage), w.select(whole, "i64", "%crow", n * ROW)
+
+        def every(name: str) -> None:
+            for i, j, t in results:
+                tile(name, ("i8", str(t)), ("ptr", w.plus(w.plus(at, w.mul(step, 16 * i)), j * ROW)), ("i64", step))
+
+        def zero() -> None:
+            for *_, t in results:
+                tile("tilezero", ("i8", str(t)))
+        w.when(more, lambda: every("tileloadd64"), zero)
 
         def chunk(_: str, at: list[str]) -> list[str]:
             a, b = at
             for i in range(2):
                 tile("tileloadd64", ("i8", str(4 + i)), ("ptr", w.plus(a, i * TILE)), ("i64", str(ROW)))
-            for j in range(n):
-                tile("tileloadd64", ("i8", str(6 + j)), ("ptr", w.plus(b, j * ROW)), ("i64", str(self.pitch_b)))
-            for i, j, t in results:
-                tile("tdpbf16ps", ("i8", str(t)), ("i8", str(4 + i)), ("i8", str(6 + j)))
+                for j in range(n):
+                    if i == 0:
+                        tile("tileloadd64", ("i8", str(6 + j)), ("ptr", w.plus(b, j * ROW)), ("i64", str(self.pitch_b)))
+                    tile("tdpbf16ps", ("i8", str(i * n + j)), ("i8", str(4 + i)), ("i8", str(6 + j)))
             return [w.plus(a, p.rows * ROW), w.plus(b, 16 * self.pitch_b)]
         w.loop(0, "%k", 16, [("ptr", "%a"), ("ptr", "%b")], chunk)
-        for i, j, t in results:
-            tile("tilestored64", ("i8", str(t)), ("ptr", w.plus(stage, 16 * i * n * ROW + j * ROW)), ("i64", str(n * ROW)))
-        masks = [None] * (n - 1) + [sum_.mask(w, w.sub("%columns", sum_.lanes * (n - 1)))]
-
-        def row(r: str, _: list[str]) -> None:
-            to, source = w.plus("%c", w.mul(r, "%crow")), w.plus(stage, w.mul(r, n * ROW))
-            for j, mask in enumerate(masks):
-                x, place = sum_.load(w, w.plus(source, j * ROW)), w.plus(to, j * ROW)
-                x, = w.when(w.compare("ne", "%more", 0), lambda x=x, place=place, mask=mask: [sum_.add(w, x, sum_.load(w, place, mask))],  # type: ignore[misc]
-                            lambda x=x: [x], [sum_.t])  # type: ignore[misc]
-                sum_.store(w, x, place, mask)
-        w.loop(0, "%rows", 1, [], row)
+        every("tilestored64")
+        w.when(partly, lambda: copy((stage, n * ROW), ("%c", "%crow")))
         w.do("ret void")
         return w.text()

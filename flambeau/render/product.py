@@ -65,7 +65,7 @@ class ProductWriter:
         self.pitch_a = self.groups * self.v.bytes
         self.pitch_b = product.vectors * self.v.bytes
         self.width = product.vectors * product.lanes            # columns of a tile
-        self.plain = product.window is None and product.b_unit == "column"      # B could be read in place
+        self.plain = product.window is None and product.b_unit == "column" and not product.pairs    # B could be read in place
         self.rowwise = product.a_unit == "k" and product.pairs != "matrix" and not isinstance(product.window, Direct | Shifted)   # A's panel is [row][k]
 
     def text(self) -> str:
@@ -74,10 +74,8 @@ class ProductWriter:
             finish = [] if p.epilogue is None else [render_window(p.epilogue, "@NAME.finish", p.batch + 2, p.roles, self.declared)]
             return "\n".join([self.inner_products(), *finish, self.dot_kernel(), *self.declared, ""])
         functions = [self.copy_rows() if self.rowwise else self.pack_rows()]
-        if p.b_unit == "k":
-            functions.append(self.pack_transposed())
-        if self.plain:
-            functions.append(self.pack_columns())
+        if p.window is None:
+            functions.append(self.pack_b())
         if isinstance(p.window, Window):
             functions += [self.window_rows(p.window), self.pack_window(p.window)]
         for m in heights(p.rows):
@@ -141,6 +139,38 @@ class ProductWriter:
         w.do("ret void")
         return w.text()
 
+    def pack_b(self) -> str:
+        """The function that packs a tile of B."""
+        if self.product.b_unit == "k":
+            return self.pack_transposed()
+        return self.pack_pairs() if self.product.pairs else self.pack_columns()
+
+    def pack_pairs(self) -> str:
+        """The columns of a tile of B from pairs of rows, as words; then zeros up to a whole vector's worth of words, as the matrix unit reads them."""
+        p, v = self.product, self.v
+        half = Vectors("i16", p.lanes, 2)
+        w = Writer("define internal void @NAME.columns(ptr %from, i64 %step, i64 %columns, i64 %k, ptr %to) #ATTR", self.declared)
+        masks = [half.mask(w, w.sub("%columns", g * p.lanes)) for g in range(p.vectors)]
+        other = w.op("ashr i64 %step, 1")
+        shift = f"<{', '.join(['i32 16'] * p.lanes)}>"
+
+        def pair(_: str, at: list[str]) -> list[str]:
+            start, to = at
+            for g, mask in enumerate(masks):
+                here = w.plus(start, g * half.bytes)
+                low, high = (w.op(f"zext {half.t} {half.load(w, x, mask)} to {v.t}") for x in (here, w.plus(here, other)))
+                v.store(w, w.op(f"or {v.t} {low}, {w.op(f'shl {v.t} {high}, {shift}')}"), w.plus(to, g * v.bytes), align=v.bytes)
+            return [w.plus(start, "%step"), w.plus(to, self.pitch_b)]
+        _, end = w.loop(0, "%k", 1, [("ptr", "%from"), ("ptr", "%to")], pair)
+
+        def zeros(_: str, at: list[str]) -> list[str]:
+            for g in range(p.vectors):
+                v.store(w, "zeroinitializer", w.plus(at[0], g * v.bytes), align=v.bytes)
+            return [w.plus(at[0], self.pitch_b)]
+        w.loop("%k", w.op(f"and i64 {w.add('%k', v.lanes - 1)}, {-v.lanes}"), 1, [("ptr", end)], zeros)
+        w.do("ret void")
+        return w.text()
+
     def pack_columns(self) -> str:
         """The columns of a tile of B; what lies beyond the last one as zero."""
         p, v = self.product, self.v
@@ -159,7 +189,7 @@ class ProductWriter:
     def pack_tile(self, w: Writer, b: str, b_k: str, b_column: str, columns: str, k: str, to: str) -> None:
         """Pack the columns of a tile of B."""
         p, v = self.product, self.v
-        if self.plain:
+        if p.b_unit == "column":
             w.do(f"call void @NAME.columns(ptr {b}, i64 {b_k}, i64 {columns}, i64 {k}, ptr {to})")
             return
         for g in range(p.vectors):
@@ -628,7 +658,7 @@ class ProductWriter:
                         else:
                             pack()
                         beyond = w.plus(bj, w.mul(b_column, self.width))
-                        if self.plain:
+                        if p.b_unit == "column":
                             self.ask(w, ahead, beyond, self.width * self.size, b_k, k, haste)
                         else:
                             self.ask(w, ahead, beyond, w.mul(k, self.size), b_column, self.width, haste)

@@ -109,9 +109,8 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
     if pairs and a.dtype is b.dtype is bfloat16 and not b.args and elements([sizes[k] for k in roles.inner]) % 2 == 0:
         inner = [*roles.outer, *roles.inner]
         loads = []
-        for x, own in ((a, roles.rows), (b, roles.columns)):
-            even = all(s % 2 == 0 for axis, s in enumerate(x.attr.strides) if axis != inner[-1]) and x.attr.strides[inner[-1]] == 1
-            if not even or not _run(x.attr, inner, sizes) or not _run(x.attr, own, sizes):
+        for x, own, units in ((a, roles.rows, ("k",)), (b, roles.columns, ("k", "column"))):
+            if _pairs_unit(x.attr, own, inner, sizes) not in units:
                 x = ir.make("load", bfloat16, (), copied(x.attr, [*batch_of[x], *own, *inner], bfloat16))
             loads.append(x.cast(d))
         return [*out, *stored(replace(item, value=ir.make("mul", d, tuple(loads)), product=True, pairs=pairs), temporary)]
@@ -145,6 +144,15 @@ def stored(product: Item, temporary: Callable[[int], int]) -> list[Item]:
     last = Item("map", made, kept, value, store._replace(strides=store.strides[:kept]), "", None, None, None, product.step)
     last.scan_loads()
     return [product, last]
+
+
+def _pairs_unit(x: Access, own: Sequence[int], inner: Sequence[int], sizes: Sequence[int]) -> str:
+    """How a factor of bfloat16 has pairs along k: side by side ("k"), or in rows side by side ("column"), or not as they can be read ("")."""
+    if not _run(x, own, sizes) or not _run(x, inner, sizes):
+        return ""
+    if x.strides[inner[-1]] == 1 and all(s % 2 == 0 for axis, s in enumerate(x.strides) if axis != inner[-1]):
+        return "k"
+    return "column" if x.strides[own[-1]] == 1 else ""
 
 
 def _roles(item: Item, x: Expr, y: Expr) -> Roles | None:
@@ -508,7 +516,10 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         window, more = described
         words += more
     a_unit = "k" if a.strides[found.inner[-1]] == 1 else "row"
-    b_unit = "k" if dot or pairs else "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
+    if pairs:
+        b_unit = _pairs_unit(b, found.columns, [*found.outer, *found.inner], sizes)
+    else:
+        b_unit = "k" if dot else "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
     product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, pairs, window)
     ranges = {x: i for i, x in enumerate(found.batch)} | dict.fromkeys(found.rows, len(found.batch)) | dict.fromkeys(found.columns, len(found.batch) + 1)
     epilogue, roles, rest = followers(g, [ranges[x] for x in range(item.kept)], wanted, locate, scalars, vector_bytes)
