@@ -244,6 +244,17 @@ def test_a_strided_vector_is_copied_for_inner_products():
     np.testing.assert_allclose((matrix @ vector).numpy(), matrix.numpy() @ vector.numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("rows", [3, 8, 9, 13, 24, 31])
+def test_inner_products_of_more_rows_than_a_tile(rows, dtype):
+    """Tiles share columns; k decides up to how many rows there may be."""
+    a, w, bias = random(rows, 333, dtype=dtype), random(101, 333, seed=1, dtype=dtype), random(101, seed=2, dtype=dtype)
+    assert "inner products" in str(torch.explain(lambda: a @ w.t()))
+    want = np.maximum(a.numpy() @ w.numpy().T + bias.numpy(), 0)
+    np.testing.assert_allclose(torch.relu(torch.nn.functional.linear(a, w, bias)).numpy(), want, rtol=1e-4 if dtype is torch.float32 else 1e-11, atol=1e-4)
+    assert "inner products" not in str(torch.explain(lambda: random(34, 333) @ random(101, 333).t()))
+
+
 # ---------------------------------------------------------------- 16-bit floats are rounded once, as PyTorch does
 
 ADDED = {

@@ -476,11 +476,15 @@ class ProductWriter:
             n1 = w.min(w.add(n0, n_unit), n)
             entries, (a, b, c) = self.batch_entry(w, word, w.div(u, n_units), bases)
 
-            def tile(j: str, _: list[str]) -> None:
-                columns = w.min(w.sub(n1, j), p.vectors)
-                w.do(f"call void @NAME.dot(i64 {k}, ptr {a}, i64 {a_row}, i64 {m}, ptr {w.plus(b, w.mul(j, b_column))}, i64 {b_column}, "
-                     f"i64 {columns}, ptr {w.plus(c, w.mul(j, self.size))}, i64 {c_row})")
-            w.loop(n0, n1, p.vectors, [], tile)
+            def columns(j: str, _: list[str]) -> None:
+                count = w.min(w.sub(n1, j), p.vectors)
+                bj, cj = w.plus(b, w.mul(j, b_column)), w.plus(c, w.mul(j, self.size))
+
+                def rows(i: str, _: list[str]) -> None:
+                    w.do(f"call void @NAME.dot(i64 {k}, ptr {w.plus(a, w.mul(i, a_row))}, i64 {a_row}, i64 {w.min(w.sub(m, i), p.rows)}, ptr {bj}, "
+                         f"i64 {b_column}, i64 {count}, ptr {w.plus(cj, w.mul(i, c_row))}, i64 {c_row})")
+                w.loop(0, m, p.rows, [], rows)
+            w.loop(n0, n1, p.vectors, [], columns)
             if p.epilogue is not None:
                 self.finish(w, entries, "0", m, n0, n1)
         w.loop("%begin", "%end", 1, [], unit)

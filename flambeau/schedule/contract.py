@@ -25,6 +25,9 @@ from .tile import Launchable, followers
 WORTH = 1 << 15             # multiply-adds from which packing pays
 NARROW = 2                  # rows or columns up to which memory decides: the loops stream better
 DOT = 8                     # rows up to which vectors run along k where both factors do
+DOT_STEPS = 10              # or up to k by this, where the sums at the end of k weigh less than packing,
+DOT_BYTES = 4096            # if k has no more than this, so that a tile's rows stay in the first-level cache,
+DOT_NEAR = 4 << 20          # and the columns no more than this: what is packed is asked for ahead, so it comes sooner from afar
 KEPT = 18                   # panels of A that are kept packed: an eighth of the second-level cache
 FINISHED_BYTES = 64 << 10   # of the result that are made before its epilogue is run over them
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
@@ -87,7 +90,7 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
     sizes, d = item.sizes, item.value.dtype
     rows, columns = (elements([sizes[a] for a in axes]) for axes in (roles.rows, roles.columns))
     # few rows are copied, if need be, to have k side by side where the large factor has
-    dot = rows <= DOT and not roles.a.args and _dot_factor(roles.b, roles, sizes, d)
+    dot = _few(roles, sizes, d) and not roles.a.args and _dot_factor(roles.b, roles, sizes, d)
     if not dot and min(rows, columns) <= NARROW:
         return [item]
     out: list[Item] = []
@@ -197,7 +200,13 @@ def _roles(item: Item, x: Expr, y: Expr) -> Roles | None:
 
 def _dot(roles: Roles, sizes: Sequence[int], d: dtype) -> bool:
     """Whether the elements are inner products of few long rows."""
-    return elements([sizes[r] for r in roles.rows]) <= DOT and all(_dot_factor(x, roles, sizes, d) for x in (roles.a, roles.b))
+    return _few(roles, sizes, d) and all(_dot_factor(x, roles, sizes, d) for x in (roles.a, roles.b))
+
+
+def _few(roles: Roles, sizes: Sequence[int], d: dtype) -> bool:
+    """Whether there are so few rows that arranging the columns side by side would cost more than adding up vectors."""
+    rows, columns, k = (elements([sizes[x] for x in axes]) for axes in (roles.rows, roles.columns, roles.inner))
+    return rows <= DOT or (rows * DOT_STEPS <= k and k * d.itemsize <= DOT_BYTES and columns * k * d.itemsize <= DOT_NEAR)
 
 
 def _dot_factor(x: Expr, roles: Roles, sizes: Sequence[int], d: dtype) -> bool:
@@ -470,6 +479,12 @@ def register_tile(d: dtype, vector_bytes: int) -> tuple[int, int, int]:
 DOT_TILES = ((1, 8), (2, 8), (4, 6), (8, 3))
 
 
+def dot_tile(rows: int) -> tuple[int, int]:
+    """The smallest tile that holds the rows, or the one that computes the fewest in vain."""
+    whole = [t for t in DOT_TILES if rows <= t[0]]
+    return whole[0] if whole else min(DOT_TILES[-2:], key=lambda t: -(-rows // t[0]) * t[0])
+
+
 # ---------------------------------------------------------------- launches
 
 def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
@@ -491,8 +506,8 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         tile_rows = 32
     dot = _dot(found, sizes, d)
     if dot:
-        tile_rows, vectors = next(t for t in DOT_TILES if m <= t[0])
-    cut = blocked(m, n, k, outer, batch, d, tile_rows, vectors if dot else vectors * lanes, found.window)
+        tile_rows, vectors = dot_tile(m)
+    cut = blocked(m, n, k, outer, batch, d, m if dot else tile_rows, vectors if dot else vectors * lanes, found.window)
 
     def step(x: Access, axes: Sequence[int]) -> int:
         return x.strides[axes[-1]] * x.dtype.itemsize * (2 if pairs and axes is found.inner else 1) if axes else 0
