@@ -712,7 +712,7 @@ def fetched(t: Any) -> Any:
         if len(_reads) > 20_000:
             _reads.clear()
         result = meta(m.shape, None, 0, m.dtype, m.device)
-        sig = _reads[origin] = signature("_read", (origin,), (result,), _lower_read, "q", stable=("_read", origin))
+        sig = _reads[origin] = signature("_read", (origin,), (result,), _lower_read, "q", stable=("_read", origin), anywhere=(0,))
     made = make_tensor(sig.out, stream.append(sig, (t._buffer,), (m.offset,))[0])
     made._node = t._node
     return made
@@ -731,7 +731,7 @@ def _storing(source: Meta, into: Meta) -> Signature:
     if sig is None:
         if len(_stores) > 20_000:
             _stores.clear()
-        sig = _stores[source, m] = signature("_store", (source, m), (), _lower_store, "q", (1,), stable=("_store", source, m))
+        sig = _stores[source, m] = signature("_store", (source, m), (), _lower_store, "q", (1,), stable=("_store", source, m), anywhere=(1,))
     return sig
 
 
@@ -772,7 +772,7 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     try:
         sig, params, order = op.again[written]
     except (KeyError, TypeError):
-        if wandering(op.places, key):
+        if "out" not in kwargs and wandering(op.places, key):
             return op.public(*[fetched(v) for v in args], **{k: fetched(v) for k, v in kwargs.items()})
         return _first(op, args, kwargs, written, given)
     return _recorded(sig, given if order is None else [given[i] for i in order], params, [], ())
@@ -1027,9 +1027,11 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         for x in tensors[1:]:
             if x._buffer is t._buffer and x._meta is not t._meta and partial_overlap(x._meta, t._meta):
                 raise overlap_error(op.name + "_")
-        written = record_into(op, kinds, params, tensors, numbers, t)
-        if params == op.default_params and len(kinds) == len(args) and written is not result and t._meta.device is not META:
-            op.into[kinds] = written
+        stored = record_into(op, kinds, params, tensors, numbers, t)
+        if stored.writes:               # not at a place that was given as a number
+            written = stored
+            if params == op.default_params and len(kinds) == len(args) and t._meta.device is not META:
+                op.into[kinds] = written
     if differentiable:
         entry = written.grad if written is not result else op.grad_entry(kinds, params, t._meta)
         assert entry is not None

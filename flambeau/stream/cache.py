@@ -108,7 +108,16 @@ def buffer_bytes(calls: list[Call], count: int) -> list[int]:
             out[s] = m.nbytes
         for s, m in zip(c.ins, c.sig.ins, strict=True):
             out[s] = max(out[s], (span(m)[1] + 1) * m.dtype.itemsize)
+    # of memory that existed before nothing more is known
+    made = {s for c in calls for s in c.outs}
+    for c in calls:
+        for i in c.sig.anywhere:
+            if c.ins[i] not in made:
+                out[c.ins[i]] = ANY_SIZE
     return out
+
+
+ANY_SIZE = 1 << 46
 
 
 class LaunchPlan:

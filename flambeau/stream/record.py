@@ -114,7 +114,9 @@ def unwatch(b: Buffer) -> None:
 class Signature:
     """A call without its buffers; identity is equality."""
 
-    __slots__ = ("__weakref__", "checks", "grad", "ins", "kinds", "large", "lower", "name", "out", "outs", "params", "scalars", "stable", "writes")
+    __slots__ = (
+        "__weakref__", "anywhere", "checks", "grad", "ins", "kinds", "large", "lower", "name", "out", "outs", "params", "scalars", "stable", "writes",
+    )
 
     name: str
     ins: tuple[Any, ...]                # metadata of the operands that take a slot
@@ -122,6 +124,7 @@ class Signature:
     out: Any                            # the first of them; None if there are none
     scalars: str                        # one letter per run-time scalar: d (double) or q (int64)
     writes: tuple[int, ...]             # operands that are written
+    anywhere: tuple[int, ...]           # operands that are reached at a place which is a run-time number
     lower: Callable[..., list[Any]]     # (signature, slots in, slots out, first scalar, new slot) -> program steps
     grad: Any                           # how to differentiate it, or None
     large: int                          # bytes of the results when that is worth counting, else 0
@@ -135,11 +138,12 @@ LARGE = 1 << 20
 
 
 def signature(name: str, ins: Sequence[Any], outs: Sequence[Meta], lower: Callable[..., list[Any]], scalars: str = "",
-              writes: tuple[int, ...] = (), checks: bool = False, grad: Any = None, params: Any = None, stable: Any = None) -> Signature:
+              writes: tuple[int, ...] = (), checks: bool = False, grad: Any = None, params: Any = None, stable: Any = None,
+              anywhere: tuple[int, ...] = ()) -> Signature:
     """A new signature; the caller keeps it in the cache that makes it unique."""
     s = _new(Signature)
     s.name, s.ins, s.outs, s.lower, s.scalars, s.writes, s.checks, s.grad = name, tuple(ins), tuple(outs), lower, scalars, writes, checks, grad
-    s.params = params
+    s.params, s.anywhere = params, anywhere
     s.out = s.outs[0] if s.outs else None
     s.kinds = None
     s.stable = stable
