@@ -1,6 +1,7 @@
 """Laziness is never observable except as speed: shared memory, threads, fork, program order, bounded plans and memory."""
 
 import gc
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -719,6 +720,22 @@ def test_a_loop_of_mixed_shapes_that_nobody_observes_comes_to_repeat_itself():
     assert STATS["flushes"] - flushes > 50
     assert STATS["plans"] + STATS["disk_plans"] - plans < 25
     assert total.item() == expected
+
+
+def test_calls_of_one_structure_over_other_buffers():
+    """The same calls over more, fewer and other buffers, in every order."""
+    a, b, c = (torch.full((3,), v) for v in (2.0, 3.0, 5.0))
+    torch._flush()
+
+    def run(which):
+        x = a * 2                                       # 4
+        y = (b + c, x + c, b + x, x + x, x + a, b + b)[which]
+        return x.tolist() + y.tolist()
+    want = [8, 9, 7, 8, 6, 6]
+    for order in itertools.permutations(range(6), 4):
+        for which in order:
+            assert run(which) == [4] * 3 + [want[which]] * 3
+        flush.forget()
 
 
 def test_plan_caches_evict(monkeypatch):

@@ -44,10 +44,10 @@ class Pattern:
     """Which operands and results of a list of calls are one buffer; with the calls themselves the structure of a stream.
 
     It is recognised without numbering anything: ``first`` picks every buffer where it stands first, ``every`` puts what was picked
-    in all places again, and the outcome must be ``OPERANDS``; those that calls did not make, ``outside``, must be different ones.
+    in all places again, the outcome must be ``OPERANDS``, and what was picked different buffers.
     """
 
-    __slots__ = ("appearances", "every", "external", "first", "fresh", "live", "outside", "outsiders", "plans", "slots")
+    __slots__ = ("appearances", "every", "external", "first", "fresh", "live", "plans", "slots")
 
     def __init__(self, signatures: Sequence[Signature], operands: Sequence[Buffer]) -> None:
         numbers: dict[Buffer, int] = {}
@@ -59,8 +59,6 @@ class Pattern:
             places.setdefault(s, i)
         self.first = picker(list(places.values()))
         self.every = picker(self.slots)
-        self.outside = picker([s for s, e in enumerate(self.external) if e])
-        self.outsiders = sum(self.external)
         self.fresh = picker(sorted(made))
         appearances = Counter(self.slots)
         self.appearances = [appearances[s] for s in sorted(made)]
@@ -135,7 +133,7 @@ def _flush() -> None:
     operands = tuple(OPERANDS)
     for p in PLANS[0].patterns.get(signatures, ()):
         buffers = p.first(operands)
-        if p.every(buffers) == operands and len({*p.outside(buffers)}) == p.outsiders:
+        if p.every(buffers) == operands and len({*buffers}) == len(buffers):
             break
     else:
         p = PLANS[0].pattern(signatures, operands)
