@@ -732,6 +732,7 @@ def _storing(source: Meta, into: Meta) -> Signature:
         if len(_stores) > 20_000:
             _stores.clear()
         sig = _stores[source, m] = signature("_store", (source, m), (), _lower_store, "q", (1,), stable=("_store", source, m), anywhere=(1,))
+        sig.kinds = (source,)       # as with other stores, the destination is not an operand
     return sig
 
 
