@@ -156,7 +156,7 @@ class Composite:
         self.defaults = [p.default for p in parameters]
         self.runtime = frozenset(self.place[n] for n in runtime)
         self.cache: dict[Any, Trace] = {}
-        self.places: dict[Any, int] = {}                    # how many places a call was made at, see ``definition.wandering``
+        self.places: dict[Any, list[int]] = {}                    # how many places a call was made at, see ``definition.wandering``
         DEPENDENT.append(self.cache)
         self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the last ones go through
 

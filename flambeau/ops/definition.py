@@ -71,7 +71,7 @@ class Operation:
         self.known: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}           # by metadata and the other arguments, as written
         self.again: dict[Any, tuple[Signature, tuple[Any, ...], list[int] | None]] = {}     # the same for any operands, with their order
         self.into: dict[Any, Signature] = {}                                    # by the arguments: in-place calls
-        self.places: dict[Any, int] = {}                                        # how many places a call was made at, see ``wandering``
+        self.places: dict[Any, list[int]] = {}                                      # how many places a call was made at, see ``wandering``
         DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into, self.places))
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
@@ -670,12 +670,13 @@ def _lower_host(sig: Signature, slots: Sequence[int], results: Sequence[int], sc
 # After some places an operation gets the view's elements as a tensor of their own: a call that is given the place as a run-time number reads them,
 # one like it stores results, and the loop repeats itself.
 
-PLACES = 6
+PLACES = 6              # in as many streams,
+MANY_PLACES = 64        # or in all: a loop of a few steps within a program is a program of its own
 _reads: dict[Meta, Signature] = {}
 _stores: dict[tuple[Meta, Meta], Signature] = {}
 
 
-def wandering(places: dict[Any, int], key: Sequence[Any]) -> bool:
+def wandering(places: dict[Any, list[int]], key: Sequence[Any]) -> bool:
     """Whether a call that is not known was made at many places already; ``key``: its metadata and other arguments."""
     if STATE.tracing is not None or not any(k.__class__ is Meta and k.offset for k in key):
         return False
@@ -683,10 +684,15 @@ def wandering(places: dict[Any, int], key: Sequence[Any]) -> bool:
     if len(places) > 20_000:
         places.clear()
     try:
-        seen = places[kinds] = places.get(kinds, 0) + 1
+        seen = places.get(kinds)
     except TypeError:           # an argument that cannot be part of a key
         return False
-    return seen > PLACES and all(k.__class__ is not Meta or k.device is not META for k in kinds)
+    if seen is None:
+        seen = places[kinds] = [0, 0, -1]
+    seen[0] += 1
+    if seen[2] != STATE.flushes:
+        seen[1:] = seen[1] + 1, STATE.flushes
+    return (seen[1] > PLACES or seen[0] > MANY_PLACES) and all(k.__class__ is not Meta or k.device is not META for k in kinds)
 
 
 def origin_of(m: Meta) -> Meta:

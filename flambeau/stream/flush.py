@@ -182,6 +182,7 @@ def _flush() -> None:
                 see(plan)
             plan = plan.then
         STATS["flushes"] += 1
+        STATE.flushes += 1
         CALLS.clear()
         OPERANDS.clear()
         SCALARS.clear()

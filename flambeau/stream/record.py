@@ -153,12 +153,13 @@ def signature(name: str, ins: Sequence[Any], outs: Sequence[Meta], lower: Callab
 
 
 class _State:
-    __slots__ = ("barrier", "bytes", "tracing", "written")
+    __slots__ = ("barrier", "bytes", "flushes", "tracing", "written")
 
     def __init__(self) -> None:
         self.barrier = False        # an exposed buffer is in the stream: flush when the call is complete
         self.bytes = 0              # of large pending results
         self.tracing: Any = None    # the composite being traced
+        self.flushes = 0            # so far
         self.written = 0            # when the last in-place write was recorded
 
 
