@@ -37,6 +37,25 @@ def intact(memory: np.ndarray, nbytes: int) -> bool:
     return bool((raw[:start] == 0xA5).all() and (raw[start + max(nbytes, 1):] == 0xA5).all())
 
 
+def results_in_pieces(machine: Machine, buffers: list, contents: list, slot: int, nbytes: int, kind: type,
+                      pieces: tuple[int, ...] = (1, 3)) -> list[np.ndarray]:
+    """The first ``nbytes`` of a slot's memory after the plan was run over ``contents`` in so many pieces; no margin may be touched."""
+    results = []
+    for count in pieces:
+        memory = [empty(b.nbytes) for b in buffers]
+        for place, values in zip(memory, contents, strict=True):
+            if values is not None:
+                place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        assert machine.run(memory, pieces=count) == []
+        for number, (place, b) in enumerate(zip(memory, buffers, strict=True)):
+            assert intact(place, b.nbytes), f"outside the memory of slot {number}"
+        assert intact(machine.arena, machine.plan.arena), "outside the arena"
+        end = machine.scratch.ctypes.data - machine.scratch.base.ctypes.data + pool.SCRATCH
+        assert (machine.scratch.base[end:] == 0xA5).all(), "outside the scratch memory"
+        results.append(memory[slot][:nbytes].view(kind).copy())
+    return results
+
+
 class Machine:
     """A plan made ready to run."""
 

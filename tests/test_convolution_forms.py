@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from kernel_runner import Machine, empty, intact
+from kernel_runner import Machine, results_in_pieces
 from program_maker import Maker
 
 import flambeau as torch
@@ -144,15 +144,7 @@ def test_phases_write_nothing_else_and_pieces_change_no_bit(size, kernel, stride
     for vector_bytes in [b for b in (64, 32, 16) if b <= cpu.vector_bytes()]:
         machine = Machine(m.program(), vector_bytes)
         assert sum(isinstance(k, Product) and isinstance(k.window, Direct) and k.window.turns == stride[-1] for k in machine.plan.kernels) == 1
-        results = []
-        for pieces in (1, 3):
-            memory = [empty(b.nbytes) for b in m.buffers]
-            for place, values in zip(memory, m.contents, strict=True):
-                if values is not None:
-                    place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-            assert machine.run(memory, pieces=pieces) == []
-            assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)) and intact(machine.arena, machine.plan.arena)
-            results.append(memory[z.slot][:expected.size * d.itemsize].view(kind).copy())
+        results = results_in_pieces(machine, m.buffers, m.contents, z.slot, expected.size * d.itemsize, kind)
         np.testing.assert_allclose(results[0].reshape(expected.shape), expected, atol=1e-4 if d is float32 else 1e-12)
         assert np.array_equal(*results)
 
@@ -202,14 +194,6 @@ def test_shifted_images_write_nothing_else_and_pieces_change_no_bit(size, kernel
     for vector_bytes in [b for b in (64, 32, 16) if b <= cpu.vector_bytes()]:
         machine = Machine(m.program(), vector_bytes)
         assert sum(isinstance(k, Product) and isinstance(k.window, Shifted) for k in machine.plan.kernels) == 1
-        results = []
-        for pieces in (1, 3):
-            memory = [empty(b.nbytes) for b in m.buffers]
-            for place, values in zip(memory, m.contents, strict=True):
-                if values is not None:
-                    place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-            assert machine.run(memory, pieces=pieces) == []
-            assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)) and intact(machine.arena, machine.plan.arena)
-            results.append(memory[z.slot][:expected.size * d.itemsize].view(kind).copy())
+        results = results_in_pieces(machine, m.buffers, m.contents, z.slot, expected.size * d.itemsize, kind)
         np.testing.assert_allclose(results[0].reshape(expected.shape), expected, atol=1e-3 if d is float32 else 1e-11)
         assert np.array_equal(*results)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from kernel_runner import Machine, empty, intact
+from kernel_runner import Machine, results_in_pieces
 from program_maker import Maker
 
 import flambeau as torch
@@ -137,15 +137,7 @@ def test_values_margins_and_pieces(vector_bytes, to_taps, every_size):
         m, slot, expected = program(case, to_taps, d)
         machine = Machine(m.program(), vector_bytes)
         found += any(isinstance(k, Stencil) for k in machine.plan.kernels)
-        results = []
-        for pieces in (1, 3):
-            memory = [empty(b.nbytes) for b in m.buffers]
-            for place, values in zip(memory, m.contents, strict=True):
-                if values is not None:
-                    place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-            assert machine.run(memory, pieces=pieces) == []
-            assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)), case
-            results.append(memory[slot][:expected.size * d.itemsize].view(np.float32 if d is float32 else np.float64).copy())
+        results = results_in_pieces(machine, m.buffers, m.contents, slot, expected.size * d.itemsize, np.float32 if d is float32 else np.float64)
         scale = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(results[0].reshape(expected.shape), expected, rtol=0, atol=(1e-5 if d is float32 else 1e-12) * scale, err_msg=str(case))
         assert np.array_equal(*results), case

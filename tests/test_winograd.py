@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from kernel_runner import Machine, empty, intact
+from kernel_runner import Machine, results_in_pieces
 from program_maker import Maker
 
 import flambeau as torch
@@ -189,15 +189,7 @@ def test_pieces_of_larger_kernels_change_no_bit_and_margins_stay(size, kernel, p
     expected = F.relu(getattr(F, f"conv{rank}d")(torch.from_numpy(x).double(), torch.from_numpy(w).double(), padding=padding)).numpy()
     machine = Machine(m.program(), 64 if 64 in WIDTHS else 32)
     assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1
-    results = []
-    for pieces in (1, 3):
-        memory = [empty(b.nbytes) for b in m.buffers]
-        for place, values in zip(memory, m.contents, strict=True):
-            if values is not None:
-                place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        assert machine.run(memory, pieces=pieces) == []
-        assert all(intact(place, b.nbytes) for place, b in zip(memory, m.buffers, strict=True)) and intact(machine.arena, machine.plan.arena)
-        results.append(memory[z.slot][:expected.size * 4].view(np.float32).copy())
+    results = results_in_pieces(machine, m.buffers, m.contents, z.slot, expected.size * 4, np.float32)
     close(results[0].reshape(expected.shape), expected)
     assert np.array_equal(*results)
 
@@ -299,19 +291,7 @@ def test_pieces_change_no_bit_and_margins_stay(vector_bytes, gradient, every_siz
         m, slot, expected = activated(case, gradient)
         machine = Machine(m.program(), vector_bytes)
         assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1 and len(machine.plan.steps) == 2, case
-        results = []
-        for pieces in (1, 2, 3):
-            memory = [empty(b.nbytes) for b in m.buffers]
-            for place, values in zip(memory, m.contents, strict=True):
-                if values is not None:
-                    place[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-            assert machine.run(memory, pieces=pieces) == []
-            for place, b in zip(memory, m.buffers, strict=True):
-                assert intact(place, b.nbytes), case
-            assert intact(machine.arena, machine.plan.arena), case
-            end = machine.scratch.ctypes.data - machine.scratch.base.ctypes.data + pool.SCRATCH
-            assert (machine.scratch.base[end:] == 0xA5).all(), case
-            results.append(memory[slot][:expected.nbytes // 2].view(np.float32).copy())
+        results = results_in_pieces(machine, m.buffers, m.contents, slot, expected.nbytes // 2, np.float32, pieces=(1, 2, 3))
         close(results[0].reshape(expected.shape), expected)
         assert all(np.array_equal(results[0], other) for other in results[1:]), case
 
