@@ -14,25 +14,13 @@ from typing import Any
 
 from ..core.shape import meta
 from ..ops import definition
-from ..stream.record import LOCK, unshared
+from ..stream.record import HANDED, LOCK, unshared
 from . import graph
 from .graph import MODE, Leaf, Node, Output
 
 ANOMALY = [False, True]       # enabled, check for nan
 whole: Callable[[Any, bool], bool] = lambda t, keep: False      # (scalar, keep) -> was the whole pass recorded as one call? Set by passes.py
 _new = object.__new__
-
-
-def _measure() -> int:
-    x = object()
-    return _references(x)
-
-
-def _references(x: Any) -> int:
-    return getrefcount(x)
-
-
-HANDED = _measure()           # what getrefcount(x) says of an argument that nothing but a variable of the caller holds
 
 
 def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: bool, captures: dict[Node, list[int]] | None = None,

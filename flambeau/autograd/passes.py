@@ -214,7 +214,7 @@ def _trace(root: Node, m: Meta) -> Pass | None:
         # entries with passes are one object for all calls of a signature, and their rules do nothing but record calls
         if getattr(n.entry, "passes", None) is None or n.watched or n.saved is None or _zero_among(n):
             return None
-        if any(getattr(b, "wrote", 0) > n.seq for b in n.saved):
+        if overwritten(n):
             return None
         for k, e in enumerate(n.edges):
             if e is None:

@@ -63,7 +63,7 @@ class Trace:
 
     owner: Composite
     name: str                   # of the graph node
-    entry: Entry               # of the graph node
+    entry: Entry                # of the graph node
     simple: bool                # the usual case: one fresh tensor
     plain: bool                 # and there is nothing more to recording it
     out: Any                    # metadata of the first result, and how many there are
@@ -156,7 +156,7 @@ class Composite:
         self.defaults = [p.default for p in parameters]
         self.runtime = frozenset(self.place[n] for n in runtime)
         self.cache: dict[Any, Trace] = {}
-        self.places: dict[Any, list[int]] = {}                    # how many places a call was made at, see ``definition.wandering``
+        self.places: dict[Any, list[int]] = {}              # how many places a call was made at, see ``definition.wandering``
         DEPENDENT.append(self.cache)
         self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the last ones go through
 

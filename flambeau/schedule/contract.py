@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from ..core.dtype import bfloat16, dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.kernel import Kernel
 from ..ir.product import K_BYTES, Direct, Product, Window, Words
 from .fuse import Group, Item, elements, is_zero, row_major
-from .tile import Launchable, followers
+from .tile import Launchable, followed
 
 WORTH = 1 << 15             # multiply-adds from which packing pays
 NARROW = 2                  # rows or columns up to which memory decides: the loops stream better
@@ -537,13 +536,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         b_unit = "k" if dot else "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
     product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, pairs, window)
     ranges = {x: i for i, x in enumerate(found.batch)} | dict.fromkeys(found.rows, len(found.batch)) | dict.fromkeys(found.columns, len(found.batch) + 1)
-    epilogue, roles, rest = followers(g, [ranges[x] for x in range(item.kept)], wanted, locate, scalars, vector_bytes)
-    written = frozenset([c.slot])
-    if epilogue is not None:
-        assert isinstance(epilogue.kernel, Kernel)
-        product = replace(product, epilogue=epilogue.kernel, roles=roles)
-        words += epilogue.words
-        written |= epilogue.stored
+    product, written, rest = followed(product, words, g, [ranges[x] for x in range(item.kept)], wanted, locate, scalars, vector_bytes)
     words[Words.DIRECT] = len(words)
     if dot:
         how = f"inner products, {units} units of {cut.n_unit} columns"

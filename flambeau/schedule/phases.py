@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 
 from ..ir import expression as ir
 from ..ir.expression import Access
-from ..ir.kernel import Kernel
 from ..ir.product import Direct, Product
 from . import contract
 from .contract import NARROW, NO_LIMIT, Copy, address, copied_image, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Phase, Phases, elements, row_major
 from .residues import Residues, canonical
-from .tile import Launchable, followers
+from .tile import Launchable, followed
 
 MOST_TURNS = 4              # along the last axis
 
@@ -194,13 +193,7 @@ def lower_phases(g: Group, wanted: Callable[[int], bool], locate: Callable[[int]
                 tables.append(copy.offset(channel, places))
     product = Product(d, "row", "column", row, lanes, tile_rows, vectors, window=Direct(len(form.apart), turns))
     roles = [a if a < row else row if a == row else row + 1 for a in range(kept)]
-    epilogue, axes, rest = followers(g, roles, wanted, locate, scalars, vector_bytes)
-    written = frozenset([c.slot])
-    if epilogue is not None:
-        assert isinstance(epilogue.kernel, Kernel)
-        product = replace(product, epilogue=epilogue.kernel, roles=axes)
-        words += epilogue.words
-        written |= epilogue.stored
+    product, written, rest = followed(product, words, g, roles, wanted, locate, scalars, vector_bytes)
     words[contract.Words.DIRECT] = len(words)
     units = images * copy.parts
     text = f"{images} times {m} x {n}, k up to {k}, in {len(form.phases)} phases: the image copied once a unit and read in place, {units} units"

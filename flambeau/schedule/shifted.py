@@ -20,7 +20,7 @@ from . import contract
 from .contract import address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Shifts, elements
 from .stencil import moves_of
-from .tile import Launchable, followers
+from .tile import Launchable, followed
 
 FULL = 0.6                  # of a block of channels, at least
 ROWS = 8                    # at least
@@ -175,7 +175,7 @@ def lower_shifted(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     for index in itertools.product(range(many), range(lead), *[range(sizes[p]) for p in places[1:]]):
         words.append(index[0] * extents[0] * pitch[0] + sum(x * s for x, s in zip(index[1:], steps, strict=True)))
     product = Product(d, "k", "column", row, lanes, tile_rows, vectors, window=Window(len(places)))
-    _, _, rest = followers(g, [], wanted, locate, scalars, vector_bytes, False)
+    product, written, rest = followed(product, words, g, [], wanted, locate, scalars, vector_bytes, False)
     text = (f"{f'{batch} times ' if batch > 1 else ''}{sizes[row]} x {sizes[channel]} for {count} taps, k {elements(sizes[kept:])}: "
             f"images copied and shifted, {chunk} places at a time, {batch * blocks * groups} units")
-    return [Launchable(product, tuple(words), batch * blocks * groups, frozenset([c.slot]), text), *rest]
+    return [Launchable(product, tuple(words), batch * blocks * groups, written, text), *rest]

@@ -15,12 +15,11 @@ from dataclasses import replace
 from ..core.dtype import float32, float64
 from ..ir import expression as ir
 from ..ir.expression import Expr
-from ..ir.kernel import Kernel
 from ..ir.stencil import Stencil
 from . import contract
 from .contract import NO_LIMIT, address, factors, positions_of, stored
 from .fuse import Group, Item, Taps, elements
-from .tile import Launchable, followers
+from .tile import Launchable, followed
 
 MOST_TAPS = 64              # of a sum over the taps,
 MOST_SUMS = 25              # and of sums for the taps, each of which needs a register
@@ -153,15 +152,9 @@ def lower_stencil(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     kernel = Stencil(d, vector_bytes // size, jam, len(outer[0]), len(outer[1]), tuple(sizes[t] for t in taps), found.down, found.across,
                      len(found.free), found.to_taps)
     assert len(words) == kernel.words
-    written = frozenset([c.slot])
     # a kept axis that is neither outer nor a place has no role: sums for the taps have no epilogue
     roles = [outer[0].index(a) if a in outer[0] else len(outer[0]) for a in range(kept)]
-    epilogue, axes, rest = followers(g, roles, wanted, locate, scalars, vector_bytes, not found.to_taps)
-    if epilogue is not None:
-        assert isinstance(epilogue.kernel, Kernel)
-        kernel = replace(kernel, epilogue=epilogue.kernel, roles=axes)
-        words += epilogue.words
-        written |= epilogue.stored
+    kernel, written, rest = followed(kernel, words, g, roles, wanted, locate, scalars, vector_bytes, not found.to_taps)
     window = " x ".join(str(sizes[t]) for t in taps)
     text = (f"{'sums for' if found.to_taps else 'sums over'} {window} taps, {entries} times {height} x {sizes[x]} places: "
             f"rows shared by the taps, {entries * parts} units of {lead} rows")

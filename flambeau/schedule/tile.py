@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
@@ -19,6 +19,8 @@ from ..ir.simplify import Term, cost, move, move_access, nodes
 from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 from .fuse import Group, Item, elements, key, padded
+
+Form = TypeVar("Form", Product, Stencil, Winograd)
 
 LARGE = 1 << 15             # points from which longer code pays
 GRAIN = 1 << 15             # points of a parallel unit
@@ -247,16 +249,22 @@ def lower_epilogue(g: Group, roles: list[int], wanted: Callable[[int], bool], lo
     return (made, tuple(assembly.roles)) if len(set(assembly.roles)) == len(assembly.roles) else None
 
 
-def followers(g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
-              vector_bytes: int, inside: bool = True) -> tuple[Launchable | None, tuple[int, ...], list[Launchable]]:
-    """The maps that follow a product: its epilogue with the roles of its axes, or else (always, if not ``inside``) what is launched after it."""
+def followed(kernel: Form, words: list[int], g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]],
+             scalars: int, vector_bytes: int, inside: bool = True) -> tuple[Form, frozenset[int], list[Launchable]]:
+    """A product's kernel with the maps that follow it: as its epilogue, whose words are added to its ``words``, or (always, if not ``inside``)
+    launched after it.  Returns the kernel, the slots that it writes, and what is launched after it.
+    """
+    written = frozenset([g.items[0].store.slot])
     if len(g.items) == 1:
-        return None, (), []
-    epilogue = lower_epilogue(g, roles, wanted, locate, scalars, vector_bytes) if inside else None
-    if epilogue is not None:
-        return *epilogue, []
+        return kernel, written, []
+    lowered = lower_epilogue(g, roles, wanted, locate, scalars, vector_bytes) if inside else None
+    if lowered is not None:
+        epilogue, axes = lowered
+        assert isinstance(epilogue.kernel, Kernel)
+        words += epilogue.words
+        return replace(kernel, epilogue=epilogue.kernel, roles=axes), written | epilogue.stored, []
     after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, scalars, vector_bytes)
-    return None, (), [] if after is None else [after]
+    return kernel, written, [] if after is None else [after]
 
 
 class _Assembly:

@@ -20,13 +20,12 @@ from ..core import config
 from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.kernel import Kernel
 from ..ir.simplify import Term, move, permutation
 from ..ir.winograd import POINTS, SIZE, Winograd, Words, panel_pitch, scratch_bytes
 from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
 from .residues import canonical, part_of
-from .tile import Launchable, followers
+from .tile import Launchable, followed
 
 CHANNELS = 16               # of input and of output, from which the transforms pay,
 BOTH_CHANNELS = 48          # and of both together
@@ -343,13 +342,7 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     words += [size(tiles.slices), step(x, tiles.slices), step(c, tiles.slices), *tiles.depth, len(tiles.blocks), 0]
     assert len(words) == Words.EPILOGUE
     roles = [3 if a >= row else 2 if a == output else 4 if a == tiles.slices else 1 if a == tiles.group else 0 for a in range(kept)]
-    epilogue, axes, rest = followers(g, roles, wanted, locate, scalars, vector_bytes)
-    kernel, written = Winograd(lanes, rows, vectors), frozenset([c.slot])
-    if epilogue is not None:
-        assert isinstance(epilogue.kernel, Kernel)
-        kernel = replace(kernel, epilogue=epilogue.kernel, roles=axes)
-        words += epilogue.words
-        written |= epilogue.stored
+    kernel, written, rest = followed(Winograd(lanes, rows, vectors), words, g, roles, wanted, locate, scalars, vector_bytes)
     words[Words.BLOCKS_AT] = len(words)
     words += [w for offset, *further in tiles.blocks for w in (offset * SIZE, *further)]
     text = (f"{images} images, {groups * channels} to {groups * outputs} channels of {sizes[row]} x {sizes[column]}: F(2 x 2, 3 x 3), "

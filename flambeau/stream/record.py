@@ -215,14 +215,14 @@ def pending(b: Buffer) -> bool:
 
 def unshared(b: Buffer) -> bool:
     """Whether nothing but the stream, one tensor and the caller's variable hold the buffer."""
-    others = sys.getrefcount(b) - _HELD - 1
+    others = sys.getrefcount(b) - HANDED - 1
     # a fresh result is in the stream once; more than one reference may be calls that read it
     return others <= (not b.ptr) or others == sum(map(is_, OPERANDS, repeat(b)))
 
 
 def holders(x: Any) -> int:
     """How many references there are to ``x``, not counting the caller's own variable."""
-    return sys.getrefcount(x) - _UNCOUNTED
+    return sys.getrefcount(x) - HANDED
 
 
 def _measure() -> int:
@@ -230,20 +230,8 @@ def _measure() -> int:
     return holders(x)
 
 
-_UNCOUNTED = 0
-_UNCOUNTED = _measure()       # what the calls themselves add differs between versions of Python
-
-
-def _measure_own() -> int:
-    x = object()
-    return _references(x)
-
-
-def _references(x: Any) -> int:
-    return sys.getrefcount(x)
-
-
-_HELD = _measure_own()        # what getrefcount(x) says of an argument that nothing but a variable of the caller holds
+HANDED = 0
+HANDED = _measure()     # what getrefcount(x) says of an argument that nothing but a variable of the caller holds: it differs between versions of Python
 
 
 def is_exposed(b: Buffer) -> bool:
