@@ -53,11 +53,15 @@ def test_random_programs_over_larger_arrays(seed: int) -> None:
     check(m.program(), m.contents, m.dtypes, tolerance=2e-4, pieces=1 + seed % 3)
 
 
+# Three products one after the other, each followed by tanh: against float64 the reference interpreter is off by 2.9e-4, machine code by 1.5e-4.
+AMPLIFIED = {1128: 1e-3}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1000, 2000))
 def test_many_random_programs(seed: int) -> None:
     m, _ = random_program(seed, LARGE if seed % 4 == 0 else None)
-    check(m.program(), m.contents, m.dtypes, tolerance=1e-3, pieces=1 + seed % 3)
+    check(m.program(), m.contents, m.dtypes, tolerance=AMPLIFIED.get(seed, 2e-4), pieces=1 + seed % 3)
 
 
 @pytest.mark.parametrize("shape", [(300, 401), (7, 30000), (20000, 3), (100000,)], ids=str)
