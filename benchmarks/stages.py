@@ -12,8 +12,8 @@ from typing import Any
 
 import flambeau as torch
 from flambeau import nn
-from flambeau.stream import cache, record
 from flambeau.stream import flush as driver
+from flambeau.stream import record
 
 ROUNDS, BATCH = 200, 40
 
@@ -105,10 +105,10 @@ def step() -> None:
         p.run = timed(p.run)
     flushes, spent = 0, float("inf")
     for _ in range(ROUNDS):
-        native, flushes = 0.0, cache.STATS["flushes"]
+        native, flushes = 0.0, record.STATE.flushes
         for _ in range(BATCH):
             whole()
-        spent = min(spent, native / max(1, cache.STATS["flushes"] - flushes))
+        spent = min(spent, native / max(1, record.STATE.flushes - flushes))
     print(f"  {'of which table and native call':32s} {spent * 1e6:6.2f} µs")
     print(f"  {'the whole step':32s} {total:6.2f} µs")
 

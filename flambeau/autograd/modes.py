@@ -19,26 +19,18 @@ class _Switch:
 
     value = False
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    outside: Any = None         # the modes around the blocks that this switch is open in: (around the innermost, around the others)
+
+    def __new__(cls, orig_func: Any = None) -> Any:
         made = object.__new__(cls)
-        if len(args) == 1 and not kwargs and callable(args[0]):
-            made.__init__()  # type: ignore[misc]
-            return made(args[0])
-        return made
-
-    def __init__(self, orig_func: Any = None) -> None:
-        self.stack: list[tuple[bool, bool]] = []
-
-    def apply(self) -> None:
-        """Set the mode; in inference mode nothing is recorded, whatever is asked."""
-        MODE.grad = self.value and not MODE.inference
+        return made if orig_func is None else made(orig_func)
 
     def __enter__(self) -> None:
-        self.stack.append((MODE.grad, MODE.inference))
-        self.apply()
+        self.outside = MODE.grad, self.outside
+        MODE.grad = self.value and not MODE.inference       # in inference mode nothing is recorded, whatever is asked
 
     def __exit__(self, *exc: object) -> None:
-        MODE.grad, MODE.inference = self.stack.pop()
+        MODE.grad, self.outside = self.outside
 
     def clone(self) -> _Switch:
         """A new switch of the same setting."""
@@ -93,25 +85,25 @@ class enable_grad(_Switch):
 class set_grad_enabled(_Switch):
     """Recording on or off; takes effect at once, and until the end of the block when used as a context manager."""
 
-    def __new__(cls, mode: bool) -> Any:
-        return object.__new__(cls)
+    before: bool
 
-    def __init__(self, mode: bool) -> None:
-        super().__init__()
-        self.before = (MODE.grad, MODE.inference)
-        self.value = bool(mode)
-        self.apply()
+    def __new__(cls, mode: bool) -> Any:
+        made = object.__new__(cls)
+        made.value = bool(mode)
+        made.before = MODE.grad
+        MODE.grad = made.value and not MODE.inference
+        return made
 
     def __enter__(self) -> None:
-        self.stack.append(self.before)
-        self.apply()
+        super().__enter__()
+        self.outside = self.before, self.outside[1]
 
     def clone(self) -> _Switch:
         """A new switch of the same setting."""
         return set_grad_enabled(self.value)
 
     def __call__(self, fn: Any) -> Any:
-        MODE.grad, MODE.inference = self.before
+        MODE.grad = self.before
         return super().__call__(fn)
 
 
@@ -130,20 +122,18 @@ _uses = [0]     # of inference mode that have not ended, in all threads
 class inference_mode(_Switch):
     """``no_grad`` whose results can never take part in differentiation: they have no version, and outside of it they cannot be changed in place."""
 
-    def __new__(cls, mode: Any = True) -> Any:
-        if callable(mode) and not isinstance(mode, bool):
-            made = object.__new__(cls)
-            made.__init__()  # type: ignore[misc]
-            return made(mode)
-        return object.__new__(cls)
+    mode = True
 
-    def __init__(self, mode: bool = True) -> None:
-        self.stack = []
-        self.mode = mode
+    def __new__(cls, mode: Any = True) -> Any:
+        made = object.__new__(cls)
+        if callable(mode) and not isinstance(mode, bool):
+            return made(mode)
+        made.mode = mode
+        return made
 
     def __enter__(self) -> None:
         mode = self.mode
-        self.stack.append((MODE.grad, MODE.inference))
+        self.outside = (MODE.grad, MODE.inference), self.outside
         MODE.grad = not mode
         MODE.inference = definition.MARK if mode else False
         if mode:
@@ -152,7 +142,7 @@ class inference_mode(_Switch):
                 SAVED_HOOKS.insert(0, None)
 
     def __exit__(self, *exc: object) -> None:
-        MODE.grad, MODE.inference = self.stack.pop()
+        (MODE.grad, MODE.inference), self.outside = self.outside
         if self.mode:
             self._count(-1)
             definition.stop_looking()

@@ -17,7 +17,7 @@ from ..core.shape import Meta, span
 from ..ops import composite, definition
 from ..ops.composite import Body
 from ..stream import record as stream
-from ..stream.record import CALLS, OPERANDS, SCALARS, STATE, Buffer, Signature, signature
+from ..stream.record import CALLS, LIMIT, OPERANDS, SCALARS, STATE, UNUSUAL, Buffer, Signature, signature
 from . import engine, graph
 from .graph import CREDIT, MODE, MOST, Leaf, Node, Output, Passes
 
@@ -101,7 +101,9 @@ def overwritten(n: Node) -> bool:
 def written_out(p: Pass) -> Callable[[Node, bool], bool]:
     """``p.record`` without its loops, as source text that is compiled; that takes as long as some hundred passes save."""
     names: dict[str, Any] = {"STATE": STATE, "append": stream.append, "overwritten": overwritten, "new": _new, "Tensor": definition.Tensor,
-                             "accumulate": engine.accumulate_grad, "call": p.call}
+                             "accumulate": engine.accumulate_grad, "call": p.call, "CALLS": CALLS, "OPERANDS": OPERANDS, "SCALARS": SCALARS, "LIMIT": LIMIT,
+                             "UNUSUAL": UNUSUAL, "SAVED_HOOKS": definition.SAVED_HOOKS, "other_threads": stream.other_threads, "Buffer": Buffer,
+                             "stream": stream}
     count = len(p.leaves)
     checks, shares, ends = [], [], []
     for i, (entry, facts) in enumerate(p.facts):
@@ -119,7 +121,7 @@ def written_out(p: Pass) -> Callable[[Node, bool], bool]:
     for i, k, to in p.shared:
         shares.append(f"n{i}.edges[{k}] is not {f'n{to}' if to >= 0 else f'e{~to}'}")
     if count > 1:
-        shares.append(f"len({{{', '.join([f'e{j}' for j in range(count)])}}}) < {count}")
+        shares.append("e0 is e1" if count == 2 else f"len({{{', '.join([f'e{j}' for j in range(count)])}}}) < {count}")
     for j, (i, m, own) in enumerate(p.leaves):
         if i >= 0:
             names[f"M{j}"], names[f"O{j}"] = m, own
@@ -134,9 +136,9 @@ def written_out(p: Pass) -> Callable[[Node, bool], bool]:
         "try:",
         *["    " + line for line in checks],
         *[f"    if {' or '.join(shares)}: return False"] * bool(shares),
-        f"    operands = [{', '.join([f'n{i}.saved[{k}]' for i, k in p.picks])}]",
+        f"    operands = ({', '.join([f'n{i}.saved[{k}]' for i, k in p.picks])}{',' * (len(p.picks) == 1)})",
         "except (AttributeError, IndexError): return False",
-        f"fresh = append(call, operands, ({', '.join(scalars)}{',' * bool(scalars)}))",
+        *_append_written_out(p.call, f"({', '.join(scalars)}{',' * bool(scalars)})"),
         "if not keep:",
         *frees,
         *ends,
@@ -144,6 +146,27 @@ def written_out(p: Pass) -> Callable[[Node, bool], bool]:
     ]
     exec(compile("def run(n0, keep):\n" + "".join([f"    {line}\n" for line in lines]), "<a backward pass>", "exec"), names)
     return names["run"]  # type: ignore[no-any-return]
+
+
+def _append_written_out(call: Signature, scalars: str) -> list[str]:
+    """Lines that record the call on ``operands``: what ``append`` does, without its loop and its questions about the signature."""
+    careful = f"fresh = append(call, operands, {scalars})"
+    if call.checks or call.large:
+        return [careful]
+    made = [f"b{i}" for i in range(len(call.outs))]
+    return [
+        "if UNUSUAL or SAVED_HOOKS or other_threads():",
+        f"    {careful}",
+        "else:",
+        *[f"    {b} = Buffer(); {b}.ptr = 0" for b in made],
+        "    CALLS.append(call)",
+        f"    fresh = [{', '.join(made)}]",
+        "    OPERANDS.extend(operands)",
+        "    OPERANDS.extend(fresh)",
+        *[f"    SCALARS.extend({scalars})"] * (scalars != "()"),
+        *[f"    del {', '.join(made)}"] * bool(made),
+        "    if len(OPERANDS) >= LIMIT[0]: stream.after_record()",
+    ]
 
 
 class Facts:

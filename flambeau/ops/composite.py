@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from ..autograd import graph
@@ -25,7 +25,7 @@ from ..ir import expression as ir
 from ..ir.expression import Expr
 from ..ir.loops import Nest
 from ..stream import record as stream
-from ..stream.record import CALLS, LIMIT, LOCK, OPERANDS, ORIGINS, SCALARS, STATE, UNUSUAL, Buffer, Signature, signature, tick
+from ..stream.record import CALLS, LIMIT, LOCK, OPERANDS, ORIGINS, SCALARS, STATE, UNUSUAL, Buffer, Signature, append, signature, tick
 from . import definition
 from .definition import OPS, Symbol, make_tensor, unpack
 
@@ -57,8 +57,8 @@ class Trace:
     """What one signature of a composite became."""
 
     __slots__ = (
-        "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "name", "out", "outputs", "owner", "plain", "simple",
-        "structure",
+        "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "name", "others", "out", "outputs", "owner", "pick", "plain",
+        "simple", "structure",
     )
 
     owner: Composite
@@ -66,8 +66,8 @@ class Trace:
     entry: Entry                # of the graph node
     simple: bool                # the usual case: one fresh tensor
     plain: bool                 # and there is nothing more to recording it
-    out: Any                    # metadata of the first result, and how many there are
-    made: int
+    out: Any                    # metadata of the first result, and of the others
+    others: Sequence[Meta]
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
     flows: list[Meta]           # metadata of the gradients of the differentiable outputs
@@ -76,11 +76,11 @@ class Trace:
     from_ones: Gradient | None      # the same where a backward pass starts: the gradient of the only result is 1
     kept: list[tuple[str, int]]     # operands of the backward call: ("operand", i), ("hidden", i), ("gradient", i)
     hidden: tuple[int, ...]         # results of the forward call that the backward one reads
+    pick: Callable[[Any], Any]      # them from all
     metas: list[Meta]
 
 
 _new = object.__new__
-_meta_of, _buffer_of = attrgetter("_meta"), attrgetter("_buffer")
 _MASKS = {type(None): 0, Node: 1, Leaf: 2, graph.Output: 3}     # where the gradient of an operand goes to
 
 
@@ -112,22 +112,6 @@ def apart(name: str) -> Iterator[None]:
             LIMIT[0], STATE.tracing, STATE.bytes = held[4], held[5], held[6]
             if STATE.tracing is None:
                 UNUSUAL.discard(0)
-
-
-class Prepared:
-    """A call whose signature is known: recording it again costs no look-up."""
-
-    __slots__ = ("forward", "metas")
-
-    def __init__(self, forward: Signature, metas: list[Meta]) -> None:
-        self.forward, self.metas = forward, metas
-
-    def record(self, tensors: list[Any], numbers: Sequence[float]) -> bool:
-        """Record the call on these tensors, in the order of the lists; False when they differ in shape or dtype from the first ones."""
-        if list(map(_meta_of, tensors)) != self.metas:      # metadata are one object or different
-            return False
-        stream.append(self.forward, list(map(_buffer_of, tensors)), numbers)
-        return True
 
 
 def _narrowed(result: Any, wide: dtype, narrow: dtype) -> Any:
@@ -207,7 +191,7 @@ class Composite:
                 return self.any(moved) if short is None else short(*moved)
             return self.general(values, fast)
         if nodes:
-            self.short[len(args)] = straight("".join(kinds[:len(args)]))(self, values[len(args):])
+            self.short[len(args)] = straight("".join(kinds[:len(args)]), len(args) < len(kinds))(self, values[len(args):])
         return self.replay(trace, values, [v._buffer for v, k in zip(values, kinds) if k == "t"], nodes, ())
 
     def general(self, values: Sequence[Any], fast: Any = None) -> Any:
@@ -248,7 +232,7 @@ class Composite:
 
     def replay(self, trace: Trace, values: Sequence[Any], operands: list[Any], edges: list[Any], scalars: Sequence[Any]) -> Any:
         """Record one call of a traced signature; ``operands`` and ``edges`` are the buffers and nodes of the tensors among ``values``."""
-        fresh = stream.append(trace.forward, operands, scalars)
+        fresh = append(trace.forward, operands, scalars)
         n: Node | None = None
         if trace.backward is not None:
             saved = operands
@@ -297,8 +281,8 @@ class Composite:
                     t._node = o
         return _rebuild(trace.structure, made)
 
-    def prepare(self, lists: Sequence[Sequence[Any]], numbers: Sequence[float], flags: Sequence[Any]) -> Prepared | None:
-        """The call ``fn(*lists, *numbers, *flags)``, ready to be recorded many times without a graph.
+    def prepare(self, lists: Sequence[Sequence[Any]], numbers: Sequence[float], flags: Sequence[Any]) -> Signature | None:
+        """The signature of the call ``fn(*lists, *numbers, *flags)``, to be recorded many times without a graph.
 
         For optimizers: ``lists`` are lists of tensors, ``numbers`` all of the run-time arguments.  None where nothing can be
         recorded (no tensors, or tensors without memory).
@@ -313,7 +297,7 @@ class Composite:
         for v in flags:
             key += (v.__class__, v)
         trace = self.cache.get((0, *key)) or self.trace([*lists, *numbers, *flags], tensors, 0, (0, *key))
-        return Prepared(trace.forward, [t._meta for t in tensors])
+        return trace.forward
 
     # -------------------------------------------------------------- tracing
 
@@ -473,8 +457,10 @@ class Composite:
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
             and trace.outputs[0][2] is trace.forward.out
         f = trace.forward
-        trace.out, trace.made = f.out, len(f.outs)
-        trace.plain = trace.simple and not (f.scalars or f.writes or f.checks or f.large) and (bool(trace.hidden) or trace.made == 1)
+        trace.out, trace.others = f.out, f.outs[1:]
+        one = trace.hidden[0] if len(trace.hidden) == 1 else None
+        trace.pick = stream.picker(trace.hidden) if one is None else itemgetter(slice(one, one + 1))
+        trace.plain = trace.simple and not (f.scalars or f.writes or f.checks or f.large) and (bool(trace.hidden) or not trace.others)
         if len(self.cache) > 20_000:
             self.cache.clear()
         self.cache[key] = trace
@@ -716,7 +702,7 @@ class Entry:
                         return self.recomputed(node, given or [OPS["ones_constant"](trace.flows[0])])
                 operands.append(b)
         sig = gradient.call
-        fresh = stream.append(sig, operands, node.params[: len(sig.scalars)] if sig.scalars else ())
+        fresh = append(sig, operands, node.params[: len(sig.scalars)] if sig.scalars else ())
         out: list[Any] = []
         for where in gradient.grads:
             if where is None:
@@ -862,8 +848,8 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
 
 
 @functools.cache
-def straight(kinds: str) -> Callable[[Composite, Sequence[Any]], Callable[..., Any]]:
-    """How calls of a composite with arguments of these kinds (``t``: a tensor, ``v``: another value) are made without a loop.
+def straight(kinds: str, more: bool) -> Callable[[Composite, Sequence[Any]], Callable[..., Any]]:
+    """How calls of a composite with arguments of these kinds (``t``: a tensor, ``v``: another value; ``more``: and defaults) are made without a loop.
 
     The loops of :meth:`Composite.any`, :meth:`Composite.replay` and ``append`` over three or four arguments cost more than all they do: here
     they are written out as source text and compiled, once per sequence of kinds.  Whatever is not plain goes the long way.
@@ -877,7 +863,7 @@ def straight(kinds: str) -> Callable[[Composite, Sequence[Any]], Callable[..., A
         return "".join([text.replace("#", str(i)) for i in which])
 
     def key(of_tensor: str) -> str:
-        return "".join([(of_tensor if k == "t" else "x#.__class__, x#, ").replace("#", str(i)) for i, k in enumerate(kinds)])
+        return "".join([(of_tensor if k == "t" else "x#.__class__, x#, ").replace("#", str(i)) for i, k in enumerate(kinds)]) + "*end" * more
     source = f"""
 def made(c, defaults):
     cache, replay, end = c.cache, c.replay, tuple([w for v in defaults for w in (v.__class__, v)])
@@ -885,9 +871,9 @@ def made(c, defaults):
         try:
             {each("n# = x#._node; b# = x#._buffer; ")}
             if ({each("n# is None and ")}True) or not MODE.grad:
-                trace = cache[({key("x#._meta, ")}*end)]
+                trace = cache[({key("x#._meta, ")})]
             else:
-                trace = cache[({key("x#._meta, n#.__class__, ")}*end)]
+                trace = cache[({key("x#._meta, n#.__class__, ")})]
         except (KeyError, AttributeError, TypeError):
             return c.any(({", ".join(x)},))
         if UNUSUAL or SAVED_HOOKS or not trace.plain or other_threads():
@@ -898,11 +884,11 @@ def made(c, defaults):
         hidden = trace.hidden
         if hidden:
             fresh = [b]
-            while len(fresh) < trace.made:
+            for _ in trace.others:
                 h = Buffer()
                 h.ptr = 0
                 fresh.append(h)
-            hidden = [fresh[i] for i in hidden]
+            hidden = trace.pick(fresh)
             OPERANDS.extend(({each("b#, ")}*fresh))
         else:
             OPERANDS.extend(({each("b#, ")}b))
@@ -916,7 +902,7 @@ def made(c, defaults):
             n = t._node = Node()
             n.entry = trace.entry
             n.edges = ({each("n#, ")})
-            n.saved = [{each("b#, ")}*hidden]
+            n.saved = [{each("b#, ")}*hidden] if hidden else [{each("b#, ")}]
             n.params = ()
             n.seq = tick()
         if len(OPERANDS) >= LIMIT[0]:
@@ -940,4 +926,4 @@ def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, met
     return fn
 
 
-__all__ = ["Composite", "Leaf", "TraceError", "composite", "public"]
+__all__ = ["Composite", "Leaf", "TraceError", "append", "composite", "public"]

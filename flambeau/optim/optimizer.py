@@ -62,22 +62,24 @@ def _register(hooks: OrderedDict[int, Callable[..., Any]], hook: Callable[..., A
 
 def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
     """Call ``hook(optimizer, args, kwargs)`` before every ``step()`` of every optimizer."""
+    Optimizer._hooked = True
     return _register(_global_pre_hooks, hook)
 
 
 def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
     """Call ``hook(optimizer, args, kwargs)`` after every ``step()`` of every optimizer."""
+    Optimizer._hooked = True
     return _register(_global_post_hooks, hook)
 
 
-def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+def with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     """A class's ``step``, with the hooks around it and a note for the schedulers that it ran."""
 
     @functools.wraps(step)
     def hooked(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         self._stepped = True
-        if not self._hooked and not _global_pre_hooks and not _global_post_hooks:
-            return step(self, *args, **kwargs) if args or kwargs else step(self)
+        if not self._hooked:
+            return step(self, *args, **kwargs)
         for hook in (*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()):
             changed = hook(self, args, kwargs)
             if changed is not None:
@@ -92,8 +94,13 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             hook(self, args, kwargs)
         return result
 
-    hooked.__wrapped_step__ = step  # type: ignore[attr-defined]
-    return hooked
+    return with_hooks_already(hooked)
+
+
+def with_hooks_already(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a ``step`` that looks after the hooks itself."""
+    step.__has_hooks__ = True  # type: ignore[attr-defined]
+    return step
 
 
 class Optimizer:
@@ -124,14 +131,14 @@ class Optimizer:
         ``params`` is empty, holds a tensor that was computed from others, or repeats a parameter.
     """
 
-    _hooked = False     # whether this instance has step hooks: the common step asks nothing more
+    _hooked = False     # whether there may be step hooks, of this instance or of all: the common step asks nothing more
     _stepped = False    # whether step() was called since a scheduler last looked
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         step = cls.__dict__.get("step")
-        if callable(step) and not hasattr(step, "__wrapped_step__"):
-            cls.step = _with_hooks(step)  # type: ignore[method-assign]
+        if callable(step) and not hasattr(step, "__has_hooks__"):
+            cls.step = with_hooks(step)  # type: ignore[method-assign]
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.defaults = defaults

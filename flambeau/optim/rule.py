@@ -15,10 +15,11 @@ from operator import attrgetter
 from typing import Any
 
 import flambeau as torch
+from flambeau.ops.composite import append
 
-from .optimizer import Optimizer, ParamsT
+from .optimizer import Optimizer, ParamsT, with_hooks, with_hooks_already
 
-_gradient_of = attrgetter("_grad")
+_gradient_of, _meta_of, _buffer_of = attrgetter("_grad"), attrgetter("_meta"), attrgetter("_buffer")
 
 
 class ParameterState(dict[str, Any]):
@@ -60,23 +61,28 @@ class Batch:
 
     Attributes
     ----------
-    params, grads
-        In the group's order; ``grads`` are those of the current step.
+    params
+        In the group's order.
     columns
         The state: for each name of ``RuleOptimizer.columns`` one tensor per parameter, or nothing.
+    tensors
+        Parameters, their gradients, the state: what the rule is given in the current step.
+    metas
+        Their metadata; a step whose tensors have others makes its batches anew.
     counts
         Numbers that advance with the step and are the same for all (``step``).
     fresh
         Whether this is the first step of these parameters.
     calls
-        Prepared calls of the rule, by its flags.
+        The signatures of the rule's calls, by its flags.
     """
 
-    __slots__ = ("alive", "calls", "columns", "counts", "fresh", "grads", "params", "state", "states")
+    __slots__ = ("alive", "calls", "columns", "counts", "fresh", "metas", "params", "state", "states", "tensors")
 
     def __init__(self, columns: int, counts: dict[str, float], fresh: bool) -> None:
         self.params: list[torch.Tensor] = []
-        self.grads: list[torch.Tensor] = []
+        self.tensors: list[torch.Tensor] = []
+        self.metas: list[Any] = []
         self.states: list[ParameterState] = []
         self.columns: list[list[torch.Tensor]] = [[] for _ in range(columns)]
         self.counts = counts
@@ -104,19 +110,22 @@ class Plan:
         self.batches = batches
         self.idle = idle         # parameters without a gradient
 
-    def refresh(self, params: list[torch.Tensor]) -> bool:
+    def fits(self, params: list[torch.Tensor]) -> bool:
         """Fetch this step's gradients; False when the plan no longer fits."""
         if params is not self.source or len(params) != self.length:
             return False
         for param in self.idle:
-            if param.grad is not None:
+            if param._grad is not None:
                 return False
-        for batch in self.batches:
-            if not batch.alive:
-                return False
-            batch.grads = list(map(_gradient_of, batch.params))
-            if type(None) in map(type, batch.grads):
-                return False
+        try:
+            for batch in self.batches:
+                own = batch.params
+                tensors = batch.tensors = [*own, *map(_gradient_of, own), *batch.state]
+                # metadata are one object or different
+                if list(map(_meta_of, tensors)) != batch.metas or not batch.alive:
+                    return False
+        except AttributeError:      # no gradient
+            return False
         return True
 
 
@@ -182,6 +191,7 @@ class RuleOptimizer(Optimizer):
 
     # ---------------------------------------------------------------- the step
 
+    @with_hooks_already
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.
 
@@ -194,32 +204,48 @@ class RuleOptimizer(Optimizer):
         -------
         The closure's loss, or None.
         """
+        if closure is not None or self._hooked:
+            return self._guarded_step(closure)
+        self._stepped = True
+        self._update()
+        return None
+
+    @with_hooks
+    def _guarded_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._update()
+        return loss
+
+    def _update(self) -> None:
         plans = self._plans
         for index, group in enumerate(self.param_groups):
             plan = plans.get(index)
-            if plan is None or not plan.refresh(group["params"]):
+            if plan is None or not plan.fits(group["params"]):
                 plan = self._make_plan(index, group)
             for batch in plan.batches:
                 if batch.counts:
                     batch.counts["step"] += 1.0
                 numbers, flags = self._arguments(group, batch)
                 call = batch.calls.get(flags)
-                if call is None or not call.record([*batch.params, *batch.grads, *batch.state], numbers):
+                tensors = batch.tensors
+                if call is None:
                     self._first_call(batch, numbers, flags)
+                else:
+                    append(call, list(map(_buffer_of, tensors)), numbers)
                 batch.fresh = False
+                count = len(batch.params)
+                grads = tensors[count: 2 * count]
                 if torch.Tensor._some_stale:
-                    for grad in batch.grads:
+                    for grad in grads:
                         if grad._stale is not None and grad._stale == grad._version:
                             self._warn_about_zero_grad()
-                for grad in batch.grads:
+                for grad in grads:
                     grad._spent = grad._buffer.versions
-                batch.grads = []      # the gradients are the user's: memory must not be kept for them here
+                batch.tensors = []      # the gradients are the user's: memory must not be kept for them here
         torch._flush()
-        return loss
 
     def _warn_about_zero_grad(self) -> None:
         """A gradient was used by a step, was not cleared, and then backward() added another one to it."""
@@ -234,13 +260,14 @@ class RuleOptimizer(Optimizer):
 
     def _first_call(self, batch: Batch, numbers: tuple[float, ...], flags: tuple[Any, ...]) -> None:
         """Record a step whose signature is new, and prepare for more of them."""
-        lists = [batch.params, batch.grads, *batch.columns]
+        count = len(batch.params)
+        lists = [batch.params, batch.tensors[count: 2 * count], *batch.columns]
         with torch.no_grad():
             call = self.rule.composite.prepare(lists, numbers, flags)
             if call is None:
                 self.rule(*lists, *numbers, *flags)
                 return
-        call.record([*batch.params, *batch.grads, *batch.state], numbers)
+        append(call, list(map(_buffer_of, batch.tensors)), numbers)
         batch.calls[flags] = call
 
     def _make_plan(self, index: int, group: dict[str, Any]) -> Plan:
@@ -271,13 +298,15 @@ class RuleOptimizer(Optimizer):
                 batches[key] = Batch(len(self.columns), counts, fresh)
             batch = batches[key]
             batch.params.append(param)
-            batch.grads.append(grad)
+            batch.tensors.append(grad)
             batch.states.append(state)
             for name, column in zip(self.columns, batch.columns):
                 if name in new:
                     column.append(dict.__getitem__(state, name))
         for batch in batches.values():
             batch.state = [tensor for column in batch.columns for tensor in column]
+            batch.tensors = [*batch.params, *batch.tensors, *batch.state]
+            batch.metas = list(map(_meta_of, batch.tensors))
             for state in batch.states:
                 state.batch = batch      # from here on only dissolve() writes the counts into the state
         plan = self._plans[index] = Plan(group["params"], list(batches.values()), idle)

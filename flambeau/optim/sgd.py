@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import flambeau as torch
@@ -10,6 +11,8 @@ from flambeau.ops.composite import composite
 
 from .optimizer import ParamsT
 from .rule import Batch, RuleOptimizer, check_lr, check_positive
+
+_hyperparameters = itemgetter("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
 
 
 @composite(runtime=("lr", "momentum", "share", "weight_decay"))
@@ -104,9 +107,7 @@ class SGD(RuleOptimizer):
         return {}
 
     def _arguments(self, group: dict[str, Any], batch: Batch) -> tuple[tuple[float, ...], tuple[Any, ...]]:
-        weight_decay = float(group["weight_decay"])
-        share = 1.0 if batch.fresh else 1.0 - group["dampening"]
-        return (
-            (float(group["lr"]), float(group["momentum"]), share, weight_decay),
-            (weight_decay != 0.0, group["nesterov"], group["maximize"]),
-        )
+        lr, momentum, dampening, weight_decay, nesterov, maximize = _hyperparameters(group)
+        if lr.__class__ is not float or weight_decay.__class__ is not float:
+            lr, weight_decay = float(lr), float(weight_decay)
+        return (lr, momentum, 1.0 if batch.fresh else 1.0 - dampening, weight_decay), (weight_decay != 0.0, nesterov, maximize)

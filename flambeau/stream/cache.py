@@ -13,7 +13,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from time import perf_counter, time_ns
 from typing import Any, NamedTuple
 
@@ -24,9 +24,9 @@ from ..ir.loops import BufferInfo, Host, Program
 from ..runtime import images, memory, pool
 from ..version import __version__
 from . import record
-from .record import Buffer, Signature
+from .record import Buffer, Signature, picker
 
-STATS = {"flushes": 0, "misses": 0, "plans": 0, "disk_plans": 0, "superset": 0}
+STATS = {"misses": 0, "plans": 0, "disk_plans": 0, "superset": 0}
 PLAN_LIMIT = 4096
 PLAN_WORDS = 4 << 20        # of all their keys
 
@@ -354,13 +354,6 @@ def _stamp() -> Any:
 
 _source: Any = 0, None
 _IMPORTED = time_ns() - 50_000_000      # the first modules were loaded a little earlier
-
-
-def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Any]:
-    """A function that gives the elements at these places as a tuple."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return (lambda x: (x[places[0]],)) if places else (lambda x: ())
 
 
 def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ..core import config
 from ..core.errors import TraceError
 from . import cache, record
-from .cache import STATS, LaunchPlan, picker
+from .cache import STATS, LaunchPlan
 from .record import (
     CALLS,
     ELSEWHERE,
@@ -32,6 +32,7 @@ from .record import (
     WatchedOwned,
     acquire,
     failed,
+    picker,
     release,
     taken_apart,
     watch,
@@ -181,7 +182,6 @@ def _flush() -> None:
             for see in OBSERVERS:
                 see(plan)
             plan = plan.then
-        STATS["flushes"] += 1
         STATE.flushes += 1
         CALLS.clear()
         OPERANDS.clear()
@@ -190,7 +190,7 @@ def _flush() -> None:
             ORIGINS.clear()
         STATE.bytes = 0
         STATE.barrier = False
-        LIMIT[0] = 0 if config.eager else _rhythm.length()
+        LIMIT[0] = 0 if config.eager else _rhythm.due
 
 
 def forget() -> None:
@@ -334,7 +334,7 @@ class _Rhythm:
     reached: a plan costs what its calls cost, so that of a few repetitions is as good as that of a thousand, and made much sooner.
     """
 
-    __slots__ = ("calls", "consumed", "glance", "history", "in_step", "limit", "made", "misses", "piece", "running", "words")
+    __slots__ = ("calls", "consumed", "due", "glance", "history", "in_step", "limit", "made", "misses", "piece", "running", "words")
 
     def __init__(self) -> None:
         self.words = 0                              # the length to repeat; 0: none was found
@@ -352,6 +352,7 @@ class _Rhythm:
         self.calls = 0
         self.history: list[tuple[Any, int]] = []    # what was recorded since, see ``note``
         self.made: dict[int, int] = {}              # buffer -> the call that made it
+        self.due = self.length()                    # what ``length`` said last
 
     def length(self) -> int:
         """The number of words after which to flush next, or to look for a period."""
@@ -417,7 +418,7 @@ def _after_record() -> None:
     r = _rhythm
     full = STATE.bytes > config.pending_bytes
     if not full and (len(OPERANDS) < r.length() or (not r.words and len(OPERANDS) < min(r.limit, r.piece) and not r.repeats())):
-        LIMIT[0] = r.length()
+        LIMIT[0] = r.due = r.length()
         return
     if full and len(OPERANDS) < r.limit:
         r.limit = len(OPERANDS)
@@ -442,7 +443,7 @@ def _after_record() -> None:
             r.words, r.consumed = words, 0
     if r.consumed >= r.words:
         r.consumed = 0
-    LIMIT[0] = r.length()
+    LIMIT[0] = r.due = r.length()
 
 
 record.after_record = _after_record

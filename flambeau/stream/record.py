@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any
 
 from ..core import config
@@ -274,6 +274,14 @@ def taken_apart(calls: Sequence[Signature], operands: Sequence[Any]) -> Iterator
         i = end
 
 
+def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Any]:
+    """A function that gives the elements at these places as a new tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    # no slice: that of a whole tuple is the tuple itself, and holds no reference of its own
+    return (lambda x: (x[places[0]],)) if places else (lambda x: ())
+
+
 def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = ()) -> list[Buffer]:
     """Record one call of any arity; returns the fresh buffers."""
     shared = other_threads()
@@ -289,11 +297,12 @@ def append(sig: Signature, operands: Sequence[Buffer], scalars: Sequence[Any] = 
         if scalars:
             SCALARS.extend(scalars)
         fresh = []
-        for _ in sig.outs:
-            b = Buffer()
-            b.ptr = 0
-            fresh.append(b)
-        OPERANDS.extend(fresh)
+        if sig.outs:
+            for _ in sig.outs:
+                b = Buffer()
+                b.ptr = 0
+                fresh.append(b)
+            OPERANDS.extend(fresh)
         if sig.writes:
             t = STATE.written = tick()
             for i in sig.writes:

@@ -25,7 +25,7 @@ from ..ops import shape as _shape_operations  # noqa: F401
 from ..ops.definition import OPS, make_tensor
 from ..stream import record
 from ..stream.flush import flush
-from ..stream.record import LOCK, Buffer, failed, new_buffer, pending, watch
+from ..stream.record import CALLS, LOCK, Buffer, failed, new_buffer, pending, watch
 from . import creation
 from .indexing import getitem, setitem
 
@@ -329,7 +329,7 @@ class Tensor:
                                f"item() needs exactly one element, this tensor has shape {list(m.shape)}. "
                                "Reduce it (mean(), sum()), index it, or use tolist().")
         b = self._buffer
-        if b.error is not None or pending(b):
+        if CALLS or not b.ptr or b.error is not None:
             self._ready()
         read = _READ.get(m.dtype)
         if read is None:
