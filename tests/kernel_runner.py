@@ -81,7 +81,7 @@ class Machine:
         self.errors[:] = 0
         for step, args in zip(self.plan.steps, self.words, strict=True):
             if step[0] == "host":
-                host = self.program.steps[step[1]]
+                host = self.plan.hosts[step[1]]
                 assert isinstance(host, Host)
                 arrays = [self.operand(memory, o) for o in step[2]]
                 n = len(host.inputs)

@@ -22,6 +22,7 @@ from . import images
 STATS: dict[str, float] = {"compiled": 0, "disk_hits": 0, "compile_seconds": 0.0, "load_seconds": 0.0}
 
 _addresses: dict[bytes, int] = {}       # digest of the text -> address
+_keys: dict[str, bytes] = {}            # the digests of the last texts
 _lock = RLock()
 _keep: list[Any] = []                   # mappings and trackers that own the code
 _compiler: _Compiler | None = None
@@ -63,32 +64,52 @@ def load(texts: Sequence[str]) -> list[int]:
     Unavailable
         A text is new and llvmlite cannot be loaded.
     """
-    keys = [images.digest(text.encode()) for text in texts]
-    try:
-        return [_addresses[key] for key in keys]
-    except KeyError:
-        pass
+    keys = [key_of(text) for text in texts]
     with _lock:
-        began = time.perf_counter()
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in _addresses}
-        found: dict[bytes, bytes] = {}
-        for key in new:
-            image = images.get("k", key)
-            if image is not None:
-                found[key] = image
-        STATS["disk_hits"] += len(found)
-        rest = {key: text for key, text in new.items() if key not in found}
-        if rest:
-            compiling = time.perf_counter()
-            for key, image in _compile(rest).items():
-                found[key] = image
+        missing = _fetch(keys)
+        if missing:
+            began = time.perf_counter()
+            wanted = set(missing)
+            compiled = _compile({key: text for key, text in zip(keys, texts, strict=True) if key in wanted})
+            for key, image in compiled.items():
                 images.put("k", key, image)
-            STATS["compiled"] += len(rest)
-            STATS["compile_seconds"] += time.perf_counter() - compiling
-            began += time.perf_counter() - compiling
-        _addresses.update(_install(found))
-        STATS["load_seconds"] += time.perf_counter() - began
+            STATS["compiled"] += len(compiled)
+            STATS["compile_seconds"] += time.perf_counter() - began
+            _addresses.update(_install(compiled))
     return [_addresses[key] for key in keys]
+
+
+def known(keys: Sequence[bytes]) -> list[int] | None:
+    """The addresses of functions by the keys of their texts; None when one of them has to be compiled."""
+    with _lock:
+        return None if _fetch(keys) else [_addresses[key] for key in keys]
+
+
+def key_of(text: str) -> bytes:
+    """What a function is called by in this process and on the disk."""
+    key = _keys.get(text)
+    if key is None:
+        if len(_keys) >= 1024:
+            _keys.clear()
+        key = _keys[text] = images.digest(text.encode())
+    return key
+
+
+def _fetch(keys: Sequence[bytes]) -> list[bytes]:
+    """Load from the disk what this process does not have yet; returns the keys of what is not there either."""
+    new = [key for key in dict.fromkeys(keys) if key not in _addresses]
+    if not new:
+        return new
+    began = time.perf_counter()
+    found: dict[bytes, bytes] = {}
+    for key in new:
+        image = images.get("k", key)
+        if image is not None:
+            found[key] = image
+    STATS["disk_hits"] += len(found)
+    _addresses.update(_install(found))
+    STATS["load_seconds"] += time.perf_counter() - began
+    return [key for key in new if key not in found]
 
 
 def available() -> bool:

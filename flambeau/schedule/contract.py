@@ -13,12 +13,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..core.dtype import bfloat16, dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.product import K_BYTES, Direct, Product, Window, Words
 from .fuse import Group, Item, elements, is_zero, row_major
+from .plan import Later
 from .tile import Launchable, followed
 
 WORTH = 1 << 15             # multiply-adds from which packing pays
@@ -486,7 +488,7 @@ def dot_tile(rows: int) -> tuple[int, int]:
 
 # ---------------------------------------------------------------- launches
 
-def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int],
                   vector_bytes: int) -> list[Launchable]:
     """The launches of a group that is a product: one, or a second one for what cannot be its epilogue."""
     item = g.items[0]
@@ -536,7 +538,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         b_unit = "k" if dot else "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
     product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, pairs, window)
     ranges = {x: i for i, x in enumerate(found.batch)} | dict.fromkeys(found.rows, len(found.batch)) | dict.fromkeys(found.columns, len(found.batch) + 1)
-    product, written, rest = followed(product, words, g, [ranges[x] for x in range(item.kept)], wanted, locate, scalars, vector_bytes)
+    product, written, rest = followed(product, words, g, [ranges[x] for x in range(item.kept)], wanted, locate, vector_bytes)
     words[Words.DIRECT] = len(words)
     if dot:
         how = f"inner products, {units} units of {cut.n_unit} columns"
@@ -563,6 +565,5 @@ def overwritten(g: Group, wanted: Callable[[int], bool]) -> int | None:
     return None
 
 
-def address(x: Access, locate: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
-    table, offset = locate(x.slot)
-    return table, offset + x.offset * x.dtype.itemsize
+def address(x: Access, locate: Callable[[int], int]) -> tuple[Any, int]:
+    return Later("slot", locate(x.slot)), x.offset * x.dtype.itemsize

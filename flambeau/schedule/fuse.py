@@ -34,6 +34,7 @@ from ..ir.simplify import (
 
 MAX_ITEMS = 96              # of a group: bounds the size of a kernel
 MAX_ACCESSES = 40           # different ones
+MAX_PARTS = 8               # of an array that is put together: kernels for any number of parts would be as many kernels
 MAX_COST = 1500             # simple vector instructions per element
 CACHED = 1 << 18            # elements that stay in cache, so that the order of walking through them matters little
 CHUNK = 1 << 14             # elements of a chunk when a large array is reduced to one value
@@ -357,8 +358,10 @@ def related(g: Group, item: Item) -> bool:
         return False
     if len(g.items) >= MAX_ITEMS or len(g.accesses) + len(item.loads) > MAX_ACCESSES or g.cost > MAX_COST:
         return False
-    if item.store.slot in g.writes or item.store.slot in g.reads or any(x.slot in g.writes or x.slot in g.reads for x, _ in item.loads):
+    if item.store.slot in g.reads or any(x.slot in g.writes or x.slot in g.reads for x, _ in item.loads):
         return True
+    if item.store.slot in g.writes:
+        return len(g.writes[item.store.slot]) < MAX_PARTS
     # nothing shared yet: neighbours over one space are usually parts of one computation, such as an optimizer's moments
     return item.sizes == g.sizes and len(g.accesses) < 16
 

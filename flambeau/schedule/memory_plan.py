@@ -6,8 +6,10 @@ Input: for every temporary its size and the launches between which it is alive; 
 from __future__ import annotations
 
 from bisect import insort
+from heapq import heappop, heappush
 
 ALIGNMENT = 64
+_END = 1 << 62
 
 
 def layout(lifetimes: dict[int, tuple[int, int, int]]) -> tuple[dict[int, int], int]:
@@ -23,18 +25,26 @@ def layout(lifetimes: dict[int, tuple[int, int, int]]) -> tuple[dict[int, int], 
     dict, int
         slot -> byte offset (64-byte aligned), and the bytes of the arena.
     """
-    placed: list[tuple[int, int, int]] = []             # offset, end, last launch
+    gaps = [(0, _END)]                              # by offset
+    alive: list[tuple[int, int, int]] = []          # last launch, offset, end: a heap
     offsets: dict[int, int] = {}
     total = 0
     for slot, (nbytes, first, last) in sorted(lifetimes.items(), key=lambda x: (x[1][1], -x[1][0])):
+        while alive and alive[0][0] < first:        # dead from here on
+            _, low, high = heappop(alive)
+            insort(gaps, (low, high))
         size = max(ALIGNMENT, (nbytes + ALIGNMENT - 1) & -ALIGNMENT)
-        at = 0
-        placed = [p for p in placed if p[2] >= first]   # the others are dead from here on
-        for low, high, _ in placed:                     # sorted by offset
-            if at + size <= low:
-                break
-            at = max(at, high)
+        merged = [gaps[0]]
+        for low, high in gaps[1:]:
+            if merged[-1][1] == low:
+                merged[-1] = merged[-1][0], high
+            else:
+                merged.append((low, high))
+        gaps = merged
+        i = next(i for i, (low, high) in enumerate(gaps) if high - low >= size)
+        at, end = gaps[i]
+        gaps[i:i + 1] = [(at + size, end)] if at + size < end else []
         offsets[slot] = at
-        insort(placed, (at, at + size, last))
+        heappush(alive, (last, at, at + size))
         total = max(total, at + size)
     return offsets, total

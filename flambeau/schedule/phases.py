@@ -159,7 +159,7 @@ def _copy(form: Phases, sizes: tuple[int, ...], row: int, kept: int) -> tuple[Co
     return copy, least
 
 
-def lower_phases(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int, vector_bytes: int) -> list[Launchable]:
+def lower_phases(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int], vector_bytes: int) -> list[Launchable]:
     """The launches of a group that is such a product: one, or a second one for what cannot be its epilogue."""
     item, form = g.items[0], g.items[0].form
     assert isinstance(form, Phases)
@@ -193,7 +193,7 @@ def lower_phases(g: Group, wanted: Callable[[int], bool], locate: Callable[[int]
                 tables.append(copy.offset(channel, places))
     product = Product(d, "row", "column", row, lanes, tile_rows, vectors, window=Direct(len(form.apart), turns))
     roles = [a if a < row else row if a == row else row + 1 for a in range(kept)]
-    product, written, rest = followed(product, words, g, roles, wanted, locate, scalars, vector_bytes)
+    product, written, rest = followed(product, words, g, roles, wanted, locate, vector_bytes)
     words[contract.Words.DIRECT] = len(words)
     units = images * copy.parts
     text = f"{images} times {m} x {n}, k up to {k}, in {len(form.phases)} phases: the image copied once a unit and read in place, {units} units"

@@ -9,12 +9,13 @@ was made in is made again there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..core.dtype import int64
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.loops import BufferInfo
+from ..ir.loops import BufferInfo, Host, Nest
 from ..ir.simplify import EVERYTHING, Region, cost, disjoint, has_checks, nodes, region, remake
 from .fuse import Item, covers, elements, is_zero, key
 
@@ -279,6 +280,58 @@ class Preparer:
                 product.scan_loads()
                 return copy, product
         return None
+
+
+# ---------------------------------------------------------------- copies
+
+def without_copies(steps: Sequence[Nest | Host], buffers: Sequence[BufferInfo]) -> list[tuple[int, Nest | Host]]:
+    """The steps with their numbers, sums of products, that only a copy in another order reads, made where the copy would
+    put them.
+
+    A weight's gradient is such a copy: what follows it, an optimizer's step, then meets it in the order of the weight.
+    """
+    def reads(step: Nest | Host) -> list[int]:
+        if isinstance(step, Host):
+            return [x.slot for x, _ in step.inputs]
+        roots = [e for e in (step.value, step.finish, step.target, step.guard) if e is not None]
+        return list({x.attr.slot for root in roots for x in nodes(root) if x.op == "load"})
+    copies = {x.value.attr.slot: k for k, x in enumerate(steps) if isinstance(x, Nest) and x.kind == "map" and x.value.op == "load" and not x.value.args}
+    copies = {s: k for s, k in copies.items() if not (buffers[s].external or buffers[s].live)}
+    if not copies:
+        return list(enumerate(steps))
+    writers: dict[int, list[int]] = {}
+    readers: dict[int, list[int]] = {}
+    for k, step in enumerate(steps):
+        for s in [step.store.slot] if isinstance(step, Nest) else [x.slot for x, _ in step.outputs]:
+            writers.setdefault(s, []).append(k)
+        for s in reads(step):
+            readers.setdefault(s, []).append(k)
+    out: list[Nest | Host | None] = list(steps)
+    for s, k in copies.items():
+        copy, made = steps[k], steps[writers.get(s, [k])[0]]
+        assert isinstance(copy, Nest)
+        to = copy.store.slot
+        if len(writers.get(s, ())) != 1 or len(readers[s]) != 1 or buffers[to].external or min(*writers[to], *readers.get(to, (k,))) < k \
+                or not isinstance(made, Nest) or made.kind != "reduce" or made.combine != "sum" or made.value.op != "mul":
+            continue
+        store = _passed_on(made, copy)
+        if store is not None:
+            out[writers[s][0]] = Nest(made.kind, made.sizes, made.kept, made.value, store, made.combine, made.finish, made.target, made.guard, made.origin)
+            out[k] = None
+    return [(k, x) for k, x in enumerate(out) if x is not None]
+
+
+def _passed_on(made: Nest, copy: Nest) -> Access | None:
+    """Where a nest stores what a copy reads, element by element, and puts elsewhere; None where their axes are not the same ones."""
+    load, sizes = copy.value.attr, made.sizes[:made.kept]
+    if load.offset != made.store.offset or load.dtype is not made.store.dtype or copy.store.dtype is not load.dtype:
+        return None
+    axes = {(t, n): u for t, n, u in zip(load.strides, copy.sizes, copy.store.strides, strict=True) if n != 1}
+    own = [(t, n) for t, n in zip(made.store.strides, sizes, strict=False) if n != 1]
+    if len(set(own)) != len(own) or len(own) != sum(n != 1 for n in copy.sizes) or axes.keys() != set(own):
+        return None
+    strides = [0 if n == 1 else axes[t, n] for t, n in zip(made.store.strides, sizes, strict=False)]
+    return Access(copy.store.slot, copy.store.offset, (*strides, *[0] * (len(made.sizes) - made.kept)), copy.store.dtype)
 
 
 # ---------------------------------------------------------------- helpers

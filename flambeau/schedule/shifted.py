@@ -134,7 +134,7 @@ def _cut(form: Shifts, sizes: Sequence[int], kept: int, d: dtype, vector_bytes: 
     return many, lead, chunk, extents(lead), first
 
 
-def lower_shifted(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int, vector_bytes: int) -> list[Launchable]:
+def lower_shifted(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int], vector_bytes: int) -> list[Launchable]:
     """The launches of a group that is such a product: one, or a second one for the maps that follow."""
     item, form = g.items[0], g.items[0].form
     assert isinstance(form, Shifts)
@@ -175,7 +175,7 @@ def lower_shifted(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     for index in itertools.product(range(many), range(lead), *[range(sizes[p]) for p in places[1:]]):
         words.append(index[0] * extents[0] * pitch[0] + sum(x * s for x, s in zip(index[1:], steps, strict=True)))
     product = Product(d, "k", "column", row, lanes, tile_rows, vectors, window=Window(len(places)))
-    product, written, rest = followed(product, words, g, [], wanted, locate, scalars, vector_bytes, False)
+    product, written, rest = followed(product, words, g, [], wanted, locate, vector_bytes, False)
     text = (f"{f'{batch} times ' if batch > 1 else ''}{sizes[row]} x {sizes[channel]} for {count} taps, k {elements(sizes[kept:])}: "
             f"images copied and shifted, {chunk} places at a time, {batch * blocks * groups} units")
     return [Launchable(product, tuple(words), batch * blocks * groups, written, text), *rest]

@@ -123,7 +123,7 @@ def _zeros(found: Taps, sizes: Sequence[int]) -> int:
     return min(limit, origin + ends(found.across, found.x)[1] + 1)
 
 
-def lower_stencil(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int, vector_bytes: int) -> list[Launchable]:
+def lower_stencil(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int], vector_bytes: int) -> list[Launchable]:
     """The launches of a group that is such a sum: one, or a second one for what cannot be its epilogue."""
     item, found = g.items[0], g.items[0].form
     assert isinstance(found, Taps)
@@ -154,7 +154,7 @@ def lower_stencil(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     assert len(words) == kernel.words
     # a kept axis that is neither outer nor a place has no role: sums for the taps have no epilogue
     roles = [outer[0].index(a) if a in outer[0] else len(outer[0]) for a in range(kept)]
-    kernel, written, rest = followed(kernel, words, g, roles, wanted, locate, scalars, vector_bytes, not found.to_taps)
+    kernel, written, rest = followed(kernel, words, g, roles, wanted, locate, vector_bytes, not found.to_taps)
     window = " x ".join(str(sizes[t]) for t in taps)
     text = (f"{'sums for' if found.to_taps else 'sums over'} {window} taps, {entries} times {height} x {sizes[x]} places: "
             f"rows shared by the taps, {entries * parts} units of {lead} rows")

@@ -19,6 +19,7 @@ from ..ir.simplify import Term, cost, move, move_access, nodes
 from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
 from .fuse import Group, Item, elements, key, padded
+from .plan import Later
 
 Form = TypeVar("Form", Product, Stencil, Winograd)
 
@@ -33,7 +34,7 @@ class Launchable:
     """A kernel with what one launch of it needs."""
 
     kernel: Kernel | Product | Stencil | Winograd
-    words: tuple[int, ...]
+    words: tuple[Any, ...]          # ints, and what is known later
     units: int
     stored: frozenset[int]          # slots it stores to
     blocking: str = ""              # of a product, for people: its sizes and how it is cut
@@ -203,7 +204,7 @@ def widen(e: Expr, rank: int, memo: dict[Expr, Expr]) -> Expr:
     return memo[e]
 
 
-def lower_group(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+def lower_group(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int],
                 vector_bytes: int) -> Launchable | None:
     """The kernel of a group, or None when nothing of it is wanted.
 
@@ -212,9 +213,7 @@ def lower_group(g: Group, wanted: Callable[[int], bool], locate: Callable[[int],
     wanted
         Whether a slot that the group writes is read after it.
     locate
-        Slot to (position in the table, byte offset).
-    scalars
-        Position in the table of the first run-time scalar.
+        The slot whose memory a slot has.
     vector_bytes
         Width of a vector register.
     """
@@ -225,7 +224,7 @@ def lower_group(g: Group, wanted: Callable[[int], bool], locate: Callable[[int],
         if not body.stores:
             return None
         stages, sizes, split = body.stages(), list(body.sizes), body.split
-    return _Assembly(g, stages, list(sizes), split, locate, scalars, vector_bytes).finish()
+    return _Assembly(g, stages, list(sizes), split, locate, vector_bytes).finish()
 
 
 def _solo(item: Item) -> tuple[list[Any], list[int], int]:
@@ -237,33 +236,33 @@ def _solo(item: Item) -> tuple[list[Any], list[int], int]:
     return [("scatter", item.store, item.combine, item.value, target, item.guard)], list(item.sizes), 0
 
 
-def lower_epilogue(g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+def lower_epilogue(g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], int],
                    vector_bytes: int) -> tuple[Launchable, tuple[int, ...]] | None:
     """The maps that follow a product, as a kernel whose axes are those of the product, and the role of each of its axes.
 
     ``roles`` are those of the group's axes; None when their axes do not merge as the product's do.
     """
     body = Body(Group(g.sizes, items=g.items[1:]), wanted)
-    assembly = _Assembly(g, body.stages(), list(body.sizes), body.split, locate, scalars, vector_bytes, list(roles))
+    assembly = _Assembly(g, body.stages(), list(body.sizes), body.split, locate, vector_bytes, list(roles))
     made = assembly.finish()
     return (made, tuple(assembly.roles)) if len(set(assembly.roles)) == len(assembly.roles) else None
 
 
-def followed(kernel: Form, words: list[int], g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]],
-             scalars: int, vector_bytes: int, inside: bool = True) -> tuple[Form, frozenset[int], list[Launchable]]:
+def followed(kernel: Form, words: list[Any], g: Group, roles: list[int], wanted: Callable[[int], bool], locate: Callable[[int], int],
+             vector_bytes: int, inside: bool = True) -> tuple[Form, frozenset[int], list[Launchable]]:
     """A product's kernel with the maps that follow it: as its epilogue, whose words are added to its ``words``, or (always, if not ``inside``)
     launched after it.  Returns the kernel, the slots that it writes, and what is launched after it.
     """
     written = frozenset([g.items[0].store.slot])
     if len(g.items) == 1:
         return kernel, written, []
-    lowered = lower_epilogue(g, roles, wanted, locate, scalars, vector_bytes) if inside else None
+    lowered = lower_epilogue(g, roles, wanted, locate, vector_bytes) if inside else None
     if lowered is not None:
         epilogue, axes = lowered
         assert isinstance(epilogue.kernel, Kernel)
         words += epilogue.words
         return replace(kernel, epilogue=epilogue.kernel, roles=axes), written | epilogue.stored, []
-    after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, scalars, vector_bytes)
+    after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, vector_bytes)
     return kernel, written, [] if after is None else [after]
 
 
@@ -273,12 +272,12 @@ class _Assembly:
     ``roles``: of a product's epilogue, what each axis is to the product; only axes of one role are merged, and the last has the lanes.
     """
 
-    def __init__(self, g: Group, stages: list[Any], sizes: list[int], split: int, locate: Callable[[int], tuple[int, int]], scalars: int,
+    def __init__(self, g: Group, stages: list[Any], sizes: list[int], split: int, locate: Callable[[int], int],
                  vector_bytes: int, roles: list[int] | None = None) -> None:
         self.roles = roles or []
         self.group, self.stages, self.sizes, self.split = g, stages, sizes, split
-        self.locate, self.first_scalar, self.vector_bytes = locate, scalars, vector_bytes
-        self.words: list[int] = []
+        self.locate, self.vector_bytes = locate, vector_bytes
+        self.words: list[Any] = []
         self.word_of: dict[Any, int] = {}
         self.places: list[Place] = []
         self.place_of: dict[tuple[Any, ...], int] = {}
@@ -517,7 +516,7 @@ class _Assembly:
 
     # ------------------------------------------------------------ words and places
 
-    def word(self, value: int) -> int:
+    def word(self, value: int | Later) -> int:
         """A new argument word."""
         self.words.append(value)
         return len(self.words) - 1
@@ -528,9 +527,8 @@ class _Assembly:
         k = (x.slot, x.offset, strides, x.dtype, None if x.fill is None else (x.fill, x.fill.__class__))
         number = self.place_of.get(k)
         if number is None:
-            table, offset = self.locate(x.slot)
             size = x.dtype.itemsize
-            table_word, offset_word = self.word(table), self.word(offset + x.offset * size)
+            table_word, offset_word = self.word(Later("slot", self.locate(x.slot))), self.word(x.offset * size)
             codes = []
             for a, s in enumerate(strides):
                 if s == 0:
@@ -557,14 +555,14 @@ class _Assembly:
             if x.op == "load":
                 memo[x] = ir.make("load", x.dtype, tuple([memo[a] for a in x.args]), self.place(x.attr))
             elif x.op == "scalar":
-                memo[x] = ir.make("scalar", x.dtype, (), self.shared(("scalar", x.attr), self.first_scalar + x.attr))
+                memo[x] = ir.make("scalar", x.dtype, (), self.shared(("scalar", x.attr), Later("scalar", x.attr)))
             elif x.op == "const":
                 memo[x] = x if x in kept or x.attr in _PLAIN or x.attr != x.attr or x.dtype.itemsize < 4 else \
                     ir.make("arg", x.dtype, (), self.shared(x, as_word(x.attr)))
             elif x.op == "value":
                 memo[x] = ir.make("arg", x.dtype, (), self.shared(x, as_word(x.attr)))
             elif x.op == "checked":
-                memo[x] = ir.make("checked", x.dtype, tuple([memo[a] for a in x.args]), self.shared(("site", x.attr), x.attr))
+                memo[x] = ir.make("checked", x.dtype, tuple([memo[a] for a in x.args]), self.shared(("site", x.attr), Later("site", x.attr)))
             elif x.args:
                 args = tuple([memo[a] for a in x.args])
                 memo[x] = x if all(a is b for a, b in zip(args, x.args, strict=True)) else ir.make(x.op, x.dtype, args, x.attr)
@@ -572,7 +570,7 @@ class _Assembly:
                 memo[x] = x
         return memo[root]
 
-    def shared(self, k: Any, value: int) -> int:
+    def shared(self, k: Any, value: int | Later) -> int:
         number = self.word_of.get(k)
         if number is None:
             number = self.word_of[k] = self.word(value)

@@ -311,7 +311,7 @@ def _filter(w: Sequence[Expr]) -> list[Expr]:
     return [w[0], ends + middle, ends - middle, w[2]]
 
 
-def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], tuple[int, int]], scalars: int,
+def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int],
                    vector_bytes: int) -> list[Launchable]:
     """The launches of a group that is such a product: one, or a second one for what cannot be its epilogue."""
     item = g.items[0]
@@ -342,7 +342,7 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     words += [size(tiles.slices), step(x, tiles.slices), step(c, tiles.slices), *tiles.depth, len(tiles.blocks), 0]
     assert len(words) == Words.EPILOGUE
     roles = [3 if a >= row else 2 if a == output else 4 if a == tiles.slices else 1 if a == tiles.group else 0 for a in range(kept)]
-    kernel, written, rest = followed(Winograd(lanes, rows, vectors), words, g, roles, wanted, locate, scalars, vector_bytes)
+    kernel, written, rest = followed(Winograd(lanes, rows, vectors), words, g, roles, wanted, locate, vector_bytes)
     words[Words.BLOCKS_AT] = len(words)
     words += [w for offset, *further in tiles.blocks for w in (offset * SIZE, *further)]
     text = (f"{images} images, {groups * channels} to {groups * outputs} channels of {sizes[row]} x {sizes[column]}: F(2 x 2, 3 x 3), "

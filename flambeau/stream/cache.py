@@ -28,6 +28,7 @@ from .record import Buffer, Signature, picker
 
 STATS = {"misses": 0, "plans": 0, "disk_plans": 0, "superset": 0}
 PLAN_LIMIT = 4096
+PIECES: dict[Any, Any] = {}     # of plans, by what they are pieces of (``pieces``)
 PLAN_WORDS = 4 << 20        # of all their keys
 
 
@@ -66,9 +67,13 @@ def parts_of(calls: list[Call], external: Sequence[bool]) -> list[list[Call]]:
     return parts
 
 
-def program_of(calls: list[Call], nbytes: list[int], external: Sequence[bool], live: Sequence[bool], scalars: str) -> Program:
+def buffers_of(nbytes: list[int], external: Sequence[bool], live: Sequence[bool]) -> list[BufferInfo]:
+    """What the scheduler must know of a stream's slots."""
+    return [BufferInfo(n, e, e or v) for n, e, v in zip(nbytes, external, live, strict=True)]
+
+
+def program_of(calls: list[Call], buffers: list[BufferInfo], scalars: str) -> Program:
     """Lower every call; ``scalars``: the letters of all run-time numbers of the stream."""
-    buffers = [BufferInfo(n, e, e or v) for n, e, v in zip(nbytes, external, live, strict=True)]
     steps: list[Any] = []
 
     def new_slot(m: Meta) -> int:
@@ -135,7 +140,7 @@ class LaunchPlan:
     nbytes: list[int]               # enough to make another plan of some of the calls
     external: list[bool]
     scalars: str
-    program: Any                    # the lowered calls; None for a plan from the disk
+    program: Any                    # the lowered calls, for the reference interpreter
     run: Callable[[LaunchPlan, Sequence[Buffer], list[Any]], Any]      # of this plan; returns the failed checks, if any
     # of machine code only
     plan: Any                       # what the scheduler made, or what is stored of it
@@ -148,6 +153,7 @@ class LaunchPlan:
 
     def __init__(self) -> None:
         self.checks: Any = ()
+        self.program = None
         self.hold: list[Any] = []
         self.outs: tuple[Any, ...] = ()
         self.then: LaunchPlan | None = None
@@ -190,7 +196,7 @@ def build_part(calls: list[Call], nbytes: list[int], external: list[bool], live:
     plan = LaunchPlan()
     plan.calls, plan.nbytes, plan.external, plan.scalars = calls, nbytes, list(external), scalars
     if reference_only():
-        plan.program = program_of(calls, nbytes, external, live, scalars)
+        plan.program = program_of(calls, buffers_of(nbytes, external, live), scalars)
         plan.run = _run_reference
     else:
         from ..runtime.cpu import Unavailable
@@ -238,24 +244,25 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
     if name is not None:
         data = images.get("p", name)
         if data is not None and not OBSERVED:
-            stored, hosts, checks = marshal.loads(data)
-            plan.program = None
-            _link(plan, _StoredPlan(*stored), cpu, [_restored_host(h) for h in hosts], checks)
-            STATS["disk_plans"] += 1
-            return
+            stored, keys, hosts, checks = marshal.loads(data)
+            addresses = cpu.known(keys)
+            if addresses is not None:
+                _link(plan, _StoredPlan(*stored), addresses, [_restored_host(h) for h in hosts], checks)
+                STATS["disk_plans"] += 1
+                return
     from ..render import render
-    from ..schedule import build as plan_of
+    from ..schedule import build as plan_of_program
+    from .pieces import plan_of
 
-    program = program_of(plan.calls, plan.nbytes, external, live, plan.scalars)
-    made = plan_of(program, cpu.vector_bytes(), cpu.bfloat16_pairs())
+    buffers = buffers_of(plan.nbytes, external, live)
+    made = plan_of(plan.calls, buffers, cpu.vector_bytes(), cpu.bfloat16_pairs())
+    if made is None:
+        made = plan_of_program(program_of(plan.calls, buffers, plan.scalars), cpu.vector_bytes(), cpu.bfloat16_pairs())
     made.code = tuple([_text_of(k, render) for k in made.kernels])
-    plan.program = program
-    used = {s[1] for s in made.steps if s[0] == "host"}
-    hosts = [step if i in used else None for i, step in enumerate(program.steps)]
-    _link(plan, made, cpu, hosts, made.checks)
+    _link(plan, made, cpu.load(made.code), made.hosts, made.checks)
     if name is not None and _stamp() == stamp:      # nothing changed while the planner was loaded
         try:
-            images.put("p", name, marshal.dumps((made.to_data(), [_stored_host(h) for h in hosts], made.checks)))
+            images.put("p", name, marshal.dumps((made.to_data(), [*map(cpu.key_of, made.code)], [*map(_stored_host, made.hosts)], made.checks)))
         except ValueError:
             pass        # a parameter that cannot be written down: the plan is made again next time
 
@@ -280,7 +287,6 @@ class _StoredPlan(NamedTuple):
 
     table: tuple[int, ...]
     arena: int
-    code: tuple[str, ...]
     steps: tuple[Any, ...]
     points: tuple[int, ...]
     messages: tuple[str, ...]
@@ -296,9 +302,7 @@ class _HostName(NamedTuple):
     inputs: int
 
 
-def _stored_host(h: Any) -> Any:
-    if h is None:
-        return None
+def _stored_host(h: Host) -> Any:
     run = h.run
     if "<" in run.__qualname__:
         raise ValueError("a local function has no name to be found by")
@@ -306,8 +310,6 @@ def _stored_host(h: Any) -> Any:
 
 
 def _restored_host(data: Any) -> Any:
-    if data is None:
-        return None
     h = _HostName(*data)
     run: Any = importlib.import_module(h.module)
     for part in h.function.split("."):
@@ -356,9 +358,8 @@ _source: Any = 0, None
 _IMPORTED = time_ns() - 50_000_000      # the first modules were loaded a little earlier
 
 
-def _link(plan: LaunchPlan, made: Any, cpu: Any, hosts: list[Any], checks: Any) -> None:
-    """Load the kernels and lay out the launch list."""
-    addresses = cpu.load(made.code)
+def _link(plan: LaunchPlan, made: Any, addresses: Sequence[int], hosts: Sequence[Any], checks: Any) -> None:
+    """Lay out the launch list; ``addresses``: of the kernels."""
     plan.plan = made
     plan.arena = made.arena
     plan.checks = checks
@@ -450,7 +451,7 @@ def failures(plan: LaunchPlan) -> list[Any]:
     return found
 
 
-def _host_segment(step: Any, hosts: list[Any]) -> Callable[[Any, list[Any]], None]:
+def _host_segment(step: Any, hosts: Sequence[Any]) -> Callable[[Any, list[Any]], None]:
     """A library routine with its operands located: NumPy views are made at each run."""
     _, number, operands = step
     host = hosts[number]

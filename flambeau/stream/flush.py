@@ -198,6 +198,7 @@ def forget() -> None:
     with LOCK:
         flush()
         PLANS[0].clear()
+        cache.PIECES.clear()
 
 
 config.BEFORE_CHANGE.append(forget)

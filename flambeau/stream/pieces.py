@@ -1,0 +1,214 @@
+"""Plans of streams that repeat themselves: the steps of a loop over time, and those of the pass back through it, are scheduled once.
+
+Input: the calls of a flush; output: their plan.  Where calls of one kind come again and again, the stream is cut before each of them and
+every piece is scheduled by itself.  Pieces that are alike, whatever their slots and wherever in these their views begin, are one piece
+that stands in several places.  Those of earlier plans are remembered, so that little of a longer sequence is new, its kernels included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..core.shape import Meta
+from ..ir import expression as ir
+from ..ir.expression import Access, Expr
+from ..ir.loops import BufferInfo, Host, Nest, Program
+from ..ops.composite import Body, number
+from ..ops.definition import Symbol
+from ..schedule import Piece, Placed, Plan, assemble, piece_of
+from .cache import PIECES
+from .record import Signature
+
+LONG = 8                # calls of a composite's body from which a cut before it may pay
+OFTEN = 4               # times that it comes again
+HUGE = 32               # calls of a body that is worth remembering in a stream that is cut anyway: the step of an optimizer
+SMALL = 1 << 18         # bytes of its results: what could have been fused across the cut travels through memory
+KEPT = 1024             # pieces, and descriptions of calls, that are remembered
+
+STATS = {"placed": 0, "made": 0}
+
+
+class Step(NamedTuple):
+    """A call of the stream, or a call of such a call's body: slots of the stream and further ones; its numbers."""
+
+    sig: Signature
+    ins: Sequence[int]
+    outs: Sequence[int]
+    numbers: tuple[Any, ...]        # fixed ones, or ``Symbol`` over the run-time numbers of the stream
+    origin: Any
+
+
+def plan_of(calls: Sequence[Any], buffers: Sequence[BufferInfo], vector_bytes: int, pairs: str) -> Plan | None:
+    """The plan of calls among which some come again and again; None where none do."""
+    infos = list(buffers)
+    pieces = cut(opened(calls, infos))
+    if len(pieces) == 1:
+        return None
+    needed = {s for s, b in enumerate(infos) if b.external or b.live}       # after the piece
+    placed: list[Placed] = []
+    for steps in reversed(pieces):
+        p = _placed(steps, infos, needed, vector_bytes, pairs)
+        needed.update(p.slots[s] for s in p.piece.spans if s < len(p.slots))
+        placed.insert(0, p)
+    return assemble(placed, infos)
+
+
+def opened(calls: Sequence[Any], infos: list[BufferInfo]) -> list[Step]:
+    """The calls, with the body of one that consists of composites in its place: a backward pass consists of the gradients of many."""
+    steps = []
+    for c in calls:
+        body = c.sig.params
+        if body.__class__ is not Body or not any(inner.params.__class__ is Body for inner, *_ in body.calls):
+            steps.append(Step(c.sig, c.ins, c.outs, tuple([Symbol(("argument", c.first_scalar + i)) for i in range(len(c.sig.scalars))]), c.index))
+            continue
+        where = dict(enumerate(c.ins))
+        where.update(zip(body.results, c.outs, strict=True))
+        own = [_renumbered(s, lambda i, first=c.first_scalar: first + i) for s in body.scalars]  # type: ignore[misc]
+        for inner, ins, outs, first in body.calls:
+            for o in outs:
+                if o not in where:
+                    where[o] = len(infos)
+                    infos.append(BufferInfo(body.metas[o].nbytes, False, False))
+            numbers = tuple(own[first:first + len(inner.scalars)])
+            steps.append(Step(inner, [where[i] for i in ins], [where[o] for o in outs], numbers, c.index))
+    return steps
+
+
+def _renumbered(s: Any, number_of: Any) -> Any:
+    """A number of a body over other run-time numbers."""
+    def go(e: Any) -> Any:
+        if e.__class__ is not tuple:
+            return e
+        return ("argument", number_of(e[1])) if e[0] == "argument" else (e[0], go(e[1]), go(e[2]))
+    return Symbol(go(s.expr)) if s.__class__ is Symbol else s
+
+
+def cut(steps: list[Step]) -> list[list[Step]]:
+    """The steps in pieces, each but the first beginning with a small call of many operations whose like comes often."""
+    kinds: list[Any] = []
+    for step in steps:
+        body = step.sig.params
+        many = body.__class__ is Body and len(body.calls) >= LONG and sum([m.nbytes for m in step.sig.outs]) <= SMALL
+        kinds.append((step.sig.name, step.sig.outs) if many else None)
+    first = {kind for kind, n in Counter(kinds).items() if n >= OFTEN and kind is not None}
+    if not first:
+        return [steps]
+    first.update(kind for step, kind in zip(steps, kinds, strict=True) if kind is not None and len(step.sig.params.calls) >= HUGE)
+    pieces: list[list[Step]] = [[]]
+    for step, kind in zip(steps, kinds, strict=True):
+        if kind in first and pieces[-1]:
+            pieces.append([])
+        pieces[-1].append(step)
+    return pieces
+
+
+def _placed(steps: list[Step], infos: Sequence[BufferInfo], needed: set[int], vector_bytes: int, pairs: str) -> Placed:
+    """The piece of these steps, known or new, and where it stands."""
+    local: dict[int, int] = {}
+    for step in steps:
+        for s in (*step.ins, *step.outs):
+            local.setdefault(s, len(local))
+    made = {s for step in steps for s in step.outs}
+    written = {step.ins[w] for step in steps for w in step.sig.writes}
+    described = [_described(step.sig) for step in steps]
+    begins: dict[int, int] = {}             # the first byte of it that a slot's views begin at
+    for step, (_, starts) in zip(steps, described, strict=True):
+        for s, start in zip(step.ins, starts, strict=True):
+            begins[s] = 0 if s in made else min(start, begins.get(s, start))
+    scalars: dict[int, int] = {}
+    origins: dict[Any, int] = {}
+    key: list[Any] = [vector_bytes, pairs]
+    numbers = []
+    for step, (call, starts) in zip(steps, described, strict=True):
+        own = [_renumbered(s, lambda i: scalars.setdefault(i, len(scalars))) for s in step.numbers]
+        numbers.append(own)
+        apart = [start - begins[s] for s, start in zip(step.ins, starts, strict=True)]
+        values = [s.expr if s.__class__ is Symbol else s for s in own]
+        key.append((call, *[local[s] for s in (*step.ins, *step.outs)], *apart, repr(values), origins.setdefault(step.origin, len(origins))))
+    buffers = []
+    for s in local:
+        if s in made:
+            buffers.append(BufferInfo(infos[s].nbytes, False, s in needed))
+        else:       # its size matters only where all of it may be overwritten
+            buffers.append(BufferInfo((-1 if begins[s] else infos[s].nbytes) if s in written else 0, True, True))
+    key += [(b.nbytes, b.external, b.live) for b in buffers]
+    name = tuple(key)
+    piece: Piece | None = PIECES.get(name)
+    STATS["placed"] += 1
+    if piece is None:
+        STATS["made"] += 1
+        if len(PIECES) >= KEPT:
+            PIECES.clear()
+        program = Program([], list(buffers), [])
+        for step, own in zip(steps, numbers, strict=True):
+            program.steps += _lowered(step, own, local, begins, program.buffers, origins[step.origin])
+        piece = PIECES[name] = piece_of(program, vector_bytes, pairs)
+    return Placed(piece, list(local), list(scalars), list(origins), [begins.get(s, 0) for s in local])
+
+
+def _lowered(step: Step, numbers: list[Any], local: dict[int, int], begins: dict[int, int], buffers: list[BufferInfo], origin: int) -> list[Any]:
+    """The nests of a step over the slots of its piece, views of these counted from where they begin."""
+    def new_slot(m: Meta) -> int:
+        buffers.append(BufferInfo(m.nbytes, False, False))
+        return len(buffers) - 1
+    made = step.sig.lower(step.sig, [local[s] for s in step.ins], [local[s] for s in step.outs], 0, new_slot, origin)
+    shifts = {local[s]: begins[s] for s in step.ins if begins[s]}
+    return [_bound(x, shifts, numbers) for x in made]
+
+
+def _bound(nest: Any, shifts: dict[int, int], numbers: list[Any] | None) -> Any:
+    """A nest with its slots' contents moved down by so many bytes, and its numbers in place (None: as they are)."""
+    if nest.__class__ is Host:
+        places = () if numbers is None else tuple([numbers[i].expr[1] for i in nest.scalars])
+        return Host(nest.run, nest.inputs, nest.outputs, places, nest.name, nest.attr, nest.origin)
+    if not shifts and not numbers:
+        return nest
+    memo: dict[Expr, Expr] = {}
+
+    def moved(x: Access) -> Access:
+        shift = shifts.get(x.slot)
+        return x._replace(offset=x.offset - shift // x.dtype.itemsize) if shift else x
+
+    def leaf(e: Expr) -> Expr | None:
+        if e.op == "load":
+            return ir.make("load", e.dtype, tuple([ir.rewrite(a, leaf, memo) for a in e.args]), moved(e.attr))
+        return number(numbers[e.attr], e.dtype, 0) if e.op == "scalar" and numbers else None
+
+    def go(e: Expr | None) -> Any:
+        return None if e is None else ir.rewrite(e, leaf, memo)
+    return Nest(nest.kind, nest.sizes, nest.kept, go(nest.value), moved(nest.store), nest.combine, go(nest.finish), go(nest.target), go(nest.guard),
+                nest.origin)
+
+
+_descriptions: dict[Signature, tuple[Any, tuple[int, ...]]] = {}
+_calls: dict[Any, object] = {}
+
+
+def _described(sig: Signature) -> tuple[Any, tuple[int, ...]]:
+    """What a call does, the same object for calls that differ only in where their operands begin, and where these begin, in bytes."""
+    known = _descriptions.get(sig)
+    if known is not None:
+        return known
+    if len(_descriptions) >= 4 * KEPT:
+        _descriptions.clear()
+        _calls.clear()
+    count = len(sig.ins)
+    sizes: list[int] = []
+
+    def new_slot(m: Meta) -> int:
+        sizes.append(m.nbytes)
+        return count + len(sig.outs) + len(sizes) - 1
+    found: tuple[Any, tuple[int, ...]]
+    nests = sig.lower(sig, range(count), range(count, count + len(sig.outs)), 0, new_slot, None)
+    starts = tuple([m.offset * m.dtype.itemsize for m in sig.ins])
+    if any(x.__class__ is Host for x in nests):
+        found = sig, (0,) * count           # a routine reads views as they are
+    else:
+        shifts = {i: start for i, start in enumerate(starts) if start}
+        bound = [_bound(x, shifts, None) for x in nests]
+        parts = tuple([(x.kind, x.sizes, x.kept, x.value, x.store, x.combine, x.finish, x.target, x.guard) for x in bound])
+        found = _calls.setdefault((parts, tuple(sizes), count, sig.writes), object()), starts
+    _descriptions[sig] = found
+    return found

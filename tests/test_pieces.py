@@ -1,0 +1,175 @@
+"""Streams that repeat themselves are planned in pieces: the same results as planned whole, and little that is new in a longer one."""
+
+import random
+
+import pytest
+
+import flambeau as torch
+from flambeau import nn
+from flambeau.ops.composite import composite
+from flambeau.runtime import cpu
+from flambeau.stream import cache, flush, pieces
+
+pytestmark = pytest.mark.skipif(cache.reference_only(), reason="2026-11-26: the reference interpreter runs nest by nest, without plans")
+
+
+@pytest.fixture(autouse=True)
+def plans_of_its_own(monkeypatch):
+    """Plans are made, not found on the disk."""
+    get, put = cache.images.get, cache.images.put
+    monkeypatch.setattr(cache.images, "get", lambda kind, key: None if kind == "p" else get(kind, key))
+    monkeypatch.setattr(cache.images, "put", lambda kind, key, data: None if kind == "p" else put(kind, key, data))
+    flush.forget()
+    yield
+    flush.forget()
+
+
+class Sequences:
+    """A recurrent network that is trained on sequences of any length."""
+
+    def __init__(self, kind):
+        torch.manual_seed(0)
+        self.kind = kind
+        self.net = {
+            "loop": lambda: nn.GRUCell(5, 24), "state": lambda: nn.LSTMCell(5, 24), "lstm": lambda: nn.LSTM(5, 24),
+            "layers": lambda: nn.GRU(5, 24, num_layers=2, bidirectional=True),
+        }[kind]()
+        self.head = nn.Linear(48 if kind == "layers" else 24, 1)
+        self.optimizer = torch.optim.Adam([*self.net.parameters(), *self.head.parameters()], lr=0.01)
+
+    def step(self, length):
+        x, t = torch.randn(length, 3, 5), torch.randn(3, 1)
+        self.optimizer.zero_grad()
+        if self.kind == "loop":
+            h = torch.zeros(3, 24)
+            for i in range(length):
+                h = self.net(x[i], h)
+        elif self.kind == "state":
+            h = c = torch.zeros(3, 24)
+            for i in range(length):
+                h, c = self.net(x[i], (h, c))
+        else:
+            h = self.net(x)[0][-1]
+        loss = (self.head(h) - t).square().mean()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+KINDS = ["loop", "state", "lstm", "layers"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_and_the_whole_give_the_same_numbers(kind, monkeypatch):
+    def run():
+        flush.forget()
+        s = Sequences(kind)
+        return [*[s.step(n) for n in (6, 9, 6, 7)], *torch.cat([p.detach().flatten() for p in s.net.parameters()]).tolist()]
+    before = pieces.STATS["placed"]
+    parts = run()
+    assert pieces.STATS["placed"] > before + 8
+    monkeypatch.setattr(pieces, "OFTEN", 1 << 30)
+    before = pieces.STATS["placed"]
+    assert run() == pytest.approx(parts, rel=1e-4, abs=1e-6)      # sums over a batch may run in another order
+    assert pieces.STATS["placed"] == before
+
+
+@pytest.mark.parametrize("kind", ["loop", "state"])
+def test_a_longer_sequence_is_made_of_known_pieces(kind):
+    s = Sequences(kind)
+    for n in (9, 12, 10):
+        s.step(n)
+    compiled, made, placed = cpu.STATS["compiled"] + cpu.STATS["disk_hits"], pieces.STATS["made"], pieces.STATS["placed"]
+    s.step(15)
+    assert cpu.STATS["compiled"] + cpu.STATS["disk_hits"] == compiled
+    assert pieces.STATS["placed"] >= placed + 30
+    assert pieces.STATS["made"] <= made + 1       # the random numbers at the beginning have another size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plans_of_remembered_pieces_are_those_of_new_ones(kind, monkeypatch):
+    plans = []
+    make = cache.build_part
+
+    def kept(*args):
+        plan = make(*args)
+        plans.append((plan.plan.table, plan.plan.arena, plan.plan.steps, plan.plan.points, plan.plan.kernels, [c.index for c in plan.calls]))
+        return plan
+    monkeypatch.setattr(cache, "build_part", kept)
+    s = Sequences(kind)
+    s.step(7)
+    s.step(9)
+    plans.clear()
+    s.step(8)
+    remembered = plans[:]
+    flush.forget()
+    plans.clear()
+    s.step(8)
+    assert plans[-1][:5] == remembered[-1][:5]
+
+
+@composite(runtime=("rate",))
+def _mixed(x, state, rate):
+    """Ten operations, one of them a write, and a number of the run."""
+    y = (x * rate + state).tanh()
+    z = (y * y - state).abs().sqrt()
+    state.mul_(0.5).add_(z)
+    return y.exp() * z + x, (z - y).sum(0, keepdim=True)
+
+
+@composite
+def _plain(x, w):
+    """Eight operations, a product, and a number that is fixed."""
+    y = (x @ w).sigmoid() * 0.25
+    return ((y + x).cos() * y - 1.5).sin() + x.abs().sqrt()
+
+
+def _random_run(seed):
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    data = torch.randn(6, 4, 8)
+    w, states = torch.randn(8, 8), [torch.rand(4, 8) for _ in range(2)]
+    values, seen = [data[i] for i in range(3)], []
+    for k in range(40):
+        x = rng.choice([*values[-3:], data[rng.randrange(6)], states[0]])
+        what = rng.randrange(5)
+        if what < 2:
+            y, row = _mixed(x, rng.choice([*states, data[k % 6]]) if k % 3 else states[0], rng.choice([0.5, 0.25, float(k)]))
+            values.append(y)
+            if rng.random() < 0.5:
+                seen.append(row)
+        elif what == 2:
+            values.append(_plain(x, w))
+        elif what == 3:
+            values.append(_plain(x[:, ::1], w.t()) - x)
+        else:
+            values.append(x * 2.0)
+            if rng.random() < 0.3:
+                data[rng.randrange(6)] = values[-1]
+        if rng.random() < 0.05:
+            seen.append(values[-1].amax())
+            values[-1].sum().item()
+    return torch.cat([t.flatten() for t in (*values[-3:], *states, data, *seen)]).tolist()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_streams_planned_in_pieces(seed, monkeypatch):
+    parts = _random_run(seed)
+    monkeypatch.setattr(pieces, "OFTEN", 1 << 30)
+    flush.forget()
+    assert _random_run(seed) == pytest.approx(parts, rel=1e-5, abs=1e-6, nan_ok=True)
+
+
+def test_a_failed_check_names_the_call_in_whose_piece_it_is():
+    table = torch.randn(5, 4)
+
+    @composite
+    def picked(h, i, table):
+        h = (h + table[i]).tanh()
+        return (h * h + h).abs().sqrt().exp() - h.sin() * h.cos()
+    h = torch.zeros(2, 4)
+    for k in range(6):
+        h = picked(h, torch.tensor([k, 0]), table)
+    with pytest.raises(IndexError, match="index 5 is out of bounds"):
+        h.sum().item()
+    assert torch.ones(2).sum().item() == 2.0
