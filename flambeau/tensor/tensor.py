@@ -308,7 +308,7 @@ class Tensor:
     def _ready(self) -> None:
         """Execute what the value depends on."""
         b = self._buffer
-        if pending(b):
+        if not b.ptr or pending(b):
             if self._meta.device is META:
                 raise NotImplementedError("Cannot copy out of meta tensor; no data!\n"
                                           "This tensor has only a shape (device='meta'). Create it on the CPU, or use to_empty().")

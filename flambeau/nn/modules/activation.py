@@ -32,7 +32,7 @@ class ReLU(_InPlace):
     """``max(input, 0)``; ``inplace`` writes over the input."""
 
     def forward(self, input: Any) -> Any:
-        return act.relu(input, self.inplace)
+        return fl.relu_(input) if self.inplace else fl.relu(input)
 
 
 class SELU(_InPlace):
