@@ -986,6 +986,16 @@ def joined():
     return out.flatten().tolist()
 
 
+def windows():
+    """Batches of windows that begin anywhere."""
+    x, out = torch.arange(400.0, dtype=torch.float64), []
+    for i in range(60):
+        starts = torch.tensor([(37 * i + 101 * k) % 390 for k in range(8)])
+        batch = torch.stack([x[k:k + 5] for k in starts])
+        out += torch.cat([batch, batch[i % 7:i % 7 + 1] * 2]).flatten().tolist()
+    return out
+
+
 def shifted():
     x = torch.arange(310.0, dtype=torch.float64)
     for i in range(300):
@@ -1012,13 +1022,16 @@ def plainly(name):
         return [v for r in y for v in r]
     if name == "joined":
         return [v for i in range(300) for v in (2 * i, 2 * i + 1, 4 * i)]
+    if name == "windows":
+        begin = lambda i, k: (37 * i + 101 * k) % 390       # noqa: E731
+        return [float(f * (begin(i, k) + j)) for i in range(60) for k, f in [*((k, 1) for k in range(8)), (i % 7, 2)] for j in range(5)]
     x = [float(i) for i in range(310)]
     for i in range(300):
         x[i + 1:i + 5] = [v + 1 for v in x[i:i + 4]]
     return x
 
 
-@pytest.mark.parametrize("loop", [fibonacci, running_sum, rows, columns_in_place, joined, shifted])
+@pytest.mark.parametrize("loop", [fibonacci, running_sum, rows, columns_in_place, joined, windows, shifted])
 def test_a_loop_over_elements_settles_to_a_few_plans(loop):
     with torch.no_grad():
         result, plans = plans_of(loop)

@@ -875,7 +875,10 @@ def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
     common = definition.promote_kinds([x._meta for x in tensors])
     shape = list(first.shape)
     shape[d] = sum(x.shape[d] for x in used)
-    sig = _cat_signature(used, d, tuple(shape), common)
+    key = (tuple([x._meta for x in used]), d, common)
+    if key not in _cat_signatures and definition.wandering(_cat_places, (*key[0], d, common)):
+        return _cat([definition.fetched(x) for x in used], dim, node)
+    sig = _cat_signature(key, tuple(shape))
     if len(used) == len(tensors) and dim.__class__ is int:
         if len(_cat_known) > 20_000:
             _cat_known.clear()
@@ -885,12 +888,12 @@ def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
 
 _cat_signatures: dict[Any, Any] = {}
 _cat_known: dict[Any, Any] = {}         # by the arguments: what was checked before
+_cat_places: dict[Any, list[int]] = {}  # see ``definition.wandering``
 
 
-def _cat_signature(used: list[Any], d: int, shape: tuple[int, ...], common: DType) -> Any:
-    """One call that stores each part in its slice of the result."""
-    metas = tuple([x._meta for x in used])
-    key = (metas, d, common)
+def _cat_signature(key: tuple[tuple[Meta, ...], int, DType], shape: tuple[int, ...]) -> Any:
+    """One call that stores each part in its slice of the result; ``key``: of the parts, the dimension, the result's dtype."""
+    metas, d, common = key
     sig = _cat_signatures.get(key)
     if sig is None:
         if len(_cat_signatures) > 20_000:
