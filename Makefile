@@ -16,7 +16,7 @@ BENCH_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench profile lint types conformance record clean env
+.PHONY: help demo test relocated bench profile lint types conformance record clean env
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -28,6 +28,9 @@ demo: $(VENV)/.demo    ## the tutorial, then handwritten digits, in an environme
 
 test: $(VENV)/.dev     ## the tests (PYTEST_ARGS='tests/test_cli.py -x')
 	$(PY) -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+relocated: $(VENV)/.dev    ## tests in which every view is read and written at a run-time place
+	$(PY) -m pytest -q -n $(JOBS) --relocate $(addprefix tests/test_,indexing.py stream.py schedule.py promises.py autograd.py inference_mode.py passes.py)
 
 bench: $(VENV)/.demo $(TORCH_VENV)/.torch   ## every benchmark under both libraries (BENCH_ARGS='--quick --only softmax')
 	$(PY) benchmarks/run.py --flambeau $(PY) --torch $(TORCH_PY) $(BENCH_ARGS)
