@@ -16,7 +16,7 @@ BENCH_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test relocated bench profile lint types conformance record clean env
+.PHONY: help demo test relocated bench profile lint types conformance oracle record clean env
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -47,6 +47,9 @@ types: $(VENV)/.dev    ## mypy over the package
 
 conformance: $(TORCH_VENV)/.torch  ## PyTorch's own samples (../shared/conformance) against conformance/passing.txt
 	$(TORCH_PY) scripts/conformance_ratchet.py --jobs $(JOBS)
+
+oracle: $(TORCH_VENV)/.torch       ## tests that ask PyTorch itself: values and refusals of every operation, every layer
+	$(TORCH_PY) -m pytest -q -n $(JOBS) tests/test_ops.py tests/test_nn_layers.py tests/test_reference.py -k "pytorch or nn_layers or 16_bit"
 
 record: $(TORCH_VENV)/.torch       ## ask PyTorch again for the outputs in tests/recorded
 	$(TORCH_PY) scripts/record_torch.py

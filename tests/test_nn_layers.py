@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import flambeau as fl
+from flambeau.stream.cache import STATS
 
 torch = pytest.importorskip("torch")
 
@@ -344,3 +345,15 @@ def test_node_names(name: str, call: str) -> None:
         y = library.tensor([0, 5, 2, 1])
         found.append(eval(call, {"F": library.nn.functional, "x": x, "w": w, "b": b, "y": y}).grad_fn.name())
     assert found[0] == found[1]
+
+
+def test_the_mean_over_all_batches_is_one_program():
+    ours, theirs = fl.nn.BatchNorm1d(3, momentum=None), torch.nn.BatchNorm1d(3, momentum=None)
+    plans = []
+    for k in range(1, 9):
+        x = f(5, 3, seed=k) * k
+        ours(fl.tensor(x)), theirs(torch.tensor(x))
+        for name in ("running_mean", "running_var"):
+            np.testing.assert_allclose(getattr(ours, name).numpy(), getattr(theirs, name).numpy(), rtol=1e-5, atol=1e-6)
+        plans.append(STATS["plans"])
+    assert plans[-1] == plans[2]        # no more after the first batches

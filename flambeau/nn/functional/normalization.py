@@ -136,14 +136,15 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
 
 
 @composite(node="NativeBatchNorm")
-def _batch_norm_training(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, momentum: float, eps: float) -> Any:
+def _batch_norm_training(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, momentum: Any, eps: float) -> Any:
     dims = (0, *range(2, x.ndim))
     y, mean, variance = _standardise(wide(x), dims, eps)
     n = x.numel() // x.shape[1] if x.shape[1] else 0
     if n and running_mean is not None:
-        running_mean.mul_(1 - momentum).add_(narrow(mean.detach().reshape(-1), running_mean), alpha=momentum)
+        running_mean.mul_(1 - momentum).add_(narrow(mean.detach().reshape(-1), running_mean) * momentum)
     if n and running_var is not None:
-        running_var.mul_(1 - momentum).add_(narrow(variance.detach().reshape(-1), running_var), alpha=momentum * (n / (n - 1) if n > 1 else float("nan")))
+        of_all = n / (n - 1) if n > 1 else float("nan")
+        running_var.mul_(1 - momentum).add_(narrow(variance.detach().reshape(-1), running_var) * (momentum * of_all))
     if weight is not None:
         y = y * _per_channel(weight, x.ndim)
     if bias is not None:
@@ -193,7 +194,7 @@ def batch_norm(
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: Any = 0.1,
     eps: float = 1e-5,
 ) -> Any:
     """Mean 0 and variance 1 of each channel over the batch, or by the running statistics.
@@ -206,7 +207,7 @@ def batch_norm(
         Shape ``(C,)``; in training they are moved towards the batch's statistics, otherwise they are used.
     weight, bias : Tensor, optional
         Shape ``(C,)``.
-    momentum : float
+    momentum : float or Tensor
         The share of the batch in the new running statistics.
 
     Raises
