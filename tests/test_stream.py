@@ -1023,7 +1023,7 @@ def plainly(name):
     if name == "joined":
         return [v for i in range(300) for v in (2 * i, 2 * i + 1, 4 * i)]
     if name == "windows":
-        begin = lambda i, k: (37 * i + 101 * k) % 390       # noqa: E731
+        begin = lambda i, k: (37 * i + 101 * k) % 390
         return [float(f * (begin(i, k) + j)) for i in range(60) for k, f in [*((k, 1) for k in range(8)), (i % 7, 2)] for j in range(5)]
     x = [float(i) for i in range(310)]
     for i in range(300):
