@@ -89,12 +89,70 @@ def test_a_kernel_is_compiled_once(cache, monkeypatch):
     assert run(again[:1], [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
 
 
+def sharing(constant: str, as_written: bool = True, steps: int = 200) -> str:
+    """A kernel that doubles and then adds ``steps`` times 1 in a long function of its own, called by its address; then ``constant`` is added."""
+    adds = "\n".join(f"  %x{i + 1} = call float @llvm.fma.f32(float %x{i}, float 1.0, float 1.0)" for i in range(steps))
+    text = f"""declare float @llvm.fma.f32(float, float, float)
+define internal float @NAME.long(float %v, i64 %n) #ATTR {{
+  %x0 = fadd float %v, %v
+{adds}
+  ret float %x{steps}
+}}
+define internal float @NAME.longer(float %v) #ATTR {{
+  ret float %v
+}}
+define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {{
+  %p = load ptr, ptr %args
+  %v = load float, ptr %p, align 4
+  %large = fcmp ogt float %v, 1000.0
+  %which = select i1 %large, ptr @NAME.longer, ptr @NAME.long
+  %y = call float %which(float %v, i64 %end)
+  %z = fadd float %y, {constant}
+  store float %z, ptr %p, align 4
+  ret void
+}}
+"""
+    return cpu.AS_WRITTEN + text if as_written else text
+
+
+@pytest.mark.parametrize("as_written", [True, False])
+def test_kernels_share_long_functions(cache, monkeypatch, as_written):
+    def kept():
+        return sorted(cache.glob("k*.image"))
+    first, second, third = (sharing(c, as_written) for c in ("1.0", "2.0", "4.0"))
+    pool.walker()
+    before = cpu.STATS["compiled"], len(kept())
+    a, b = cpu.load([first, second])
+    assert cpu.STATS["compiled"] == before[0] + 2
+    assert len(kept()) == before[1] + 3                    # two kernels, and what they share
+    assert run([a, b], [5.0]) == [(2 * 5 + 200 + 1) * 2 + 200 + 2]
+    assert run([a], [2000.0]) == [2001.0]
+    # by now the shared function exists, and a new kernel calls it where it is
+    c, = cpu.load([third])
+    assert len(kept()) == before[1] + 4
+    assert run([c], [5.0]) == [2 * 5 + 200 + 4]
+    # another process finds everything
+    monkeypatch.setattr(cpu, "_addresses", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu, "_compile", lambda texts: pytest.fail("compiled again"))
+        assert run(cpu.load([third]), [5.0]) == [2 * 5 + 200 + 4]
+        assert cpu.known([cpu.key_of(first)]) is not None
+    # and one that misses what was shared compiles it again
+    monkeypatch.setattr(cpu, "_addresses", {})
+    shared, = cpu._shared({b"": first})[1]
+    os.unlink(images._path("k", shared))
+    assert cpu.known([cpu.key_of(first)]) is None
+    assert run(cpu.load([first]), [5.0]) == [2 * 5 + 200 + 1]
+    assert os.path.exists(images._path("k", shared))
+
+
 def test_objects_that_cannot_be_laid_out_are_linked_by_llvm(cache, monkeypatch):
     def refuse(code, name):
         raise cpu.UnknownRelocation("for the test")
 
     monkeypatch.setattr(cpu, "flatten", refuse)
     assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
+    assert run(cpu.load([sharing("1.0"), sharing("2.0")]), [5.0]) == [(2 * 5 + 200 + 1) * 2 + 200 + 2]
     monkeypatch.setattr(cpu, "_addresses", {})
     assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
 

@@ -6,6 +6,7 @@ from ..ir.kernel import Kernel
 from ..ir.product import Product
 from ..ir.stencil import Stencil
 from ..ir.winograd import Winograd
+from ..runtime.cpu import AS_WRITTEN
 
 
 def render(kernel: Kernel | Product | Stencil | Winograd) -> str:
@@ -13,15 +14,15 @@ def render(kernel: Kernel | Product | Stencil | Winograd) -> str:
     if isinstance(kernel, Product):
         from .product import render_product
 
-        return render_product(kernel)
+        return AS_WRITTEN + render_product(kernel)
     if isinstance(kernel, Stencil):
         from .stencil import render_stencil
 
-        return render_stencil(kernel)
+        return AS_WRITTEN + render_stencil(kernel)
     if isinstance(kernel, Winograd):
         from .winograd import render_winograd
 
-        return render_winograd(kernel)
+        return AS_WRITTEN + render_winograd(kernel)
     from .llvm import render as render_kernel
 
     return render_kernel(kernel)

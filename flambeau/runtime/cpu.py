@@ -52,7 +52,7 @@ def load(texts: Sequence[str]) -> list[int]:
     ----------
     texts : sequence of str
         LLVM IR, one function definition each, named ``@NAME``, with ``#ATTR`` where its attributes go, followed or preceded
-        by the ``declare`` lines it needs.
+        by the internal functions (``@NAME.word``) and the ``declare`` lines it needs; perhaps opened by ``AS_WRITTEN``.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def load(texts: Sequence[str]) -> list[int]:
             compiled = _compile({key: text for key, text in zip(keys, texts, strict=True) if key in wanted})
             for key, image in compiled.items():
                 images.put("k", key, image)
-            STATS["compiled"] += len(compiled)
+            STATS["compiled"] += len(missing)
             STATS["compile_seconds"] += time.perf_counter() - began
             _addresses.update(_install(compiled))
     return [_addresses[key] for key in keys]
@@ -102,14 +102,20 @@ def _fetch(keys: Sequence[bytes]) -> list[bytes]:
         return new
     began = time.perf_counter()
     found: dict[bytes, bytes] = {}
-    for key in new:
+
+    def get(key: bytes) -> bool:
+        if key in _addresses or key in found:
+            return True
         image = images.get("k", key)
-        if image is not None:
-            found[key] = image
-    STATS["disk_hits"] += len(found)
+        if image is None or not all(map(get, _shared_keys(image))):
+            return False
+        found[key] = image
+        return True
+    missing = [key for key in new if not get(key)]
+    STATS["disk_hits"] += len(new) - len(missing)
     _addresses.update(_install(found))
     STATS["load_seconds"] += time.perf_counter() - began
-    return [key for key in new if key not in found]
+    return missing
 
 
 def available() -> bool:
@@ -233,8 +239,28 @@ class _Compiler:
         )
         self.linker: Any = None
 
-    def object_code(self, text: str) -> bytes:
-        return bytes(self.machine.emit_object(self.llvm.parse_assembly(text)))
+    def module(self, texts: dict[bytes, str], apart: bool) -> str:
+        """The functions of several texts; with a section for each (``apart``) it can be cut out of the common object."""
+        declarations: dict[str, None] = {}
+        bodies = []
+        for key, text in texts.items():
+            lines = text.splitlines()
+            declarations.update(dict.fromkeys(line for line in lines if line.startswith("declare ")))
+            body = "\n".join(line for line in lines if not line.startswith("declare ")).replace("@NAME", "@" + _name(key))
+            bodies.append(body.replace("#ATTR", f'{self.attributes} section ".text.{_name(key)}"' if apart else self.attributes))
+        return "\n".join([*bodies, *declarations])
+
+    def object_code(self, text: str, as_written: bool = False) -> bytes:
+        parsed = self.llvm.parse_assembly(text)
+        # the option is one of the whole process; LLVM exits where it does not know one
+        switch = as_written and 20 <= self.llvm.llvm_version_info[0] <= 22
+        if switch:
+            self.llvm.set_option("flambeau", "-disable-lsr=true")
+        try:
+            return bytes(self.machine.emit_object(parsed))
+        finally:
+            if switch:
+                self.llvm.set_option("flambeau", "-disable-lsr=false")
 
     def link(self, code: bytes, name: str) -> int:
         """The address of ``name`` in an object, linked into this process by LLVM."""
@@ -254,29 +280,66 @@ def _start() -> _Compiler:
 
 
 def _compile(texts: dict[bytes, str]) -> dict[bytes, bytes]:
-    """One image for each text: flat where this format can be laid out, else the object itself."""
+    """One image for each text, and for what they share: flat where this format can be laid out, else the object itself."""
     compiler = _start()
-    names = {key: f"kernel_{key.hex()}" for key in texts}
-
-    def module(keys: Sequence[bytes]) -> str:
-        declarations: dict[str, None] = {}
-        bodies = []
-        for key in keys:
-            lines = texts[key].splitlines()
-            declarations.update(dict.fromkeys(line for line in lines if line.startswith("declare ")))
-            # a section of its own lets each function be cut out of the common object
-            body = "\n".join(line for line in lines if not line.startswith("declare ")).replace("@NAME", "@" + names[key])
-            bodies.append(body.replace("#ATTR", f'{compiler.attributes} section ".text.{names[key]}"' if elf else compiler.attributes))
-        return "\n".join([*bodies, *declarations])
-
-    elf = _machine_of(compiler.machine.triple) is not None
-    if elf:
+    if _machine_of(compiler.machine.triple) is not None:
+        everything, shared = _shared(texts)
+        missing = set(_fetch(list(shared)))
+        everything.update((key, text) for key, text in shared.items() if key in missing)
+        images: dict[bytes, bytes] = {}
         try:
-            code = compiler.object_code(module(list(texts)))
-            return {key: b"F" + flatten(code, name) for key, name in names.items()}
+            for as_written in (False, True):
+                some = {key: text for key, text in everything.items() if text.startswith(AS_WRITTEN) is as_written}
+                if some:
+                    declarations = [_declaration(_name(key), text) for key, text in shared.items() if key not in some]
+                    code = compiler.object_code("\n".join([compiler.module(some, True), *declarations]), as_written)
+                    images.update((key, b"F" + flatten(code, _name(key))) for key in some)
+            return images
         except UnknownRelocation:
             pass
-    return {key: b"O" + names[key].encode() + b"\0" + compiler.object_code(module([key])) for key in texts}
+    return {key: b"O" + _name(key).encode() + b"\0" + compiler.object_code(compiler.module({key: text}, False)) for key, text in texts.items()}
+
+
+AS_WRITTEN = "; loops as written\n"      # opens a text whose loops leave nothing to LLVM's strength reduction, which takes a quarter of the time
+SHARED = 4096           # characters from which an internal function is compiled once for all kernels that have it
+
+
+def _name(key: bytes) -> str:
+    return f"{_PREFIX}{key.hex()}"
+
+
+_PREFIX = "kernel_"
+
+
+def _shared(texts: dict[bytes, str]) -> tuple[dict[bytes, str], dict[bytes, str]]:
+    """The texts calling what several of them may have, the micro-kernels of products above all, by names; and these functions by their keys.
+
+    A function that calls another of its text stays.
+    """
+    import re
+
+    out: dict[bytes, str] = {}
+    shared: dict[bytes, str] = {}
+    for key, text in texts.items():
+        for body, name in re.findall(r"(^define internal \w+ (@NAME[\w.]+)\(.*?^}\n)", text, re.MULTILINE | re.DOTALL):
+            own = body.replace("define internal", "define dso_local").replace(name, "@NAME")
+            if len(own) < SHARED or "@NAME." in own:
+                continue
+            if text.startswith(AS_WRITTEN):
+                own = AS_WRITTEN + own
+            own += "".join([line + "\n" for line in text.splitlines() if line.startswith("declare ") and line[line.index("@"):line.index("(") + 1] in own])
+            its = key_of(own)
+            shared[its] = own
+            text = re.sub(re.escape(name) + r"(?![\w.])", f"@{_name(its)}", text.replace(body, ""))
+        out[key] = text
+    return out, shared
+
+
+def _declaration(name: str, text: str) -> str:
+    """How a function of another module is declared."""
+    head = text[text.index("define ") + len("define "):text.index(") #ATTR")]
+    result, _, parameters = head.partition(" @NAME(")       # local, so that its address is not looked up in a table
+    return f"declare {result} @{name}({', '.join(p.rpartition(' ')[0] for p in parameters.split(', '))})"
 
 
 # ---------------------------------------------------------------- flat images
@@ -299,7 +362,7 @@ def flatten(code: bytes, name: str) -> bytes:
     """Function ``name`` of an ELF object as one position-independent image.
 
     The function's section and the sections it refers to are laid out one after the other and the distances between them
-    filled in.  Calls to other libraries go through stubs at the end whose addresses are filled in when the image is loaded.
+    filled in.  Calls to other libraries and images go through stubs at the end whose addresses are filled in when the image is loaded.
 
     Returns
     -------
@@ -333,6 +396,7 @@ def flatten(code: bytes, name: str) -> bytes:
                 relocations.setdefault(s[7], []).append((at, info >> 32, info & 0xFFFFFFFF, addend))
 
     _, root, entry = next(s for s in symbols if s[0] == name and s[1])
+    others = {section: label for label, section, value in symbols if label.startswith(_PREFIX) and section not in (0, root)}
     image = bytearray()
     place: dict[int, int] = {}
     stubs: dict[str, list[int]] = {}    # callers' positions
@@ -351,8 +415,9 @@ def flatten(code: bytes, name: str) -> bytes:
         for at, index, kind, addend in relocations.get(number, ()):
             label, target, value = symbols[index]
             at += place[number]
-            if kind == R_PLT32 and target == 0 and addend == -4:
-                stubs.setdefault(label, []).append(at)
+            elsewhere = label if target == 0 else others.get(target)
+            if kind in (R_PC32, R_PLT32) and elsewhere and value + addend == -4:
+                stubs.setdefault(elsewhere, []).append(at)
             elif kind in (R_PC32, R_PLT32) and 0 < target < 0xFF00:
                 fixes.append((at, target, value + addend))
                 waiting.append(target)
@@ -374,40 +439,58 @@ def _install(found: dict[bytes, bytes]) -> dict[bytes, int]:
     addresses: dict[bytes, int] = {}
     code = bytearray()
     starts = {}
+    calls: list[tuple[int, str]] = []       # where an address goes, and of what
     for key, image in found.items():
         if image[:1] == b"O":
             name, _, obj = image[1:].partition(b"\0")
             addresses[key] = _start().link(obj, name.decode())
             continue
-        entry, stubs, length = struct.unpack_from("<iii", image, 1)
-        labels = image[13 : 13 + length].split(b"\0")[:-1]
-        body = bytearray(image[13 + length :])
-        for i, label in enumerate(labels):
-            struct.pack_into("<Q", body, len(body) - 16 * (stubs - i) + len(_STUB), _symbol(label.decode()))
+        entry, labels, at = _opened(image)
         code += bytes(-len(code) % 64)
         starts[key] = len(code) + entry
-        code += body
+        code += image[at:]
+        calls += [(len(code) - 16 * (len(labels) - i) + len(_STUB), label) for i, label in enumerate(labels)]
     if starts:
-        base = _executable(code)
+        import mmap
+
+        mapping = mmap.mmap(-1, len(code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
         addresses.update({key: base + start for key, start in starts.items()})
+        for at, label in calls:
+            if label.startswith(_PREFIX):
+                key = bytes.fromhex(label[len(_PREFIX):])
+                address = addresses.get(key) or _addresses[key]
+            else:
+                address = _symbol(label)
+            struct.pack_into("<Q", code, at, address)
+        mapping[:] = bytes(code)
+        _make_executable(mapping)
     return addresses
 
 
-def _executable(code: bytearray) -> int:
-    """The address of a copy of ``code`` that can be run: written first, then made executable and read-only."""
+def _opened(image: bytes) -> tuple[int, list[str], int]:
+    """Of a flat image the offset of its function, what its stubs lead to, and where its code begins."""
+    entry, _, length = struct.unpack_from("<iii", image, 1)
+    return entry, [label.decode() for label in image[13 : 13 + length].split(b"\0")[:-1]], 13 + length
+
+
+def _shared_keys(image: bytes) -> list[bytes]:
+    """The keys of the images that an image calls."""
+    return [] if image[:1] == b"O" else [bytes.fromhex(label[len(_PREFIX):]) for label in _opened(image)[1] if label.startswith(_PREFIX)]
+
+
+def _make_executable(mapping: Any) -> None:
+    """Code that was written is made executable and read-only."""
     import mmap
 
-    mapping = mmap.mmap(-1, len(code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-    mapping[:] = bytes(code)
     window = ctypes.c_char.from_buffer(mapping)
     address = ctypes.addressof(window)
     protect = ctypes.CDLL(None, use_errno=True).mprotect
     protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    if protect(address, len(code), mmap.PROT_READ | mmap.PROT_EXEC):
+    if protect(address, len(mapping), mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the system refuses executable memory (mprotect)")
     # for good: a thread that goes on while the interpreter ends may be running it
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(window))
-    return address
 
 
 def _symbol(name: str) -> int:
