@@ -32,7 +32,7 @@ class Sequences:
         self.kind = kind
         self.net = {
             "loop": lambda: nn.GRUCell(5, 24), "state": lambda: nn.LSTMCell(5, 24), "lstm": lambda: nn.LSTM(5, 24),
-            "layers": lambda: nn.GRU(5, 24, num_layers=2, bidirectional=True),
+            "layers": lambda: nn.GRU(5, 24, num_layers=2, bidirectional=True), "plain calls": lambda: nn.Linear(29, 24),
         }[kind]()
         self.head = nn.Linear(48 if kind == "layers" else 24, 1)
         self.optimizer = torch.optim.Adam([*self.net.parameters(), *self.head.parameters()], lr=0.01)
@@ -44,6 +44,10 @@ class Sequences:
             h = torch.zeros(3, 24)
             for i in range(length):
                 h = self.net(x[i], h)
+        elif self.kind == "plain calls":
+            h = torch.zeros(3, 24)
+            for i in range(length):
+                h = torch.tanh(self.net(torch.cat([x[i], h], 1)))
         elif self.kind == "state":
             h = c = torch.zeros(3, 24)
             for i in range(length):
@@ -56,7 +60,7 @@ class Sequences:
         return loss.item()
 
 
-KINDS = ["loop", "state", "lstm", "layers"]
+KINDS = ["loop", "state", "lstm", "layers", "plain calls"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,15 +78,15 @@ def test_pieces_and_the_whole_give_the_same_numbers(kind, monkeypatch):
     assert pieces.STATS["placed"] == before
 
 
-@pytest.mark.parametrize("kind", ["loop", "state"])
+@pytest.mark.parametrize("kind", ["loop", "state", "plain calls"])
 def test_a_longer_sequence_is_made_of_known_pieces(kind):
     s = Sequences(kind)
-    for n in (9, 12, 10):
+    for n in (9, 12, 10, 8, 11):
         s.step(n)
     compiled, made, placed = cpu.STATS["compiled"] + cpu.STATS["disk_hits"], pieces.STATS["made"], pieces.STATS["placed"]
     s.step(15)
     assert cpu.STATS["compiled"] + cpu.STATS["disk_hits"] == compiled
-    assert pieces.STATS["placed"] >= placed + 30
+    assert pieces.STATS["placed"] >= placed + 12
     assert pieces.STATS["made"] <= made + 1       # the random numbers at the beginning have another size
 
 
@@ -110,8 +114,8 @@ def test_plans_of_remembered_pieces_are_those_of_new_ones(kind, monkeypatch):
 
 @composite(runtime=("rate",))
 def _mixed(x, state, rate):
-    """Ten operations, one of them a write, and a number of the run."""
-    y = (x * rate + state).tanh()
+    """Operations, a product and a write among them, and a number of the run."""
+    y = (x * rate + state @ x.t() @ x * 0.125).tanh()
     z = (y * y - state).abs().sqrt()
     state.mul_(0.5).add_(z)
     return y.exp() * z + x, (z - y).sum(0, keepdim=True)
@@ -119,7 +123,7 @@ def _mixed(x, state, rate):
 
 @composite
 def _plain(x, w):
-    """Eight operations, a product, and a number that is fixed."""
+    """Operations, a product among them, and a number that is fixed."""
     y = (x @ w).sigmoid() * 0.25
     return ((y + x).cos() * y - 1.5).sin() + x.abs().sqrt()
 
@@ -165,7 +169,7 @@ def test_a_failed_check_names_the_call_in_whose_piece_it_is():
 
     @composite
     def picked(h, i, table):
-        h = (h + table[i]).tanh()
+        h = (h @ h.t() @ h + table[i]).tanh()
         return (h * h + h).abs().sqrt().exp() - h.sin() * h.cos()
     h = torch.zeros(2, 4)
     for k in range(6):

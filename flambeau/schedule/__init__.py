@@ -163,6 +163,8 @@ def _memory(g: Group, program: Program) -> tuple[dict[int, None], set[int]]:
 
 def formed(item: Item, temporary: Callable[[int], int], vector_bytes: int, pairs: str) -> list[Item]:
     """The item in the form in which it is computed: itself, or copies of operands, sums of products for an engine, and maps that store their results."""
+    if item.kind != "reduce" or item.combine != "sum":
+        return [item]
     residues = Residues.of(item)
     if residues is not None:
         return in_phases(residues, temporary) or [x for part in residues.items() for x in formed(part, temporary, vector_bytes, pairs)]

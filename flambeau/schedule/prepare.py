@@ -104,7 +104,8 @@ class Preparer:
                 return None if e is None else ir.rewrite(e, replaced.get)
             value = go(item.value)
             assert value is not None
-            item = replace(item, value=value, finish=go(item.finish), target=go(item.target), guard=go(item.guard))
+            item = Item(item.kind, item.sizes, item.kept, value, item.store, item.combine, go(item.finish), go(item.target), go(item.guard), item.step,
+                        [], item.row, item.at, item.ragged)
             item.scan_loads()
         return item
 
@@ -142,10 +143,14 @@ class Preparer:
             area = EVERYTHING if opaque else region(access, maker.sizes)
             if any(known.at < at < item.at and not disjoint(area, other) for at, other in self.written.get(access.slot, ())):
                 return None
-        index = element_of(maker, x, len(item.sizes), item.sizes)
-        if index is None:
-            return None
-        new, own = substitute(maker.value, index, len(item.sizes)), item.store
+        own = item.store
+        if not x.args and x.attr.offset == maker.store.offset and x.attr.strides == maker.store.strides and item.sizes == maker.sizes:
+            new = maker.value       # element by element, as in most chains
+        else:
+            index = element_of(maker, x, len(item.sizes), item.sizes)
+            if index is None:
+                return None
+            new = substitute(maker.value, index, len(item.sizes))
         for e in nodes(new):        # computed by the item itself, it must not see what the item writes elsewhere
             if e.op == "load" and e.attr.slot == own.slot and not (item.kind == "map" and not e.args and key(e.attr) == key(own)) \
                     and (item.kind == "scatter" or e.args or not disjoint(region(e.attr, item.sizes), region(own, item.sizes))):

@@ -1,12 +1,13 @@
 """Plans of streams that repeat themselves: the steps of a loop over time, and those of the pass back through it, are scheduled once.
 
-Input: the calls of a flush; output: their plan.  Where calls of one kind come again and again, the stream is cut before each of them and
-every piece is scheduled by itself.  Pieces that are alike, whatever their slots and wherever in these their views begin, are one piece
+Input: the calls of a flush; output: their plan.  Where products of one kind come again and again, the stream is cut before them and every
+piece is scheduled by itself.  Pieces that are alike, whatever their slots and wherever in these their views begin, are one piece
 that stands in several places.  Those of earlier plans are remembered, so that little of a longer sequence is new, its kernels included.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,10 +22,9 @@ from ..schedule import Piece, Placed, Plan, assemble, piece_of
 from .cache import PIECES
 from .record import Signature
 
-LONG = 8                # calls of a composite's body from which a cut before it may pay
-OFTEN = 4               # times that it comes again
-HUGE = 32               # calls of a body that is worth remembering in a stream that is cut anyway: the step of an optimizer
-SMALL = 1 << 18         # bytes of its results: what could have been fused across the cut travels through memory
+OFTEN = 4               # times that a call's like must come for a cut before it
+LONG = 8                # operations of a piece, at least
+HUGE = 32               # of a call that is a piece of its own where the stream is cut anyway: the step of an optimizer
 KEPT = 1024             # pieces, and descriptions of calls, that are remembered
 
 STATS = {"placed": 0, "made": 0}
@@ -86,22 +86,48 @@ def _renumbered(s: Any, number_of: Any) -> Any:
 
 
 def cut(steps: list[Step]) -> list[list[Step]]:
-    """The steps in pieces, each but the first beginning with a small call of many operations whose like comes often."""
-    kinds: list[Any] = []
-    for step in steps:
-        body = step.sig.params
-        many = body.__class__ is Body and len(body.calls) >= LONG and sum([m.nbytes for m in step.sig.outs]) <= SMALL
-        kinds.append((step.sig.name, step.sig.outs) if many else None)
-    first = {kind for kind, n in Counter(kinds).items() if n >= OFTEN and kind is not None}
-    if not first:
+    """The steps in pieces, most of which begin with a product whose like comes often: what it reads is in memory anyway."""
+    kinds = [(step.sig.name, step.sig.outs) for step in steps]
+    often = {kind for kind, n in Counter(kinds).items() if n >= OFTEN}
+    starts = [kind in often and _has_product(step.sig) for step, kind in zip(steps, kinds, strict=True)]
+    left = Counter(kind for kind, start in zip(kinds, starts, strict=True) if start)
+    if not left:
         return [steps]
-    first.update(kind for step, kind in zip(steps, kinds, strict=True) if kind is not None and len(step.sig.params.calls) >= HUGE)
     pieces: list[list[Step]] = [[]]
-    for step, kind in zip(steps, kinds, strict=True):
-        if kind in first and pieces[-1]:
+    beat: Any = None            # the kind that pieces begin with here
+    length = 0
+    for step, kind, start in zip(steps, kinds, starts, strict=True):
+        operations = _operations(step.sig)
+        if pieces[-1] and (operations >= HUGE or (start and length >= LONG and (kind == beat or not left[beat]))):
             pieces.append([])
+            beat, length = kind if start else beat, 0
         pieces[-1].append(step)
+        length += operations
+        left[kind] -= start
     return pieces
+
+
+def _operations(sig: Signature) -> int:
+    return len(sig.params.calls) if sig.params.__class__ is Body else 1
+
+
+_products: dict[Signature, bool] = {}
+
+
+def _has_product(sig: Signature) -> bool:
+    """Whether a call sums products of what it reads."""
+    known = _products.get(sig)
+    if known is None:
+        if len(_products) >= 4 * KEPT:
+            _products.clear()
+        if sig.params.__class__ is Body:
+            known = any(_has_product(inner) for inner, *_ in sig.params.calls)
+        else:
+            slots = itertools.count(len(sig.ins) + len(sig.outs))
+            nests = sig.lower(sig, range(len(sig.ins)), range(len(sig.ins), len(sig.ins) + len(sig.outs)), 0, lambda m: next(slots), None)
+            known = any(x.__class__ is Nest and x.kind == "reduce" and x.combine == "sum" and x.value.op in ("mul", "where") for x in nests)
+        _products[sig] = known
+    return known
 
 
 def _placed(steps: list[Step], infos: Sequence[BufferInfo], needed: set[int], vector_bytes: int, pairs: str) -> Placed:
