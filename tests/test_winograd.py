@@ -3,6 +3,7 @@
 That every nest is understood is tried by sizes drawn at random; ``kernel_runner`` guards memory and runs units in pieces.
 """
 
+import functools
 import os
 import random as pick
 import subprocess
@@ -19,7 +20,7 @@ from flambeau.core import config
 from flambeau.core.dtype import float32
 from flambeau.ir import expression as ir
 from flambeau.ir.loops import Nest
-from flambeau.ir.winograd import Winograd, scratch_bytes
+from flambeau.ir.winograd import Winograd, scratch_bytes, strided, toom_cook
 from flambeau.runtime import cpu, pool
 from flambeau.schedule import winograd
 from flambeau.schedule.contract import register_tile
@@ -148,45 +149,53 @@ SHAPES = [     # size of the input, kernel, padding
 ]
 
 
-@pytest.mark.parametrize(("size", "kernel", "padding"), SHAPES)
-def test_larger_kernels_and_slices_are_blocks(size, kernel, padding, every_size, monkeypatch):
+STRIDED = [     # the same, and the stride
+    ((28, 28), (3, 3), (1, 1), (2, 2)), ((27, 31), (3, 3), (0, 2), (2, 2)), ((27, 31), (5, 5), (2, 2), (2, 2)), ((30, 41), (4, 3), (1, 0), (2, 2)),
+    ((30, 41), (3, 5), (1, 0), (1, 2)), ((19, 70), (5, 3), (2, 1), (2, 1)), ((9, 20, 13), (3, 3, 3), (1, 1, 1), (1, 2, 2)),
+]
+CONVOLUTIONS = [*((*s, (1,) * len(s[0])) for s in SHAPES), *STRIDED]
+
+
+@pytest.mark.parametrize(("size", "kernel", "padding", "stride"), CONVOLUTIONS)
+def test_larger_kernels_slices_and_strides(size, kernel, padding, stride, every_size, monkeypatch):
     monkeypatch.setattr(winograd, "SAVED", 0)
-    convolve = getattr(F, f"conv{len(size)}d")
+    convolve = functools.partial(getattr(F, f"conv{len(size)}d"), padding=padding, stride=stride)
     x, w = random(2, 17, *size).requires_grad_(), random(15, 17, *kernel, seed=1)
-    assert kernels(lambda: convolve(x.detach(), w, padding=padding)) == 1
-    y = F.relu(convolve(x, w, padding=padding))
+    assert kernels(lambda: convolve(x.detach(), w)) == 1
+    y = F.relu(convolve(x, w))
     g = random(*y.shape, seed=2)
     y.backward(g)
     exact = x.detach().double().requires_grad_()
-    z = F.relu(convolve(exact, w.double(), padding=padding))
+    z = F.relu(convolve(exact, w.double()))
     z.backward(g.double())
     close(y, z.detach().numpy())
     close(x.grad, exact.grad.numpy())
 
 
-@pytest.mark.parametrize(("size", "kernel", "padding"), SHAPES)
-def test_pieces_of_larger_kernels_change_no_bit_and_margins_stay(size, kernel, padding, every_size, monkeypatch):
+@pytest.mark.parametrize(("size", "kernel", "padding", "stride"), CONVOLUTIONS)
+def test_pieces_of_those_change_no_bit_and_margins_stay(size, kernel, padding, stride, every_size, monkeypatch):
     monkeypatch.setattr(winograd, "SAVED", 0)
     rank = len(size)
     n, c, o = 2, 17, 15
-    out = [a + 2 * p - k + 1 for a, k, p in zip(size, kernel, padding, strict=True)]
+    out = [(a + 2 * p - k) // s + 1 for a, k, p, s in zip(size, kernel, padding, stride, strict=True)]
     m = Maker()
     x, w = random(n, c, *size).numpy(), random(o, c, *kernel, seed=1).numpy()
     image, weight = m.external(x), m.external(w)
     guard = None
     for i in range(rank):
-        place = ir.axis(2 + i) + ir.axis(3 + rank + i) - padding[i]
+        place = ir.axis(2 + i) * stride[i] + ir.axis(3 + rank + i) - padding[i]
         for condition in (ir.const(0, ir.int64) <= place, place < size[i]):
             guard = condition if guard is None else guard & condition
     xs, ws = image.strides, weight.strides
     first = -sum(s * p for s, p in zip(xs[2:], padding, strict=True))
-    load = ir.make("load", float32, (ir.const(0, ir.int64), guard), ir.Access(0, first, (xs[0], 0, *xs[2:], xs[1], *xs[2:]), float32, 0))
+    steps = [x * s for x, s in zip(xs[2:], stride, strict=True)]
+    load = ir.make("load", float32, (ir.const(0, ir.int64), guard), ir.Access(0, first, (xs[0], 0, *steps, xs[1], *xs[2:]), float32, 0))
     factor = ir.make("load", float32, (), ir.Access(1, 0, (0, ws[0], *[0] * rank, ws[1], *ws[2:]), float32))
     y = m.fresh((n, o, *out))
     m.steps.append(Nest("reduce", (n, o, *out, c, *kernel), 2 + rank, load * factor, y.access(3 + 2 * rank), "sum", ir.acc(float32)))
     z = m.map(ir.maximum(y.element(y.shape), ir.const(0.0, float32)), y.shape)
     m.buffers[z.slot].live = True
-    expected = F.relu(getattr(F, f"conv{rank}d")(torch.from_numpy(x).double(), torch.from_numpy(w).double(), padding=padding)).numpy()
+    expected = F.relu(getattr(F, f"conv{rank}d")(torch.from_numpy(x).double(), torch.from_numpy(w).double(), padding=padding, stride=stride)).numpy()
     machine = Machine(m.program(), 64 if 64 in WIDTHS else 32)
     assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1
     results = results_in_pieces(machine, m.buffers, m.contents, z.slot, expected.size * 4, np.float32)
@@ -203,6 +212,30 @@ LAYOUTS = {
 }
 
 
+ALGORITHMS = [       # kernel, stride, how many roundings of the transforms add up
+    (3, 1, 10), (5, 1, 30), (3, 2, 10), (4, 2, 10), (5, 2, 10),
+]
+
+
+@pytest.mark.parametrize(("taps", "stride", "roundings"), ALGORITHMS)
+def test_the_error_is_within_its_bound(taps, stride, roundings, every_size):
+    """For random data, and for elements that are all as large as they can be."""
+    algorithm = strided(taps, stride) if stride > 1 else toom_cook(taps)
+    matrices = [np.array(m) for m in (algorithm.weight, algorithm.into, algorithm.out)]
+    exact = np.einsum("rp,pt,pe->rte", matrices[2], matrices[0], matrices[1])
+    for r in range(2):
+        for t in range(taps):
+            np.testing.assert_allclose(exact[r, t], np.arange(algorithm.elements) == r * stride + t, atol=1e-13)
+    channels, r = 40, np.random.default_rng(taps)
+    for draw in (r.standard_normal, lambda shape: r.choice([-1.0, 1.0], shape) * (1 + r.random(shape) * 1e-3)):
+        x, w = (torch.from_numpy(draw(shape).astype(np.float32)) for shape in ((1, channels, 23, 24), (16, channels, taps, taps)))
+        assert kernels(lambda: F.conv2d(x, w, stride=stride)) == 1  # noqa: B023
+        error = np.abs(F.conv2d(x, w, stride=stride).numpy() - F.conv2d(x.double(), w.double(), stride=stride).numpy()).max()
+        bound = (channels + roundings) * 2.0 ** -24 * algorithm.growth ** 2 * channels * float(x.abs().max()) * float(w.abs().max())
+        assert error <= bound
+        assert error <= 2e-5 * np.sqrt(channels) * taps * float(x.abs().max() * w.abs().max())
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_operands_need_not_be_contiguous(layout, every_size):
     change = LAYOUTS[layout]
@@ -213,7 +246,7 @@ def test_operands_need_not_be_contiguous(layout, every_size):
 def test_what_the_algorithm_is_not_for():
     x, w = random(2, 32, 20, 20), random(32, 32, 3, 3, seed=1)
     assert kernels(lambda: F.conv2d(x, w, padding=1)) == 1
-    assert kernels(lambda: F.conv2d(x, w, stride=2)) == 0
+    assert kernels(lambda: F.conv2d(x, w, stride=3)) == 0
     assert kernels(lambda: F.conv2d(x, w, dilation=5)) == 0
     assert kernels(lambda: F.conv2d(x, w[:, :, :2])) == 0
     assert kernels(lambda: F.conv2d(x.double(), w.double())) == 0
@@ -301,13 +334,13 @@ def test_units_fit_into_scratch_memory():
     fits = 0
     for _ in range(3000):
         count, across, channels, outputs = (round(2 ** r.uniform(0, 13)) for _ in range(4))
-        vector_bytes = r.choice([16, 32, 64])
-        found = winograd.cut(count, across, channels, outputs, vector_bytes)
+        vector_bytes, points = r.choice([16, 32, 64]), r.choice([16, 25, 36])
+        found = winograd.cut(points, count, across, channels, outputs, vector_bytes)
         if found is not None:
             lanes, rows, vectors = register_tile(float32, vector_bytes)
             unit, o_block = found
             assert 1 <= unit <= count and o_block % rows == 0 and min(outputs, 100) <= o_block
-            assert scratch_bytes(unit * across, channels, o_block, lanes, vectors * lanes) <= winograd.BYTES < pool.SCRATCH
+            assert scratch_bytes(points, unit * across, channels, o_block, lanes, vectors * lanes) <= winograd.BYTES < pool.SCRATCH
             fits += 1
     assert 1000 < fits < 2900
 

@@ -1,11 +1,14 @@
-"""Convolutions with few multiplications: Winograd's F(2 x 2, 3 x 3).
+"""Convolutions with few multiplications, by Winograd's algorithm.
 
-A tile of 2 x 2 results needs 4 x 4 elements of the input.  Seen through a linear transform of the 4 x 4 points, the
-convolution of the tile is one multiplication a point and pair of channels: 16 where the sum over the taps takes 36.  Over all tiles, each point
-is a product of matrices, ``M[p] = U[p] · V[p]`` (outputs x channels x tiles), with U the transformed weight, which the
-scheduler makes by maps, V the transformed input.  (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.)
+Along an axis, some neighbouring results of a convolution are ``out · ((weight · taps) * (into · elements))`` with three small matrices
+(:class:`Algorithm`), and only the products of the *points* in between are multiplications: F(2, 3), two results of three taps, takes 4 where the
+sums take 6.  Along both axes a tile of 2 x 2 results takes 16 where the sums over 3 x 3 taps take 36.  Over all tiles, each point is a product of matrices,
+``M[p] = U[p] · V[p]`` (outputs x channels x tiles), with U the transformed weight, which the scheduler makes by maps, V the transformed input.
+(Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.)
 
-Larger kernels are sums of *blocks* of 3 x 3 taps, and a third dimension's taps are such blocks as well: a block reads the input elsewhere, and what
+A convolution with a stride is one for each remainder of its taps, added up (:func:`strided`).
+
+Larger kernels are sums of *blocks* of taps, and a third dimension's taps are such blocks as well: a block reads the input elsewhere, and what
 counts as channels of the product are the channels of every block.
 
 As :class:`~.product.Product`, a :class:`Winograd` says nothing of sizes; :class:`Words` names where the launch gives them.
@@ -13,14 +16,106 @@ As :class:`~.product.Product`, a :class:`Winograd` says nothing of sizes; :class
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from .kernel import Kernel
 
-POINTS = 16
 SIZE = 4                    # bytes of an element
-APART = 320                 # bytes between points, so that the same place of all sixteen does not fall into one set of the cache
+APART = 320                 # bytes between points, so that the same place of all of them does not fall into one set of the cache
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """Some neighbouring results of a convolution along an axis.
+
+    Parameters
+    ----------
+    name
+        As it is usually written.
+    weight, into, out
+        Taps to points, elements of the input to points, points to results: as many rows as there are of what is made.
+    step
+        Elements from one tile to the next.
+    """
+
+    name: str
+    weight: Matrix
+    into: Matrix
+    out: Matrix
+    step: int
+
+    @property
+    def points(self) -> int:
+        return len(self.into)
+
+    @property
+    def taps(self) -> int:
+        return len(self.weight[0])
+
+    @property
+    def elements(self) -> int:
+        return len(self.into[0])
+
+    @property
+    def results(self) -> int:
+        return len(self.out)
+
+    @property
+    def growth(self) -> float:
+        """How large, at most, all that is added up to a result can be, for taps and elements of up to 1: it bounds the error (``schedule/winograd.py``)."""
+        def total(row: Sequence[float]) -> float:
+            return sum(abs(x) for x in row)
+        return max(sum(abs(x) * total(w) * total(i) for x, w, i in zip(row, self.weight, self.into, strict=True)) for row in self.out)
+
+
+# The points, beside infinity, at which polynomials with as many coefficients as there are taps are multiplied.  For five taps those of small numbers
+# that can be told from one another best: the largest error is then less than that of a sum over the taps.
+AT = {1: (0.0,), 2: (0.0, 1.0), 3: (0.0, 1.0, -1.0), 5: (0.0, 0.625, -0.625, 1.5, -1.5)}
+
+
+@functools.cache
+def toom_cook(taps: int) -> Algorithm:
+    """Two results of some taps: the transpose of multiplying polynomials by their values at some points."""
+    at = AT[taps]
+
+    def polynomial(roots: Sequence[float]) -> tuple[float, ...]:
+        out = [1.0]
+        for r in roots:
+            out = [a - r * b for a, b in zip([0.0, *out], [*out, 0.0], strict=True)]
+        return (*out, *[0.0] * (taps + 1 - len(out)))
+    weight, into = [], []
+    for p in at:
+        others = [q for q in at if q != p]
+        scale = math.prod(p - q for q in others)
+        weight.append(tuple([p ** i / abs(scale) for i in range(taps)]))
+        into.append(tuple([math.copysign(1, scale) * c for c in polynomial(others)]))
+    last = (*[0.0] * (taps - 1), 1.0)
+    return Algorithm(f"F(2, {taps})", (*weight, last), (*into, polynomial(at)), ((*[1.0] * len(at), 0.0), (*at, 1.0)), 2)
+
+
+@functools.cache
+def strided(taps: int, stride: int) -> Algorithm:
+    """Two results of some taps, ``stride`` elements apart: every so many taps see every so many elements, and are a convolution of their own."""
+    weight: list[tuple[float, ...]] = []
+    into: list[tuple[float, ...]] = []
+    out: list[tuple[float, ...]] = [(), ()]
+    for first in range(stride):
+        part = toom_cook(len(range(first, taps, stride)))
+        weight += spread(part.weight, taps, first, stride)
+        into += spread(part.into, taps + stride, first, stride)
+        out = [a + b for a, b in zip(out, part.out, strict=True)]
+    return Algorithm(f"F(2, {taps}) stride {stride}", tuple(weight), tuple(into), tuple(out), 2 * stride)
+
+
+def spread(rows: Matrix, size: int, first: int, step: int) -> Matrix:
+    """The matrix with its columns at every so many places of more."""
+    return tuple([tuple([row[(i - first) // step] if i in range(first, first + step * len(row), step) else 0.0 for i in range(size)]) for row in rows])
 
 
 class Words(IntEnum):
@@ -71,7 +166,8 @@ class Words(IntEnum):
 class Winograd:
     """One function of machine code, for float32.
 
-    The transformed weight lies as ``[point][group][panel of rows][channel][row]``, a row of a panel padded to whole vectors.
+    Points are numbered down, then across.  The transformed weight lies as ``[point][group][panel of rows][channel][row]``, a row of a panel padded to
+    whole vectors.
 
     Parameters
     ----------
@@ -79,6 +175,8 @@ class Winograd:
         Elements of a vector.
     rows, vectors
         The register tile of the products: rows by vectors of columns.
+    down, across
+        What is done along the rows' axis and along a row.
     epilogue
         Its axes are images, groups, outputs, pixels, slices, each there or not as ``roles`` (0 to 4) says.
     """
@@ -86,11 +184,14 @@ class Winograd:
     lanes: int
     rows: int
     vectors: int
+    down: Algorithm
+    across: Algorithm
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"convolution with blocks of 3 x 3 taps by Winograd's F(2 x 2, 3 x 3); register tile {self.rows} x {self.vectors * self.lanes}"]
+        lines = [f"convolution by Winograd's algorithm, {self.down.name} down and {self.across.name} across; "
+                 f"register tile {self.rows} x {self.vectors * self.lanes}"]
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]
         return "\n".join(lines)
@@ -101,7 +202,7 @@ def panel_pitch(rows: int, lanes: int) -> int:
     return -(-rows // lanes) * lanes
 
 
-def scratch_bytes(tiles: int, channels: int, outputs: int, lanes: int, width: int) -> int:
+def scratch_bytes(points: int, tiles: int, channels: int, outputs: int, lanes: int, width: int) -> int:
     """What a unit needs for so many tiles of all channels, and of so many outputs at a time; blocks of ``width`` tiles are whole."""
     most = -(-tiles // width) * width
-    return POINTS * (channels * most * SIZE + APART + outputs * (most + lanes) * SIZE + APART)
+    return points * (channels * most * SIZE + APART + outputs * (most + lanes) * SIZE + APART)

@@ -3,21 +3,22 @@
 Input: a :class:`~flambeau.ir.winograd.Winograd`; output: one text with the kernel ``@NAME`` in the ABI of all kernels.  A unit is a
 range of rows of tiles, which may span images.  Its work, all of it on scratch memory between reading the input and storing the result:
 
-    images, blocks, channels    4 x 4 tiles of the input, transformed, to V[point][block of tiles][channel][tile]
+    images, blocks, channels    tiles of the input, transformed, to V[point][block of tiles][channel][tile]
     outputs by O_BLOCK
       points                    M[point] = U[point] · V[point]; U's panels and V's blocks are read as they lie
-      outputs, images           M transformed back to 2 x 2 pixels a tile and stored; then the epilogue, on what was just stored
+      outputs, images           M transformed back to pixels and stored; then the epilogue, on what was just stored
 
 Vectors run along a row of tiles.  What lies outside of the input is a lane masked out of a load, outside of the result out of a store.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from ..core.dtype import float32
 from ..ir.product import Product
-from ..ir.winograd import APART, POINTS, SIZE, Winograd, Words, panel_pitch
+from ..ir.winograd import APART, SIZE, Matrix, Winograd, Words, panel_pitch
 from .llvm import render_window
 from .product import ProductWriter, heights
 from .writer import Vectors, Writer
@@ -51,16 +52,36 @@ class _Winograd:
 
     # ------------------------------------------------------------ transforms
 
-    def subtract(self, w: Writer, a: str, b: str) -> str:
-        return w.op(f"fsub {self.v.t} {a}, {b}")
+    def combined(self, w: Writer, factors: Sequence[float], values: Sequence[str]) -> str:
+        """A sum of multiples."""
+        v = self.v
+        terms = sorted([(f, x) for f, x in zip(factors, values, strict=True) if f], key=lambda t: abs(t[0]) != 1 or t[0] < 0)
+        total = ""
+        for f, x in terms:
+            if not total:
+                total = x if f == 1 else w.op(f"fneg {v.t} {x}") if f == -1 else w.op(f"fmul {v.t} {x}, {self.constant(f)}")
+            elif abs(f) == 1:
+                total = w.op(f"{'fadd' if f > 0 else 'fsub'} {v.t} {total}, {x}")
+            else:
+                total = v.multiply_add(w, x, self.constant(f), total)
+        return total or "zeroinitializer"
 
-    def forth(self, w: Writer, d: Sequence[str]) -> list[str]:
-        """Four points of the input, transformed along one axis."""
-        return [self.subtract(w, d[0], d[2]), self.v.add(w, d[1], d[2]), self.subtract(w, d[2], d[1]), self.subtract(w, d[1], d[3])]
+    def constant(self, x: float) -> str:
+        return f"<{', '.join([f'float {x!r}'] * self.v.lanes)}>"
 
-    def back(self, w: Writer, m: Sequence[str]) -> list[str]:
-        """The two results of four points, along one axis."""
-        return [self.v.add(w, self.v.add(w, m[0], m[1]), m[2]), self.subtract(w, self.subtract(w, m[1], m[2]), m[3])]
+    def transformed(self, w: Writer, matrix: Matrix, values: Sequence[str]) -> list[str]:
+        """The matrix times the values; two rows that differ by signs alone are a sum and a difference."""
+        out: list[str] = []
+        while len(out) < len(matrix):
+            a, *rest = matrix[len(out):]
+            b = rest[0] if rest else ()
+            both = [x if x == y else 0.0 for x, y in zip(a, b, strict=False)], [x if x == -y else 0.0 for x, y in zip(a, b, strict=False)]
+            if b and all(any(part) for part in both) and all(abs(x) == abs(y) for x, y in zip(a, b, strict=True)):
+                even, odd = (self.combined(w, part, values) for part in both)
+                out += [w.op(f"{how} {self.v.t} {even}, {odd}") for how in ("fadd", "fsub")]
+            else:
+                out.append(self.combined(w, a, values))
+        return out
 
     def between(self, w: Writer, first: str, end: str) -> str:
         """The lanes from ``first`` up to ``end``, which is not less."""
@@ -74,88 +95,125 @@ class _Winograd:
         return w.op(f"icmp ult {wide} {w.op(f'sub {wide} <{iota}>, {splat(first)}')}, {splat(w.sub(end, first))}")
 
     def input(self) -> str:
-        """The rows of tiles ``y0 .. y1`` of one channel of an image, the first of them tile ``first`` of the unit, into V."""
-        v, lanes = self.v, self.v.lanes
+        """The rows of tiles ``y0 .. y1`` of one channel of an image, the first of them tile ``first`` of the unit, into V; the next channel's are asked for."""
+        v, lanes, down, across = self.v, self.v.lanes, self.kernel.down, self.kernel.across
         w = Writer("define internal void @NAME.input(ptr %x, i64 %row, i64 %y0, i64 %y1, i64 %tiles, i64 %firstrow, i64 %endrow, i64 %firstcolumn, "
-                   "i64 %endcolumn, i64 %first, ptr %v, i64 %point, i64 %block) #ATTR", self.declared)
+                   "i64 %endcolumn, i64 %first, ptr %v, i64 %point, i64 %block, i64 %next) #ATTR", self.declared)
         first_row, end_row, first_column, end_column = "%firstrow", "%endrow", "%firstcolumn", "%endcolumn"
         rows = w.sub(end_row, first_row)
-        even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
+        shared = max(0, down.elements - down.step)              # rows of the input that a tile has in common with the next one
+        below = w.mul("%point", across.points)
 
-        def across(x: str, _: list[str]) -> None:
+        def some_tiles(x: str, _: list[str]) -> None:
             valid = w.min(w.sub("%tiles", x), lanes)
-            column = w.mul(x, 2)
-            starts = [w.add(column, o) for o in (0, lanes, 2, lanes + 2)]
-            masks = [self.between(w, w.sub(first_column, s), w.sub(end_column, s)) for s in starts]
-            base = [w.plus("%x", w.mul(s, SIZE)) for s in starts]
+            column = w.mul(x, across.step)
+            loads: dict[int, tuple[str, str]] = {}
+
+            def place(offset: int) -> tuple[str, str]:
+                """The address of a vector in the first row, and which of its lanes exist."""
+                if offset not in loads:
+                    start = w.add(column, offset)
+                    loads[offset] = w.plus("%x", w.mul(start, SIZE)), self.between(w, w.sub(first_column, start), w.sub(end_column, start))
+                return loads[offset]
 
             def line(number: str) -> list[str]:
                 """A row of the input, transformed along it."""
-                def there() -> list[str]:
-                    at = w.mul(number, "%row")
-                    a, b, c, d = (v.load(w, w.plus(p, at), m) for p, m in zip(base, masks, strict=True))
-                    return self.forth(w, [v.shuffle(w, *pair, lane) for pair in ((a, b), (c, d)) for lane in (even, odd)])
-                exists = w.compare("ult", w.sub(number, first_row), rows)
-                return w.when(exists, there, lambda: ["zeroinitializer"] * 4, [v.t] * 4)
+                at = w.mul(number, "%row")
+                known: dict[tuple[int, int], str] = {}
 
-            def down(y: str, carried: list[str]) -> list[str]:
+                def every(offset: int, step: int) -> str:
+                    """A vector of elements ``step`` apart."""
+                    if (offset, step) not in known:
+                        if step == 1:
+                            start, mask = place(offset)
+                            here = w.plus(start, at)
+                            known[offset, step] = v.load(w, here, mask)
+                            if offset % lanes == 0:
+                                w.prefetch(w.plus(here, "%next"))
+                        else:
+                            half = step // 2
+                            odd = offset % step >= half
+                            near, far = (every(offset - odd * half + k * lanes * half, half) for k in (0, 1))
+                            known[offset, step] = v.shuffle(w, near, far, range(odd, 2 * lanes, 2))
+                    return known[offset, step]
+
+                def there() -> list[str]:
+                    return self.transformed(w, across.into, [every(e, across.step) for e in range(across.elements)])
+                exists = w.compare("ult", w.sub(number, first_row), rows)
+                return w.when(exists, there, lambda: ["zeroinitializer"] * across.points, [v.t] * across.points)
+            for e in range(across.elements):        # what all rows share is worked out before them
+                for k in range(across.step):
+                    place(e // across.step * across.step + k * lanes)
+
+            def some_rows(y: str, carried: list[str]) -> list[str]:
                 tile, above = carried[0], carried[1:]
-                top = w.mul(y, 2)
-                lines = [above[:4], above[4:], line(w.add(top, 2)), line(w.add(top, 3))]
-                columns = [self.forth(w, [r[j] for r in lines]) for j in range(4)]
+                top = w.mul(y, down.step)
+                lines = [above[i:i + across.points] for i in range(0, len(above), across.points)]
+                lines += [line(w.add(top, i)) for i in range(shared, down.elements)]
                 number = w.div(tile, self.width)
                 room = w.sub(self.width, w.sub(tile, w.mul(number, self.width)))        # of the block from this tile on
                 to = w.plus(w.plus("%v", w.mul(number, "%block")), w.mul(w.sub(self.width, room), SIZE))
+                beyond = w.plus(w.plus(to, "%block"), -self.pitch)
+                masks = v.mask(w, w.min(valid, room)), self.between(w, w.min(valid, room), valid)
+                two = w.compare("sgt", valid, room)
 
                 # what does not fit into the block goes into the next one
-                def store(_: str, carried: list[str]) -> list[str]:
-                    to, first, end = carried
-                    mask, at = self.between(w, first, end), to
-                    for p in range(POINTS):
-                        v.store(w, columns[p % 4][p // 4], at, mask)
-                        at = w.plus(at, "%point")
-                    return [w.plus(w.plus(to, "%block"), -self.pitch), room, valid]
-                blocks = w.select(w.compare("sgt", valid, room), "i64", 2, 1)
-                w.loop(0, blocks, 1, [("ptr", to), ("i64", "0"), ("i64", w.min(valid, room))], store)
-                return [w.add(tile, "%tiles"), *lines[2], *lines[3]]
-            top = w.mul("%y0", 2)
-            start = [*line(top), *line(w.add(top, 1))]
-            w.loop("%y0", "%y1", 1, [("i64", w.add("%first", x)), *((v.t, s) for s in start)], down)
-        w.loop(0, "%tiles", lanes, [], across)
+                for j in range(across.points):
+                    column = self.transformed(w, down.into, [r[j] for r in lines])
+
+                    def store(to: str, mask: str, column: list[str] = column) -> None:
+                        for value in column:
+                            v.store(w, value, to, mask)
+                            w.prefetch(w.plus(to, self.pitch), write=True)
+                            to = w.plus(to, below)
+                    store(to, masks[0])
+                    w.when(two, lambda: store(beyond, masks[1]))  # noqa: B023
+                    to, beyond = w.plus(to, "%point"), w.plus(beyond, "%point")
+                return [w.add(tile, "%tiles"), *[x for r in lines[down.step:] for x in r]]
+            top = w.mul("%y0", down.step)
+            start = [x for i in range(shared) for x in line(w.add(top, i))]
+            w.loop("%y0", "%y1", 1, [("i64", w.add("%first", x)), *((v.t, s) for s in start)], some_rows)
+        w.loop(0, "%tiles", lanes, [], some_tiles)
         w.do("ret void")
         return w.text()
 
     def output(self) -> str:
-        """The same tiles of one output, from M to pixels."""
-        v, lanes = self.v, self.v.lanes
+        """The same tiles of one output, from M to pixels; the next output's are asked for."""
+        v, lanes, down, across = self.v, self.v.lanes, self.kernel.down, self.kernel.across
         w = Writer("define internal void @NAME.output(ptr %m, i64 %point, i64 %y0, i64 %y1, i64 %tiles, i64 %height, i64 %width, ptr %c, "
-                   "i64 %row) #ATTR", self.declared)
-        low, high = ([side + k for k in range(first, first + lanes // 2) for side in (0, lanes)] for first in (0, lanes // 2))
+                   "i64 %row, i64 %next) #ATTR", self.declared)
 
-        def down(y: str, carried: list[str]) -> list[str]:
-            top = w.mul(y, 2)
+        below = w.mul("%point", across.points)
+
+        def some_rows(y: str, carried: list[str]) -> list[str]:
+            top = w.mul(y, down.results)
             to = w.plus("%c", w.mul(top, "%row"))
-            both = w.compare("slt", w.add(top, 1), "%height")
+            exist = [w.compare("slt", w.add(top, i), "%height") for i in range(1, down.results)]
 
-            def across(x: str, _: list[str]) -> None:
+            def some_tiles(x: str, _: list[str]) -> None:
                 at = w.plus(carried[0], w.mul(x, SIZE))
                 halves = []
-                for j in range(4):
-                    halves.append(self.back(w, [v.load(w, w.plus(at, w.mul("%point", 4 * i + j) if i + j else 0)) for i in range(4)]))
-                column = w.mul(x, 2)
-                rest = w.sub("%width", column)
-                masks = [v.mask(w, rest), v.mask(w, w.sub(rest, lanes))]
-                place = w.plus(to, w.mul(column, SIZE))
+                for _j in range(across.points):
+                    column = list(itertools.accumulate([below] * (down.points - 1), w.plus, initial=at))
+                    halves.append(self.transformed(w, down.out, [v.load(w, p) for p in column]))
+                    at = w.plus(at, "%point")
+                pixel = w.mul(x, across.results)
+                rest = w.sub("%width", pixel)
+                masks = [v.mask(w, w.sub(rest, lanes * k)) for k in range(across.results)]
+                place = w.plus(to, w.mul(pixel, SIZE))
 
                 def store(i: int, to: str) -> None:
-                    left, right = self.back(w, [h[i] for h in halves])
-                    for part, (lane, mask) in enumerate(zip((low, high), masks, strict=True)):
-                        v.store(w, v.shuffle(w, left, right, lane), w.plus(to, part * v.bytes), mask)
+                    values = v.interleave(w, self.transformed(w, across.out, [h[i] for h in halves]))
+                    for part, (value, mask) in enumerate(zip(values, masks, strict=True)):
+                        here = w.plus(to, part * v.bytes)
+                        v.store(w, value, here, mask)
+                        w.prefetch(w.plus(here, "%next"), write=True)
                 store(0, place)
-                w.when(both, lambda: store(1, w.plus(place, "%row")))
-            w.loop(0, "%tiles", lanes, [], across)
+                for i, exists in enumerate(exist, 1):
+                    w.when(exists, lambda i=i: store(i, w.plus(place, w.mul("%row", i))))  # type: ignore[misc]
+            w.loop(0, "%tiles", lanes, [], some_tiles)
             return [w.plus(carried[0], w.mul("%tiles", SIZE))]
-        w.loop("%y0", "%y1", 1, [("ptr", "%m")], down)
+        w.loop("%y0", "%y1", 1, [("ptr", "%m")], some_rows)
         w.do("ret void")
         return w.text()
 
@@ -216,14 +274,15 @@ class _Winograd:
         depth, x_depth, c_depth, blocks = (word(n) for n in (Words.DEPTH, Words.X_DEPTH, Words.C_DEPTH, Words.BLOCKS))
         blocks_at = w.plus("%args", w.mul(word(Words.BLOCKS_AT), 8))
         block_channels, channels = channels, w.mul(channels, blocks)
-        tile_rows, tiles = (w.div(w.add(n, 1), 2) for n in (height, width))
+        tile_rows, tiles = (w.div(w.add(n, a.results - 1), a.results) for n, a in ((height, k.down), (width, k.across)))
         # as ir.winograd.scratch_bytes says
+        points = k.down.points * k.across.points
         most = w.mul(w.div(w.add(w.mul(unit_rows, tiles), self.width - 1), self.width), self.width)     # tiles of a unit, in whole blocks
         v_block = w.mul(channels, self.pitch)
         v_point = w.add(w.mul(w.mul(channels, most), SIZE), APART)
         m_row = w.mul(w.add(most, v.lanes), SIZE)
         m_point = w.add(w.mul(o_block, m_row), APART)
-        m = w.plus("%scratch", w.mul(v_point, POINTS))
+        m = w.plus("%scratch", w.mul(v_point, points))
         panel = w.mul(channels, self.panel_pitch)
         u_group = w.mul(w.div(w.add(outputs, k.rows - 1), k.rows), panel)
         u_point = w.mul(groups, u_group)
@@ -256,7 +315,7 @@ class _Winograd:
                     def channel(_: str, carried: list[str]) -> list[str]:
                         source, to = carried
                         w.do(f"call void @NAME.input(ptr {source}, i64 {x_steps[3]}, i64 {y0}, i64 {y1}, i64 {tiles}, "
-                             f"{', '.join(f'i64 {t}' for t in there)}, i64 {first}, ptr {to}, i64 {v_point}, i64 {v_block})")
+                             f"{', '.join(f'i64 {t}' for t in there)}, i64 {first}, ptr {to}, i64 {v_point}, i64 {v_block}, i64 {x_steps[2]})")
                         return [w.plus(source, x_steps[2]), w.plus(to, self.pitch)]
                     _, to = w.loop(0, block_channels, 1, [("ptr", w.plus(image, offset)), ("ptr", to)], channel)
                     return [w.plus(at, 32), to]
@@ -271,7 +330,7 @@ class _Winograd:
                 def point(p: str, _: list[str]) -> None:
                     w.do(f"call void @NAME.multiply(i64 {w.sub(o1, o0)}, i64 {count}, i64 {channels}, i64 {k_block}, ptr {w.plus(up, w.mul(p, u_point))}, "
                          f"ptr {w.plus('%scratch', w.mul(p, v_point))}, ptr {w.plus(m, w.mul(p, m_point))}, i64 {m_row})")
-                w.loop(0, POINTS, 1, [], point)
+                w.loop(0, points, 1, [], point)
 
                 def finish(s0: str, _: list[str]) -> None:
                     s1 = w.min(w.add(s0, TOGETHER), o1)
@@ -283,10 +342,10 @@ class _Winograd:
                         def output(o: str, _: list[str]) -> None:
                             source = w.plus(w.plus(m, w.mul(w.sub(o, o0), m_row)), w.mul(first, SIZE))
                             w.do(f"call void @NAME.output(ptr {source}, i64 {m_point}, i64 {y0}, i64 {y1}, i64 {tiles}, i64 {height}, i64 {width}, "
-                                 f"ptr {w.plus(cn, w.mul(o, c_steps[2]))}, i64 {c_steps[3]})")
+                                 f"ptr {w.plus(cn, w.mul(o, c_steps[2]))}, i64 {c_steps[3]}, i64 {c_steps[2]})")
                         w.loop(s0, s1, 1, [], output)
                         if k.epilogue is not None:
-                            pixels = [w.mul(w.mul(y0, 2), width), w.mul(w.min(w.mul(y1, 2), height), width)]
+                            pixels = [w.mul(w.mul(y0, k.down.results), width), w.mul(w.min(w.mul(y1, k.down.results), height), width)]
                             ends = [number, w.add(number, 1), group, w.add(group, 1), s0, s1, *pixels, z, w.add(z, 1)]
                             words = w.plus("%args", 8 * Words.EPILOGUE)
                             w.do(f"call void @NAME.finish(ptr %table, ptr {words}, {', '.join(f'i64 {e}' for e in ends)})")

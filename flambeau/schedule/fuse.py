@@ -31,6 +31,7 @@ from ..ir.simplify import (
     region,
     split_terms,
 )
+from ..ir.winograd import Algorithm
 
 MAX_ITEMS = 96              # of a group: bounds the size of a kernel
 MAX_ACCESSES = 40           # different ones
@@ -53,6 +54,8 @@ class Tiles:
     columns: tuple[int, int]
     depth: tuple[int, int]
     blocks: tuple[tuple[int, int, int, int], ...]
+    down: Algorithm
+    across: Algorithm
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,20 @@
 """Convolutions among the nests that Winograd's algorithm is for: which, how their filter is transformed, and how they are cut.
 
-A nest ``C[n, g, o, y, x] = Σ X[n, g, c, y ± ky, x ± kx] · W[g, o, c, ky, kx]`` with three to six taps each way, maybe with a third dimension, is told by
-its accesses alone, so a convolution and its gradient with respect to the input are one case.  :func:`convolution` replaces it by 16 maps
-over W, which fuse into one kernel, and a nest for :mod:`..render.winograd`.
+A nest ``C[n, g, o, y, x] = Σ X[n, g, c, y ± ky, x ± kx] · W[g, o, c, ky, kx]`` with three to six taps each way, maybe with a stride of 2, maybe with a third
+dimension, is told by its accesses alone, so a convolution and its gradient with respect to the input are one case.  :func:`convolution` replaces it by
+a map over W for every point, which fuse into one kernel, and a nest for :mod:`..render.winograd`.
 
-To first order the error is at most ``(C + 10) · 2**-24 · 64 · C · max|X| · max|W|`` with C channels, those of all blocks of 3 x 3 taps, and the
-maximum over the tile; added up tap by tap it is, for 3 x 3 taps, at most ``9 C · 2**-24 · 9 C · max|X| · max|W|``.  A NaN, an infinity, or the
-rounding of a large element reaches all four results of its tiles, also those whose windows do not include it.
+To first order the error is at most ``(C + R) · 2**-24 · G · C · max|X| · max|W|`` with C channels, those of all blocks of taps, R the roundings of
+the transforms (10, or 30 for five taps), G the product of both algorithms' ``growth`` (64 for 3 x 3 taps, 25 with a stride of 2, 1132 for 5 x 5), and
+the maximum over the tile; added up tap by tap it is, for T taps, at most ``T C · 2**-24 · T C · max|X| · max|W|``.  A NaN, an infinity, or the
+rounding of a large element reaches all results of its tiles, also those whose windows do not include it.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +23,7 @@ from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.simplify import Term, move, permutation
-from ..ir.winograd import POINTS, SIZE, Winograd, Words, panel_pitch, scratch_bytes
+from ..ir.winograd import SIZE, Algorithm, Winograd, Words, panel_pitch, scratch_bytes, strided, toom_cook
 from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
 from .residues import canonical, part_of
@@ -32,30 +34,38 @@ BOTH_CHANNELS = 48          # and of both together
 TILES = 32                  # over all images, from which transforming the filter pays
 VECTOR_BYTES = 32           # from which masked loads and stores are single instructions
 UNIT_TILES = (64, 128)      # about as many in a unit: fewer where there are many channels, so that it stays in the second-level cache
-UNIT_BYTES = 1 << 20        # of the transformed tiles of its input, between these
+UNIT_BYTES = 5 << 18        # of the transformed tiles of its input, between these
 BYTES = 7 << 20             # of scratch memory for a unit
 K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
 O_BLOCK = 112               # outputs at a time
 MOST_DILATION = 4
-MOST_TAPS = 6               # along an axis
-SAVED = 1.6                 # multiplications by the taps for each that is left, from which the transforms pay
+MOST_TAPS = {1: 6, 2: 5}    # along an axis, by the stride
+SAVED = 1.4                 # multiplications by the taps for each that is left, from which the transforms pay
 
 
 @dataclass(slots=True)
 class _Direction:
-    """A spatial axis: the kept axis and its taps, how many, whether they are read backwards, first and end of what exists."""
+    """A spatial axis: the kept axis and its taps, how many, how far places lie apart, whether taps are read backwards, first and end of what exists."""
 
     axis: int
     tap: int
     taps: int
+    stride: int
     backwards: bool
     first: int
     end: int
 
     @property
+    def algorithm(self) -> Algorithm:
+        """The one with the fewest points for all taps."""
+        if self.stride > 1:
+            return strided(self.taps, self.stride)
+        return min((toom_cook(3), toom_cook(5)), key=lambda a: -(-self.taps // a.taps) * a.points)
+
+    @property
     def blocks(self) -> int:
-        """Of three taps."""
-        return -(-self.taps // 3)
+        """Of the algorithm's taps."""
+        return -(-self.taps // self.algorithm.taps)
 
 
 @dataclass(slots=True)
@@ -100,7 +110,7 @@ def _dilations(item: Item, x: Expr, w: Expr) -> list[int]:
     spatial: list[int] = []
     for tap in sorted(range(kept, len(sizes)), key=lambda a: abs(xs[a])):
         near = [a for a in range(kept) if a not in spatial and xs[a] and not ws[a] and xs[tap] % xs[a] == 0 and abs(xs[tap] // xs[a]) <= MOST_DILATION]
-        if near and 3 <= sizes[tap] <= MOST_TAPS and xs[tap] and len(spatial) < 2:
+        if near and 3 <= sizes[tap] <= MOST_TAPS[1] and xs[tap] and len(spatial) < 2:
             axis = max(near, key=lambda a: abs(xs[a]))
             spatial.append(axis)
             periods[axis] = abs(xs[tap] // xs[axis])
@@ -154,12 +164,15 @@ class _Convolution:
 
     def pays(self, vector_bytes: int) -> bool:
         """Whether multiplications are saved, there are enough channels, and tiles, and a unit's scratch memory holds a row of these."""
-        count, across = self.size(*self.image, self.depth.axis) * (-(-self.size(self.down.axis) // 2)), -(-self.size(self.across.axis) // 2)
+        down, across = self.down.algorithm, self.across.algorithm
+        tiles = -(-self.size(self.across.axis) // across.results)
+        count = self.size(*self.image, self.depth.axis) * (-(-self.size(self.down.axis) // down.results))
         channels, outputs = self.size(self.channel), self.size(self.output)
-        return self.down.taps * self.across.taps >= SAVED * 4 * self.down.blocks * self.across.blocks \
-            and min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and count * across >= TILES \
-            and (self.x.attr.strides[self.across.axis] == 1 or self.depth == _Depth(None, None)) \
-            and cut(count, across, self.blocks * channels, outputs, vector_bytes) is not None
+        saved = math.prod(d.taps * a.results / (d.blocks * a.points) for d, a in ((self.down, down), (self.across, across)))
+        return saved >= SAVED \
+            and min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and count * tiles >= TILES \
+            and (abs(self.x.attr.strides[self.across.tap]) == 1 or self.depth == _Depth(None, None)) \
+            and cut(down.points * across.points, count, tiles, self.blocks * channels, outputs, vector_bytes) is not None
 
     def source(self, temporary: Callable[[int], int]) -> tuple[Access, list[Item]]:
         """The input from the first element of the first tile on, over the axes of :meth:`product`; a copy, if columns have no unit stride."""
@@ -168,38 +181,42 @@ class _Convolution:
         offset, strides = self.x.attr.offset, [xs[a] for a in outer]
         for d in (self.down, self.across):
             offset += (d.taps - 1) * xs[d.tap] if d.backwards else 0
-            strides.append(xs[d.axis])
+            strides.append(abs(xs[d.tap]))
         slot, copies = self.x.attr.slot, []
         if strides[-1] != 1:        # the zeros around it are copied, too
-            space = (*(sizes[a] for a in outer), *(sizes[d.axis] + d.taps - 1 for d in (self.down, self.across)))
-            terms: list[Term] = list(permutation([*outer, self.down.axis, self.across.axis], len(sizes)))
+            space = (*(sizes[a] for a in outer), *((sizes[d.axis] - 1) * d.stride + d.taps for d in (self.down, self.across)))
+            terms: list[Term] = list(permutation([*outer, self.down.tap, self.across.tap], len(sizes)))
             for d in (self.down, self.across):
-                terms[d.tap] = (d.taps - 1 if d.backwards else 0, (0,) * len(space))
-                d.first, d.end = 0, sizes[d.axis] + d.taps - 1
+                if d.backwards:
+                    terms[d.tap] = (d.taps - 1, tuple([-s for s in terms[d.tap][1]]))
+                d.first, d.end = 0, (sizes[d.axis] - 1) * d.stride + d.taps
             slot, offset, strides = temporary(elements(space) * SIZE), 0, list(row_major(space))
             copies = [Item("map", space, len(space), move(self.x, terms, len(space), {}), Access(slot, 0, tuple(strides), float32), "", None, None, None,
                            self.item.step)]
             copies[0].scan_loads()
         *steps, channel, row, column = strides
         slices = [] if self.depth.axis is None else [xs[self.depth.axis]]
-        return Access(slot, offset, (*steps, 0, *slices, row, column, channel, row, column), float32), copies
+        places = self.down.stride * row, self.across.stride * column
+        return Access(slot, offset, (*steps, 0, *slices, *places, channel, row, column), float32), copies
 
     def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[Access, list[Item]]:
         """The transformed filter over the axes of :meth:`product`, and a map for each of its points."""
         w, lanes, rows, _ = self.w.attr, *register_tile(float32, vector_bytes)
+        down, across = self.down.algorithm, self.across.algorithm
+        points = down.points * across.points
         pitch = panel_pitch(rows, lanes)
         outputs = self.size(self.output)
         # groups, panels of outputs, blocks (slices, down, across), channels, outputs of a panel
         space = (self.size(*self.group), -(-outputs // rows), self.size(self.depth.tap), self.down.blocks, self.across.blocks, self.size(self.channel), rows)
         depth = elements(space[2:6])
         point = space[0] * space[1] * depth * pitch
-        slot = temporary(POINTS * point * SIZE)
+        slot = temporary(points * point * SIZE)
         step = w.strides[self.output]
         steps = [w.strides[self.group[0]] if self.group else 0, rows * step, 0 if self.depth.tap is None else w.strides[self.depth.tap], 0, 0,
                  w.strides[self.channel], step]
         offset = w.offset
         for axis, d in ((3, self.down), (4, self.across)):
-            steps[axis] = 3 * w.strides[d.tap] * (-1 if d.backwards else 1)
+            steps[axis] = d.algorithm.taps * w.strides[d.tap] * (-1 if d.backwards else 1)
             offset += w.strides[d.tap] * (d.taps - 1) if d.backwards else 0
 
         def tap(i: int, j: int) -> Expr:
@@ -207,27 +224,30 @@ class _Convolution:
             if outputs % rows:
                 guard.append(ir.axis(1) * rows + ir.axis(6) < outputs)
             for axis, d, k in ((3, self.down, i), (4, self.across, j)):
-                at += steps[axis] // 3 * k
-                if 3 * (d.blocks - 1) + k >= d.taps:
-                    guard.append(ir.axis(axis) * 3 + k < d.taps)
+                taps = d.algorithm.taps
+                at += steps[axis] // taps * k
+                if taps * (d.blocks - 1) + k >= d.taps:
+                    guard.append(ir.axis(axis) * taps + k < d.taps)
             condition = functools.reduce(lambda a, b: a & b, guard) if guard else None
             args = () if condition is None else (ir.const(0, ir.int64), condition)
             return ir.make("load", float32, args, Access(w.slot, at, tuple(steps), float32, 0 if guard else None))
-        lines = [_filter([tap(i, j) for j in range(3)]) for i in range(3)]
-        columns = [_filter([line[j] for line in lines]) for j in range(4)]
+        lines = [_transformed(across, [tap(i, j) for j in range(across.taps)]) for i in range(down.taps)]
+        columns = [_transformed(down, [line[j] for line in lines]) for j in range(across.points)]
         store = (*[s // rows * pitch for s in row_major(space)[:-1]], 1)
         axes = [a for a in range(len(space)) if space[a] > 1]
         out = []
-        for p in range(POINTS):
-            item = Item("map", space, len(space), columns[p % 4][p // 4], Access(slot, p * point, store, float32), "", None, None, None, self.item.step)
+        for p in range(points):
+            value, place = columns[p % across.points][p // across.points], Access(slot, p * point, store, float32)
+            item = Item("map", space, len(space), value, place, "", None, None, None, self.item.step)
             out.append(item.moved(permutation(axes, len(space)), tuple(space[a] for a in axes), len(axes)))
         # the outputs are no even run over the panels; this one reaches as far, which is all that is asked of it
         outer = (*[0 for _ in self.image], *[store[0] for _ in self.group])
         slices = [] if self.depth.axis is None else [0]
-        return Access(slot, 0, (*outer, depth * pitch // rows, *slices, 0, 0, pitch, 4 * point, point), float32), out
+        return Access(slot, 0, (*outer, depth * pitch // rows, *slices, 0, 0, pitch, across.points * point, point), float32), out
 
     def product(self, source: Access, filters: Access, temporary: Callable[[int], int]) -> list[Item]:
-        """The nest for the kernel: images, groups, outputs, slices, rows, columns, summed over channels of all blocks and the 4 x 4 points of a tile."""
+        """The nest for the kernel: images, groups, outputs, slices, rows, columns, summed over channels of all blocks and the points of a tile."""
+        down, across = self.down.algorithm, self.across.algorithm
         slices = [] if self.depth.axis is None else [self.depth.axis]
         order = [*self.image, *self.group, self.output, *slices, self.down.axis, self.across.axis, self.channel, self.down.tap, self.across.tap]
         order += [] if self.depth.tap is None else [self.depth.tap]
@@ -236,15 +256,16 @@ class _Convolution:
         *_, row, column = source.strides
         blocks = []
         for z, y, x in itertools.product(range(self.size(self.depth.tap)), range(self.down.blocks), range(self.across.blocks)):
-            at = 3 * y * row + 3 * x * column + (0 if self.depth.tap is None else z * xs[self.depth.tap])
-            blocks.append((at, 3 * y, 3 * x, z * self.depth.move))
-        whole = (*item.sizes[:kept], len(blocks) * self.size(self.channel), 4, 4)
+            y, x = y * down.taps, x * across.taps
+            at = y * row + x * column + (0 if self.depth.tap is None else z * xs[self.depth.tap])
+            blocks.append((at, y, x, z * self.depth.move))
+        whole = (*item.sizes[:kept], len(blocks) * self.size(self.channel), down.points, across.points)
         store = item.store._replace(strides=(*item.store.strides[:kept], 0, 0, 0))
         # blocks read elsewhere than the nest says: anywhere
         somewhere = (ir.axis(0),) if len(blocks) > 1 else ()
         loads = ir.make("load", float32, somewhere, source), ir.make("load", float32, (), filters)
         tiles = Tiles(0 if self.image else None, len(self.image) if self.group else None, kept - 3 if slices else None, (self.down.first, self.down.end),
-                      (self.across.first, self.across.end), (self.depth.first, self.depth.end), tuple(blocks))
+                      (self.across.first, self.across.end), (self.depth.first, self.depth.end), tuple(blocks), down, across)
         product = replace(item, sizes=whole, store=store, value=ir.make("mul", float32, loads), product=True, form=tiles)
         return stored(product, temporary)
 
@@ -257,15 +278,16 @@ def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tupl
     xs, ws, rank = x.attr.strides, w.attr.strides, len(item.sizes)
     found: list[_Direction] = []
     for tap in sorted(range(item.kept, rank), key=lambda a: abs(xs[a])):
-        axes = [a for a in range(item.kept) if xs[tap] and abs(xs[a]) == abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)]
+        apart = [(stride, a) for a in range(item.kept) for stride in MOST_TAPS
+                 if xs[tap] and abs(xs[a]) == stride * abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)]
+        stride, axis = min(apart, default=(0, 0))
         taps = item.sizes[tap]
-        if len(found) == 2 or not axes or not ws[tap] or not 3 <= taps <= MOST_TAPS:
+        if len(found) == 2 or not stride or not ws[tap] or not 3 <= taps <= MOST_TAPS[stride]:
             continue
-        axis = axes[0]
-        d = _Direction(axis, tap, taps, xs[axis] != xs[tap], 0, item.sizes[axis] + taps - 1)
-        moves = {axis: 1, tap: -1 if d.backwards else 1}
+        d = _Direction(axis, tap, taps, stride, xs[axis] != stride * xs[tap], 0, (item.sizes[axis] - 1) * stride + taps)
+        moves = {axis: stride, tap: -1 if d.backwards else 1}
         for steps, (origin, limit) in list(inside.items()):
-            far = steps[axis]           # of one position to the next, where these are those of one remainder
+            far = steps[axis] // stride         # of one position to the next, where these are those of one remainder
             if far > 0 and steps == tuple(far * moves.get(a, 0) for a in range(rank)):
                 origin -= (taps - 1) * far if d.backwards else 0        # the first tap read is then the last one
                 d.first, d.end = max(d.first, -(origin // far)), min(d.end, -((origin - limit) // far))
@@ -305,10 +327,9 @@ def _depth(image: list[int], rest: list[int], inside: dict[tuple[int, ...], tupl
     return _Depth(axis, tap, move, first, end)
 
 
-def _filter(w: Sequence[Expr]) -> list[Expr]:
-    """Three taps as four points, along one axis."""
-    ends, middle = (w[0] + w[2]) * 0.5, w[1] * 0.5
-    return [w[0], ends + middle, ends - middle, w[2]]
+def _transformed(algorithm: Algorithm, w: Sequence[Expr]) -> list[Expr]:
+    """Taps as points, along one axis."""
+    return [functools.reduce(lambda a, b: a + b, [x if f == 1 else x * f for f, x in zip(row, w, strict=True) if f]) for row in algorithm.weight]
 
 
 def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int],
@@ -329,36 +350,37 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
         return 0 if axis is None else a.strides[axis] * SIZE
     images, groups, outputs, channels = size(tiles.image) * size(tiles.slices), size(tiles.group), sizes[output], sizes[channel]
     lanes, rows, vectors = register_tile(float32, vector_bytes)
-    count = images * (-(-sizes[row] // 2))
-    found = cut(count, -(-sizes[column] // 2), channels, outputs, vector_bytes)
+    down, across = tiles.down, tiles.across
+    count = images * (-(-sizes[row] // down.results))
+    found = cut(down.points * across.points, count, -(-sizes[column] // across.results), channels, outputs, vector_bytes)
     assert found is not None
     unit, o_block = found
     units = -(-count // unit)
     words = [w for a in (x, u, c) for w in address(a, locate)]
     words += [images, groups, outputs, channels // len(tiles.blocks), sizes[row], sizes[column]]
-    words += [step(x, a) for a in (tiles.image, tiles.group, channel, row)]
+    words += [step(x, a) for a in (tiles.image, tiles.group, channel, channel + 1)]
     words += [step(c, a) for a in (tiles.image, tiles.group, output, row)]
     words += [*tiles.rows, *tiles.columns, unit, units, K_BLOCK, o_block]
     words += [size(tiles.slices), step(x, tiles.slices), step(c, tiles.slices), *tiles.depth, len(tiles.blocks), 0]
     assert len(words) == Words.EPILOGUE
     roles = [3 if a >= row else 2 if a == output else 4 if a == tiles.slices else 1 if a == tiles.group else 0 for a in range(kept)]
-    kernel, written, rest = followed(Winograd(lanes, rows, vectors), words, g, roles, wanted, locate, vector_bytes)
+    kernel, written, rest = followed(Winograd(lanes, rows, vectors, down, across), words, g, roles, wanted, locate, vector_bytes)
     words[Words.BLOCKS_AT] = len(words)
     words += [w for offset, *further in tiles.blocks for w in (offset * SIZE, *further)]
-    text = (f"{images} images, {groups * channels} to {groups * outputs} channels of {sizes[row]} x {sizes[column]}: F(2 x 2, 3 x 3), "
+    text = (f"{images} images, {groups * channels} to {groups * outputs} channels of {sizes[row]} x {sizes[column]}: {down.name} by {across.name}, "
             f"{units * groups} units of {unit} rows of tiles")
     return [Launchable(kernel, tuple(words), units * groups, written, text), *rest]
 
 
-def cut(count: int, across: int, channels: int, outputs: int, vector_bytes: int) -> tuple[int, int] | None:
+def cut(points: int, count: int, across: int, channels: int, outputs: int, vector_bytes: int) -> tuple[int, int] | None:
     """Rows of tiles in a unit, and outputs at a time: those that fill blocks of tiles best; None if no row fits into scratch memory."""
     lanes, rows, vectors = register_tile(float32, vector_bytes)
     width = vectors * lanes
     o_block = min(-(-outputs // rows), max(1, O_BLOCK // rows)) * rows
     few, many = UNIT_TILES
-    about = max(few, min(many, UNIT_BYTES // (POINTS * SIZE * channels)))
-    fitting = [r for r in range(1, max(1, about * 9 // 8 // across) + 1) if scratch_bytes(r * across, channels, o_block, lanes, width) <= BYTES]
+    about = max(few, min(many, UNIT_BYTES // (points * SIZE * channels)))
+    fitting = [r for r in range(1, max(1, about * 9 // 8 // across) + 1) if scratch_bytes(points, r * across, channels, o_block, lanes, width) <= BYTES]
     if not fitting:
         return None
     near = [r for r in fitting if 8 * r * across >= 7 * about] or fitting[-1:]
-    return min(count, min(near, key=lambda r: (-(-r * across // width) / r, r))), o_block
+    return min(count, min(near, key=lambda r: (-(-r * across // lanes) / r, r))), o_block
