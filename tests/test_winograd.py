@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from convolution_maker import activated_gradient
 from kernel_runner import Machine, results_in_pieces
 from program_maker import Maker
 
@@ -212,6 +213,38 @@ LAYOUTS = {
 }
 
 
+TURNED = [      # size of what is transposed, kernel, stride, padding, size of the result
+    ((14, 15), (4, 4), (2, 2), (1, 1), (28, 30)), ((14, 15), (3, 3), (2, 2), (1, 1), (27, 29)), ((9, 23), (2, 2), (2, 2), (0, 0), (18, 46)),
+    ((9, 40), (5, 3), (2, 2), (1, 2), (19, 77)), ((9, 16), (6, 10), (3, 2), (2, 3), (26, 34)), ((9, 16), (3, 3), (2, 3), (0, 0), (20, 48)),
+    ((5, 9, 20), (3, 3, 4), (1, 2, 2), (1, 1, 1), (5, 18, 40)),
+]
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "result"), TURNED)
+def test_gradients_of_strided_ones_take_turns(size, kernel, stride, padding, result, every_size, monkeypatch):
+    monkeypatch.setattr(winograd, "SAVED", 0)
+    m, z, expected = activated_gradient(size, kernel, stride, padding, (1,) * len(size), result, float32, c=15, o=17)
+    for vector_bytes in [b for b in WIDTHS if b > 16]:
+        machine = Machine(m.program(), vector_bytes)
+        assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1
+        results = results_in_pieces(machine, m.buffers, m.contents, z.slot, expected.size * 4, np.float32)
+        close(results[0].reshape(expected.shape), expected)
+        assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolutions(groups, every_size):
+    x, w, b = random(3, 34, 13, 14), random(34, 15, 4, 4, seed=1), random(15 * groups, seed=2)
+    how = {"stride": 2, "padding": 1, "output_padding": (1, 0), "groups": groups}
+
+    def up():
+        return F.relu(F.conv_transpose2d(x, w, b, **how))
+    assert kernels(up) == 1
+    close(up(), F.relu(F.conv_transpose2d(x.double(), w.double(), b.double(), **how)).numpy())
+    last = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    close(F.relu(F.conv_transpose2d(last, w, b, **how)), up().numpy())
+
+
 ALGORITHMS = [       # kernel, stride, how many roundings of the transforms add up
     (3, 1, 10), (5, 1, 30), (3, 2, 10), (4, 2, 10), (5, 2, 10),
 ]
@@ -323,7 +356,7 @@ def test_pieces_change_no_bit_and_margins_stay(vector_bytes, gradient, every_siz
     for case in [*cases(6, vector_bytes), *extremes]:
         m, slot, expected = activated(case, gradient)
         machine = Machine(m.program(), vector_bytes)
-        assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1 and len(machine.plan.steps) == 2, case
+        assert sum(isinstance(k, Winograd) for k in machine.plan.kernels) == 1 and len(machine.plan.steps) == 3, case
         results = results_in_pieces(machine, m.buffers, m.contents, slot, expected.nbytes // 2, np.float32, pieces=(1, 2, 3))
         close(results[0].reshape(expected.shape), expected)
         assert all(np.array_equal(results[0], other) for other in results[1:]), case

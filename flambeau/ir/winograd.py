@@ -6,7 +6,8 @@ sums take 6.  Along both axes a tile of 2 x 2 results takes 16 where the sums ov
 ``M[p] = U[p] · V[p]`` (outputs x channels x tiles), with U the transformed weight, which the scheduler makes by maps, V the transformed input.
 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.)
 
-A convolution with a stride is one for each remainder of its taps, added up (:func:`strided`).
+A convolution with a stride is one for each remainder of its taps, added up (:func:`strided`), the gradient of such a one is one for each remainder of its
+places (:func:`turned`).
 
 Larger kernels are sums of *blocks* of taps, and a third dimension's taps are such blocks as well: a block reads the input elsewhere, and what
 counts as channels of the product are the channels of every block.
@@ -42,6 +43,8 @@ class Algorithm:
         Taps to points, elements of the input to points, points to results: as many rows as there are of what is made.
     step
         Elements from one tile to the next.
+    turns
+        Every so many results see the same taps, and the others see others.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Algorithm:
     into: Matrix
     out: Matrix
     step: int
+    turns: int = 1
 
     @property
     def points(self) -> int:
@@ -65,6 +69,11 @@ class Algorithm:
     @property
     def results(self) -> int:
         return len(self.out)
+
+    @property
+    def saved(self) -> float:
+        """Multiplications of the sums over the taps by those that are left."""
+        return self.taps * self.results / self.turns / self.points
 
     @property
     def growth(self) -> float:
@@ -107,15 +116,40 @@ def strided(taps: int, stride: int) -> Algorithm:
     out: list[tuple[float, ...]] = [(), ()]
     for first in range(stride):
         part = toom_cook(len(range(first, taps, stride)))
-        weight += spread(part.weight, taps, first, stride)
-        into += spread(part.into, taps + stride, first, stride)
+        weight += spread(part.weight, taps, range(first, taps, stride))
+        into += spread(part.into, taps + stride, range(first, taps + stride, stride))
         out = [a + b for a, b in zip(out, part.out, strict=True)]
     return Algorithm(f"F(2, {taps}) stride {stride}", tuple(weight), tuple(into), tuple(out), 2 * stride)
 
 
-def spread(rows: Matrix, size: int, first: int, step: int) -> Matrix:
-    """The matrix with its columns at every so many places of more."""
-    return tuple([tuple([row[(i - first) // step] if i in range(first, first + step * len(row), step) else 0.0 for i in range(size)]) for row in rows])
+@functools.cache
+def turned(taps: tuple[tuple[int, int], ...]) -> Algorithm | None:
+    """Results that take turns, as those of a convolution's gradient do where there is a stride: twice as many as there are turns, two of each.
+
+    Of every tap it is told in whose turn it counts, and how many elements after the one of the turn's place it reads.  None where those of one turn are
+    no neighbours.
+    """
+    turns, first = 1 + max(t for t, _ in taps), min(place for _, place in taps)
+    elements = max(place for _, place in taps) - first + 2
+    weight: list[tuple[float, ...]] = []
+    into: list[tuple[float, ...]] = []
+    parts = []
+    for turn in range(turns):
+        own = sorted((place, tap) for tap, (t, place) in enumerate(taps) if t == turn)
+        start = own[0][0] if own else 0
+        if len(own) not in AT or [place for place, _ in own] != list(range(start, start + len(own))):
+            return None
+        part = toom_cook(len(own))
+        parts.append((len(weight), part))
+        weight += spread(part.weight, len(taps), [tap for _, tap in own])
+        into += spread(part.into, elements, range(start - first, start - first + part.elements))
+    out = [spread(part.out, len(weight), range(at, at + part.points))[result] for result in range(2) for at, part in parts]
+    return Algorithm(f"F({2 * turns}, {len(taps)}) in {turns} turns", tuple(weight), tuple(into), tuple(out), 2, turns)
+
+
+def spread(rows: Matrix, size: int, places: Sequence[int]) -> Matrix:
+    """The matrix with its columns at some places of more."""
+    return tuple([tuple([row[places.index(i)] if i in places else 0.0 for i in range(size)]) for row in rows])
 
 
 class Words(IntEnum):

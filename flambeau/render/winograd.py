@@ -102,7 +102,7 @@ class _Winograd:
         first_row, end_row, first_column, end_column = "%firstrow", "%endrow", "%firstcolumn", "%endcolumn"
         rows = w.sub(end_row, first_row)
         shared = max(0, down.elements - down.step)              # rows of the input that a tile has in common with the next one
-        below = w.mul("%point", across.points)
+        below, beyond = w.mul("%point", across.points), w.sub("%block", self.pitch)
 
         def some_tiles(x: str, _: list[str]) -> None:
             valid = w.min(w.sub("%tiles", x), lanes)
@@ -153,7 +153,7 @@ class _Winograd:
                 number = w.div(tile, self.width)
                 room = w.sub(self.width, w.sub(tile, w.mul(number, self.width)))        # of the block from this tile on
                 to = w.plus(w.plus("%v", w.mul(number, "%block")), w.mul(w.sub(self.width, room), SIZE))
-                beyond = w.plus(w.plus(to, "%block"), -self.pitch)
+                to = w.op(f"freeze ptr {to}")       # else the compiler takes long to find an address to keep for every point
                 masks = v.mask(w, w.min(valid, room)), self.between(w, w.min(valid, room), valid)
                 two = w.compare("sgt", valid, room)
 
@@ -164,11 +164,11 @@ class _Winograd:
                     def store(to: str, mask: str, column: list[str] = column) -> None:
                         for value in column:
                             v.store(w, value, to, mask)
-                            w.prefetch(w.plus(to, self.pitch), write=True)
+                            w.prefetch(w.plus(to, self.pitch), write=True)      # the next channel's place
                             to = w.plus(to, below)
                     store(to, masks[0])
-                    w.when(two, lambda: store(beyond, masks[1]))  # noqa: B023
-                    to, beyond = w.plus(to, "%point"), w.plus(beyond, "%point")
+                    w.when(two, lambda to=to: store(w.plus(to, beyond), masks[1]))  # type: ignore[misc]
+                    to = w.plus(to, "%point")
                 return [w.add(tile, "%tiles"), *[x for r in lines[down.step:] for x in r]]
             top = w.mul("%y0", down.step)
             start = [x for i in range(shared) for x in line(w.add(top, i))]

@@ -16,7 +16,7 @@ from .residues import Residues
 from .shifted import lower_shifted, shifted_sums
 from .stencil import lower_stencil, window_sum
 from .tile import Launchable, lower_group
-from .winograd import convolution, lower_winograd
+from .winograd import convolution, lower_winograd, transposed
 
 __all__ = ["Piece", "Placed", "Plan", "assemble", "build", "piece_of"]
 
@@ -167,6 +167,7 @@ def formed(item: Item, temporary: Callable[[int], int], vector_bytes: int, pairs
         return [item]
     residues = Residues.of(item)
     if residues is not None:
-        return in_phases(residues, temporary) or [x for part in residues.items() for x in formed(part, temporary, vector_bytes, pairs)]
+        return transposed(residues, temporary, vector_bytes) or in_phases(residues, temporary) \
+            or [x for part in residues.items() for x in formed(part, temporary, vector_bytes, pairs)]
     return convolution(item, temporary, vector_bytes) or window_sum(item, temporary) or shifted_sums(item, temporary, vector_bytes) \
         or products(item, temporary, pairs)

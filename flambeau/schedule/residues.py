@@ -29,12 +29,14 @@ class Residues:
         The whole.
     periods
         Per axis, how many remainders its index has.
+    conditions
+        The numbers, by start and steps, that have to be multiples of something.
     chosen
         For all remainders of the kept axes, the last axis fastest: those of the summed axes with the terms that count, or None.
     """
 
-    def __init__(self, item: Item, periods: list[int]) -> None:
-        self.item, self.periods = item, periods
+    def __init__(self, item: Item, periods: list[int], conditions: list[tuple[int, tuple[int, ...], int]]) -> None:
+        self.item, self.periods, self.conditions = item, periods, conditions
         self.chosen: list[tuple[tuple[int, ...], tuple[int, ...] | None]] = []
 
     @classmethod
@@ -54,7 +56,7 @@ class Residues:
         conditions = _multiples(item.value.args[0], rank)
         if conditions is None or math.prod(periods[:kept]) > MOST_PARTS:
             return None
-        found = cls(item, periods)
+        found = cls(item, periods, conditions)
         starts = [range(min(p, n)) for p, n in zip(periods, item.sizes, strict=True)]
         for places in itertools.product(*starts[:kept]):
             counting = [taps for taps in itertools.product(*starts[kept:]) if all(

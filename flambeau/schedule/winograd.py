@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,11 +21,11 @@ from ..core import config
 from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.simplify import Term, move, permutation
-from ..ir.winograd import SIZE, Algorithm, Winograd, Words, panel_pitch, scratch_bytes, strided, toom_cook
+from ..ir.simplify import permutation
+from ..ir.winograd import SIZE, Algorithm, Winograd, Words, panel_pitch, scratch_bytes, strided, toom_cook, turned
 from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
-from .residues import canonical, part_of
+from .residues import Residues, canonical, part_of
 from .tile import Launchable, followed
 
 CHANNELS = 16               # of input and of output, from which the transforms pay,
@@ -45,27 +44,31 @@ SAVED = 1.4                 # multiplications by the taps for each that is left,
 
 @dataclass(slots=True)
 class _Direction:
-    """A spatial axis: the kept axis and its taps, how many, how far places lie apart, whether taps are read backwards, first and end of what exists."""
+    """A spatial axis.
 
+    The kept axis, the taps' and how many there are, whether they are read backwards; the input's elements from one position to the next, and from
+    the nest's first element to the first that the first tile reads; counted from that one, first and end of the positions that exist.
+    """
+
+    algorithm: Algorithm
     axis: int
     tap: int
     taps: int
-    stride: int
     backwards: bool
+    unit: int
+    start: int
     first: int
     end: int
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """The one with the fewest points for all taps."""
-        if self.stride > 1:
-            return strided(self.taps, self.stride)
-        return min((toom_cook(3), toom_cook(5)), key=lambda a: -(-self.taps // a.taps) * a.points)
 
     @property
     def blocks(self) -> int:
         """Of the algorithm's taps."""
         return -(-self.taps // self.algorithm.taps)
+
+    @property
+    def saved(self) -> float:
+        """Multiplications by the taps for each that is left."""
+        return self.algorithm.saved * self.taps / (self.blocks * self.algorithm.taps)
 
 
 @dataclass(slots=True)
@@ -103,6 +106,51 @@ def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) 
     return None
 
 
+def transposed(found: Residues, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
+    """The same for a sum of which only every so many terms count: the gradient of a convolution with a stride, a transposed convolution."""
+    item, periods = found.item, found.periods
+    kept, rank = item.kept, len(item.sizes)
+    if not config.winograd or vector_bytes < VECTOR_BYTES or len(found.conditions) != 2:
+        return None
+    places, taps = found.chosen[0]
+    loads = None if taps is None else factors(found.part((*places, *taps), known=False))
+    if loads is None or any(x.dtype is not float32 for x in loads):
+        return None
+    which = 0 if loads[0].attr.strides[kept - 1] else 1
+    x, w = loads[which], item.value.args[1].args[1 - which]
+    if w.op != "load" or w.args or len(x.args) != 2 or x.attr.fill != 0:
+        return None
+    positions = positions_of(x.args[1], rank)
+    if positions is None:
+        return None
+    spatial = []
+    for start, steps, by in found.conditions:
+        moving = [a for a, s in enumerate(steps) if s]
+        if len(moving) != 2 or steps[moving[0]] != 1 or not moving[0] < kept <= moving[1] or periods[moving[0]] != by:
+            return None
+        axis, tap = moving
+        here = [p for p in positions if p[axis]]
+        if len(here) != 1 or here[0][axis] != 1 or any(s for a, s in enumerate(here[0]) if a not in moving) or not w.attr.strides[tap]:
+            return None
+        origin, limit = positions.pop(here[0])
+        reads = []          # of every tap, the remainder of the places in which it counts, and how far from the place it reads
+        for k in range(item.sizes[tap]):
+            at = start + steps[tap] * k
+            reads.append((-at % by, (at + -at % by) // by))
+        algorithm, unit = turned(tuple(reads)), x.attr.strides[axis]
+        if algorithm is None or algorithm.turns != by or unit < 1:
+            return None
+        low = min(place for _, place in reads)
+        spatial.append(_Direction(algorithm, axis, tap, len(reads), False, unit, (low - origin) * unit, -low, limit - low))
+    across, down = sorted(spatial, key=lambda d: d.unit)
+    nest = _Convolution.along(item, x, w, (down, across), positions)
+    if nest is None or not nest.pays(vector_bytes):
+        return None
+    filters, out = nest.filters(temporary, vector_bytes)
+    source, copies = nest.source(temporary)
+    return [*out, *copies, *nest.product(source, filters, temporary)]
+
+
 def _dilations(item: Item, x: Expr, w: Expr) -> list[int]:
     """How many places along each axis, one after the other, share no element of the input."""
     kept, sizes, xs, ws = item.kept, item.sizes, x.attr.strides, w.attr.strides
@@ -135,13 +183,17 @@ class _Convolution:
     @classmethod
     def of(cls, item: Item, x: Expr, w: Expr) -> _Convolution | None:
         """The nest's axes by what moves along them, or None."""
-        kept, sizes, xs, ws = item.kept, item.sizes, x.attr.strides, w.attr.strides
         if w.args or w.dtype is not float32 or x.dtype is not float32 or x.attr.fill not in (None, 0):
             return None
-        inside = positions_of(x.args[1], len(sizes)) if x.args else {}
+        inside = positions_of(x.args[1], len(item.sizes)) if x.args else {}
         spatial = None if inside is None else _directions(item, x, w, inside)
-        if inside is None or spatial is None:
-            return None
+        return None if inside is None or spatial is None else cls.along(item, x, w, spatial, inside)
+
+    @classmethod
+    def along(cls, item: Item, x: Expr, w: Expr, spatial: tuple[_Direction, _Direction],
+              inside: dict[tuple[int, ...], tuple[int, int]]) -> _Convolution | None:
+        """The same where the spatial axes are known, and the positions that they do not account for."""
+        kept, sizes, xs, ws = item.kept, item.sizes, x.attr.strides, w.attr.strides
         roles: dict[tuple[bool, bool], list[int]] = {}
         for axis in range(kept):
             if axis not in (spatial[0].axis, spatial[1].axis):
@@ -168,78 +220,90 @@ class _Convolution:
         tiles = -(-self.size(self.across.axis) // across.results)
         count = self.size(*self.image, self.depth.axis) * (-(-self.size(self.down.axis) // down.results))
         channels, outputs = self.size(self.channel), self.size(self.output)
-        saved = math.prod(d.taps * a.results / (d.blocks * a.points) for d, a in ((self.down, down), (self.across, across)))
-        return saved >= SAVED \
+        return self.down.saved * self.across.saved >= SAVED \
             and min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and count * tiles >= TILES \
-            and (abs(self.x.attr.strides[self.across.tap]) == 1 or self.depth == _Depth(None, None)) \
+            and (self.across.unit == 1 or self.depth == _Depth(None, None)) \
             and cut(down.points * across.points, count, tiles, self.blocks * channels, outputs, vector_bytes) is not None
 
     def source(self, temporary: Callable[[int], int]) -> tuple[Access, list[Item]]:
         """The input from the first element of the first tile on, over the axes of :meth:`product`; a copy, if columns have no unit stride."""
         sizes, xs = self.item.sizes, self.x.attr.strides
         outer = [*self.image, *self.group, self.channel]
-        offset, strides = self.x.attr.offset, [xs[a] for a in outer]
-        for d in (self.down, self.across):
-            offset += (d.taps - 1) * xs[d.tap] if d.backwards else 0
-            strides.append(abs(xs[d.tap]))
-        slot, copies = self.x.attr.slot, []
+        slot, offset, copies = self.x.attr.slot, self.x.attr.offset + self.down.start + self.across.start, []
+        strides = [*(xs[a] for a in outer), self.down.unit, self.across.unit]
         if strides[-1] != 1:        # the zeros around it are copied, too
-            space = (*(sizes[a] for a in outer), *((sizes[d.axis] - 1) * d.stride + d.taps for d in (self.down, self.across)))
-            terms: list[Term] = list(permutation([*outer, self.down.tap, self.across.tap], len(sizes)))
-            for d in (self.down, self.across):
-                if d.backwards:
-                    terms[d.tap] = (d.taps - 1, tuple([-s for s in terms[d.tap][1]]))
-                d.first, d.end = 0, (sizes[d.axis] - 1) * d.stride + d.taps
-            slot, offset, strides = temporary(elements(space) * SIZE), 0, list(row_major(space))
-            copies = [Item("map", space, len(space), move(self.x, terms, len(space), {}), Access(slot, 0, tuple(strides), float32), "", None, None, None,
+            space = (*(sizes[a] for a in outer), *((-(-sizes[d.axis] // d.algorithm.results) - 1) * d.algorithm.step + d.algorithm.elements
+                                                    + (d.blocks - 1) * d.algorithm.taps for d in (self.down, self.across)))
+            offset, strides = 0, list(row_major(space))
+            slot = temporary(elements(space) * SIZE)
+            copies = [Item("map", space, len(space), self.element(outer, space), Access(slot, 0, tuple(strides), float32), "", None, None, None,
                            self.item.step)]
             copies[0].scan_loads()
+            for d, size in ((self.down, space[-2]), (self.across, space[-1])):
+                d.first, d.end = 0, size
         *steps, channel, row, column = strides
         slices = [] if self.depth.axis is None else [xs[self.depth.axis]]
-        places = self.down.stride * row, self.across.stride * column
+        places = (d.algorithm.step // d.algorithm.results * s for d, s in ((self.down, row), (self.across, column)))
         return Access(slot, offset, (*steps, 0, *slices, *places, channel, row, column), float32), copies
 
+    def element(self, outer: Sequence[int], space: tuple[int, ...]) -> Expr:
+        """An element of the input, by its place from the first that the first tile reads; what does not exist is 0."""
+        x, rank = self.x.attr, len(space)
+        guard = None
+        for axis, d in ((rank - 2, self.down), (rank - 1, self.across)):
+            for condition in (ir.const(d.first, ir.int64) <= ir.axis(axis), ir.axis(axis) < d.end):
+                guard = condition if guard is None else guard & condition
+        assert guard is not None
+        place = Access(x.slot, x.offset + self.down.start + self.across.start, (*(x.strides[a] for a in outer), self.down.unit, self.across.unit), float32, 0)
+        return ir.make("load", float32, (ir.const(0, ir.int64), guard), place)
+
     def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[Access, list[Item]]:
-        """The transformed filter over the axes of :meth:`product`, and a map for each of its points."""
+        """The transformed filter over the axes of :meth:`product`, and maps that transform it along its rows, then down its columns."""
         w, lanes, rows, _ = self.w.attr, *register_tile(float32, vector_bytes)
         down, across = self.down.algorithm, self.across.algorithm
-        points = down.points * across.points
         pitch = panel_pitch(rows, lanes)
         outputs = self.size(self.output)
-        # groups, panels of outputs, blocks (slices, down, across), channels, outputs of a panel
-        space = (self.size(*self.group), -(-outputs // rows), self.size(self.depth.tap), self.down.blocks, self.across.blocks, self.size(self.channel), rows)
-        depth = elements(space[2:6])
-        point = space[0] * space[1] * depth * pitch
-        slot = temporary(points * point * SIZE)
-        step = w.strides[self.output]
-        steps = [w.strides[self.group[0]] if self.group else 0, rows * step, 0 if self.depth.tap is None else w.strides[self.depth.tap], 0, 0,
-                 w.strides[self.channel], step]
+        # groups, blocks (slices, down, across), channels
+        space = (self.size(*self.group), self.size(self.depth.tap), self.down.blocks, self.across.blocks, self.size(self.channel))
+        steps = [w.strides[self.group[0]] if self.group else 0, 0 if self.depth.tap is None else w.strides[self.depth.tap], 0, 0, w.strides[self.channel]]
         offset = w.offset
-        for axis, d in ((3, self.down), (4, self.across)):
-            steps[axis] = d.algorithm.taps * w.strides[d.tap] * (-1 if d.backwards else 1)
+        tap_steps = []
+        for axis, d in ((2, self.down), (3, self.across)):
+            tap_steps.append(w.strides[d.tap] * (-1 if d.backwards else 1))
+            steps[axis] = d.algorithm.taps * tap_steps[-1]
             offset += w.strides[d.tap] * (d.taps - 1) if d.backwards else 0
+        out: list[Item] = []
 
-        def tap(i: int, j: int) -> Expr:
-            at, guard = offset, []
-            if outputs % rows:
-                guard.append(ir.axis(1) * rows + ir.axis(6) < outputs)
-            for axis, d, k in ((3, self.down, i), (4, self.across, j)):
-                taps = d.algorithm.taps
-                at += steps[axis] // taps * k
-                if taps * (d.blocks - 1) + k >= d.taps:
-                    guard.append(ir.axis(axis) * taps + k < d.taps)
-            condition = functools.reduce(lambda a, b: a & b, guard) if guard else None
-            args = () if condition is None else (ir.const(0, ir.int64), condition)
-            return ir.make("load", float32, args, Access(w.slot, at, tuple(steps), float32, 0 if guard else None))
-        lines = [_transformed(across, [tap(i, j) for j in range(across.taps)]) for i in range(down.taps)]
-        columns = [_transformed(down, [line[j] for line in lines]) for j in range(across.points)]
-        store = (*[s // rows * pitch for s in row_major(space)[:-1]], 1)
-        axes = [a for a in range(len(space)) if space[a] > 1]
-        out = []
-        for p in range(points):
-            value, place = columns[p % across.points][p // across.points], Access(slot, p * point, store, float32)
-            item = Item("map", space, len(space), value, place, "", None, None, None, self.item.step)
-            out.append(item.moved(permutation(axes, len(space)), tuple(space[a] for a in axes), len(axes)))
+        def stored(space: tuple[int, ...], values: list[Expr], place: Access, apart: int) -> None:
+            axes = [a for a in range(len(space)) if space[a] > 1]
+            for p, value in enumerate(values):
+                item = Item("map", space, len(space), value, place._replace(offset=p * apart), "", None, None, None, self.item.step)
+                out.append(item.moved(permutation(axes, len(space)), tuple(space[a] for a in axes), len(axes)))
+
+        def load(source: Access, guards: list[Expr]) -> Expr:
+            args = (ir.const(0, ir.int64), functools.reduce(lambda a, b: a & b, guards)) if guards else ()
+            return ir.make("load", float32, args, source._replace(fill=0 if guards else None))
+
+        def tap(j: int) -> Expr:
+            guards = []
+            for axis, d, k in ((2, self.down, ir.axis(5)), (3, self.across, ir.const(j, ir.int64))):
+                if d.blocks * d.algorithm.taps > d.taps:
+                    guards.append(ir.axis(axis) * d.algorithm.taps + k < d.taps)
+            return load(Access(w.slot, offset + j * tap_steps[1], (*steps, tap_steps[0], w.strides[self.output]), float32), guards)
+        first = (*space, down.taps, outputs)
+        half = temporary(across.points * elements(first) * SIZE)
+        stored(first, _transformed(across, [tap(j) for j in range(across.taps)]), Access(half, 0, row_major(first), float32), elements(first))
+
+        # the same with outputs in panels, and a row's points
+        depth = elements(space[1:])
+        point = space[0] * (-(-outputs // rows)) * depth * pitch
+        slot = temporary(down.points * across.points * point * SIZE)
+        g, *between, _, _ = row_major(first)
+        second = (space[0], -(-outputs // rows), *space[1:], rows, across.points)
+        guards = [ir.axis(1) * rows + ir.axis(6) < outputs] if outputs % rows else []
+        lines = [load(Access(half, i * outputs, (g, rows, *between, 1, elements(first)), float32), guards) for i in range(down.taps)]
+        store = (*[s // rows * pitch for s in row_major(second[:-1])[:-1]], 1, point)
+        stored(second, _transformed(down, lines), Access(slot, 0, store, float32), across.points * point)
         # the outputs are no even run over the panels; this one reaches as far, which is all that is asked of it
         outer = (*[0 for _ in self.image], *[store[0] for _ in self.group])
         slices = [] if self.depth.axis is None else [0]
@@ -270,6 +334,13 @@ class _Convolution:
         return stored(product, temporary)
 
 
+def _algorithm(taps: int, stride: int) -> Algorithm:
+    """The one with the fewest points for all taps."""
+    if stride > 1:
+        return strided(taps, stride)
+    return min((toom_cook(3), toom_cook(5)), key=lambda a: -(-taps // a.taps) * a.points)
+
+
 def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tuple[int, int]]) -> tuple[_Direction, _Direction] | None:
     """The two spatial axes, that with the smaller steps last; None when no taps and places move as those of a convolution of stride 1.
 
@@ -284,12 +355,15 @@ def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tupl
         taps = item.sizes[tap]
         if len(found) == 2 or not stride or not ws[tap] or not 3 <= taps <= MOST_TAPS[stride]:
             continue
-        d = _Direction(axis, tap, taps, stride, xs[axis] != stride * xs[tap], 0, (item.sizes[axis] - 1) * stride + taps)
-        moves = {axis: stride, tap: -1 if d.backwards else 1}
+        backwards = xs[axis] != stride * xs[tap]
+        algorithm = _algorithm(taps, stride)
+        d = _Direction(algorithm, axis, tap, taps, backwards, abs(xs[tap]), (taps - 1) * xs[tap] if backwards else 0, 0,
+                       (item.sizes[axis] - 1) * stride + taps)
+        moves = {axis: stride, tap: -1 if backwards else 1}
         for steps, (origin, limit) in list(inside.items()):
             far = steps[axis] // stride         # of one position to the next, where these are those of one remainder
             if far > 0 and steps == tuple(far * moves.get(a, 0) for a in range(rank)):
-                origin -= (taps - 1) * far if d.backwards else 0        # the first tap read is then the last one
+                origin -= (taps - 1) * far if backwards else 0          # the first tap read is then the last one
                 d.first, d.end = max(d.first, -(origin // far)), min(d.end, -((origin - limit) // far))
                 del inside[steps]
         d.end = max(d.first, d.end)
