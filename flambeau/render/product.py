@@ -24,7 +24,7 @@ from .writer import Vectors, Writer
 
 SPAN = 640 << 10            # bytes from the first to the last row of a block of B up to which it is not packed
 FEW = 5                     # and panels of A, if its rows do not all lie in the same sets of the first-level cache
-SETS = 4096                 # bytes from one line to the next one of the same set there
+SETS = 256                  # bytes from one line to the next one of the same set there
 UNROLL = 4                  # steps of k in a round of the micro-kernel
 
 

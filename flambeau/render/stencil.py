@@ -16,6 +16,7 @@ from .product import digits
 from .writer import Vectors, Writer
 
 Free = tuple[int, ...]
+AHEAD = 2                   # times as many rows as are worked on together: so far ahead rows are asked for
 
 
 def render_stencil(kernel: Stencil) -> str:
@@ -150,6 +151,18 @@ class _Stencil:
                     found.setdefault(key, {}).setdefault(self.moves(k.across, t), []).append((r, number))
             return dict(sorted(found.items()))
 
+        def ask(x: str, there: dict[tuple[Free, int], str], places: list[str]) -> None:
+            """Ask for what will be needed of the image's rows, of which those seen before lie near, and of rows of places."""
+            step, jam = k.across[0], len(places)
+            seen = max(move for _, move in there) - jam * k.down[0]
+            for (_, move), row in there.items():
+                if move > seen:
+                    start = w.plus(row, w.mul(x_row, AHEAD * jam * k.down[0]))
+                    for part in range(step):
+                        w.prefetch(w.plus(w.plus(start, w.mul(x, step * size)), part * v.bytes))
+            for row in places:
+                w.prefetch(w.plus(w.plus(row, w.mul(place_row, AHEAD * jam)), w.mul(x, size)), write=not k.to_taps)
+
         def to_places(number: str, _: list[str]) -> None:
             parts = w.div(w.sub(w.add(height, lead), 1), lead)
             entry, part = w.div(number, parts), w.rem(number, parts)
@@ -168,6 +181,7 @@ class _Stencil:
 
                 def some_places(x: str, _: list[str]) -> None:
                     exist, load = self.window(w, x, width, x_origin, x_limit)
+                    ask(x, there, stores)
                     sums = ["zeroinitializer"] * k.jam
                     for key, by_shift in taps_by_row(k.jam).items():
                         for shift, users in sorted(by_shift.items()):
@@ -198,11 +212,13 @@ class _Stencil:
                 def some_rows(y: str, sums: list[str], jam: int) -> list[str]:
                     there = rows(base, index, y, jam)
                     start = w.plus(other, w.mul(y, place_row))
+                    of_places = [w.plus(start, w.mul(place_row, r)) for r in range(jam)]
 
                     def some_places(x: str, carried: list[str]) -> list[str]:
                         exist, load = self.window(w, x, width, x_origin, x_limit)
+                        ask(x, there, of_places)
                         sums = list(carried)
-                        here = [v.load(w, w.plus(w.plus(start, w.mul(place_row, r)), w.mul(x, size)), exist) for r in range(jam)]
+                        here = [v.load(w, w.plus(row, w.mul(x, size)), exist) for row in of_places]
                         for key, by_shift in taps_by_row(jam).items():
                             for shift, users in sorted(by_shift.items()):
                                 element = load(there[key], shift)
