@@ -123,6 +123,15 @@ def strided(taps: int, stride: int) -> Algorithm:
 
 
 @functools.cache
+def dilated(algorithm: Algorithm, by: int) -> Algorithm:
+    """The same where taps lie some elements apart: one for each remainder of the places, side by side."""
+    elements, points = by * algorithm.elements, by * algorithm.points
+    into = [row for r in range(by) for row in spread(algorithm.into, elements, range(r, elements, by))]
+    out = [spread(algorithm.out, points, range(r * algorithm.points, (r + 1) * algorithm.points))[i] for i in range(algorithm.results) for r in range(by)]
+    return Algorithm(f"{algorithm.name} dilated by {by}", algorithm.weight * by, tuple(into), tuple(out), by * algorithm.step)
+
+
+@functools.cache
 def turned(taps: tuple[tuple[int, int], ...]) -> Algorithm | None:
     """Results that take turns, as those of a convolution's gradient do where there is a stride: twice as many as there are turns, two of each.
 

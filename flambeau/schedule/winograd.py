@@ -22,7 +22,7 @@ from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.simplify import permutation
-from ..ir.winograd import SIZE, Algorithm, Winograd, Words, panel_pitch, scratch_bytes, strided, toom_cook, turned
+from ..ir.winograd import SIZE, Algorithm, Winograd, Words, dilated, panel_pitch, scratch_bytes, strided, toom_cook, turned
 from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Tiles, elements, row_major
 from .residues import Residues, canonical, part_of
@@ -38,7 +38,7 @@ BYTES = 7 << 20             # of scratch memory for a unit
 K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
 O_BLOCK = 112               # outputs at a time
 MOST_DILATION = 4
-MOST_TAPS = {1: 6, 2: 5}    # along an axis, by the stride
+MOST_TAPS = {(1, 1): 6, (2, 1): 5, (1, 2): 3}       # along an axis, by stride and dilation
 SAVED = 1.4                 # multiplications by the taps for each that is left, from which the transforms pay
 
 
@@ -46,14 +46,15 @@ SAVED = 1.4                 # multiplications by the taps for each that is left,
 class _Direction:
     """A spatial axis.
 
-    The kept axis, the taps' and how many there are, whether they are read backwards; the input's elements from one position to the next, and from
-    the nest's first element to the first that the first tile reads; counted from that one, first and end of the positions that exist.
+    The kept axis, the taps' and how many there are, how far they lie apart, whether they are read backwards; the input's elements from one position to
+    the next, and from the nest's first element to the first that the first tile reads; counted from that one, first and end of the positions that exist.
     """
 
     algorithm: Algorithm
     axis: int
     tap: int
     taps: int
+    dilation: int
     backwards: bool
     unit: int
     start: int
@@ -85,7 +86,7 @@ class _Depth:
 def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
     """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm.
 
-    With a dilation, every remainder of the places is a product of its own.
+    With a dilation, every remainder of the places is a product of its own, or those along a row are one (:func:`~.ir.winograd.dilated`).
     """
     found = factors(item) if config.winograd and vector_bytes >= VECTOR_BYTES and len(item.sizes) - item.kept in (3, 4) else None
     if found is None or item.value.dtype is not float32:
@@ -141,7 +142,7 @@ def transposed(found: Residues, temporary: Callable[[int], int], vector_bytes: i
         if algorithm is None or algorithm.turns != by or unit < 1:
             return None
         low = min(place for _, place in reads)
-        spatial.append(_Direction(algorithm, axis, tap, len(reads), False, unit, (low - origin) * unit, -low, limit - low))
+        spatial.append(_Direction(algorithm, axis, tap, len(reads), 1, False, unit, (low - origin) * unit, -low, limit - low))
     across, down = sorted(spatial, key=lambda d: d.unit)
     nest = _Convolution.along(item, x, w, (down, across), positions)
     if nest is None or not nest.pays(vector_bytes):
@@ -158,10 +159,12 @@ def _dilations(item: Item, x: Expr, w: Expr) -> list[int]:
     spatial: list[int] = []
     for tap in sorted(range(kept, len(sizes)), key=lambda a: abs(xs[a])):
         near = [a for a in range(kept) if a not in spatial and xs[a] and not ws[a] and xs[tap] % xs[a] == 0 and abs(xs[tap] // xs[a]) <= MOST_DILATION]
-        if near and 3 <= sizes[tap] <= MOST_TAPS[1] and xs[tap] and len(spatial) < 2:
+        if near and 3 <= sizes[tap] <= MOST_TAPS[1, 1] and xs[tap] and len(spatial) < 2:
             axis = max(near, key=lambda a: abs(xs[a]))
+            dilation = abs(xs[tap] // xs[axis])
+            if spatial or sizes[tap] > MOST_TAPS.get((1, dilation), 0):     # along a row there is an algorithm for both remainders
+                periods[axis] = dilation
             spatial.append(axis)
-            periods[axis] = abs(xs[tap] // xs[axis])
     return periods
 
 
@@ -233,7 +236,7 @@ class _Convolution:
         strides = [*(xs[a] for a in outer), self.down.unit, self.across.unit]
         if strides[-1] != 1:        # the zeros around it are copied, too
             space = (*(sizes[a] for a in outer), *((-(-sizes[d.axis] // d.algorithm.results) - 1) * d.algorithm.step + d.algorithm.elements
-                                                    + (d.blocks - 1) * d.algorithm.taps for d in (self.down, self.across)))
+                                                    + (d.blocks - 1) * d.algorithm.taps * d.dilation for d in (self.down, self.across)))
             offset, strides = 0, list(row_major(space))
             slot = temporary(elements(space) * SIZE)
             copies = [Item("map", space, len(space), self.element(outer, space), Access(slot, 0, tuple(strides), float32), "", None, None, None,
@@ -320,7 +323,7 @@ class _Convolution:
         *_, row, column = source.strides
         blocks = []
         for z, y, x in itertools.product(range(self.size(self.depth.tap)), range(self.down.blocks), range(self.across.blocks)):
-            y, x = y * down.taps, x * across.taps
+            y, x = (i * d.algorithm.taps * d.dilation for i, d in ((y, self.down), (x, self.across)))
             at = y * row + x * column + (0 if self.depth.tap is None else z * xs[self.depth.tap])
             blocks.append((at, y, x, z * self.depth.move))
         whole = (*item.sizes[:kept], len(blocks) * self.size(self.channel), down.points, across.points)
@@ -334,11 +337,12 @@ class _Convolution:
         return stored(product, temporary)
 
 
-def _algorithm(taps: int, stride: int) -> Algorithm:
+def _algorithm(taps: int, stride: int, dilation: int) -> Algorithm:
     """The one with the fewest points for all taps."""
     if stride > 1:
         return strided(taps, stride)
-    return min((toom_cook(3), toom_cook(5)), key=lambda a: -(-taps // a.taps) * a.points)
+    best = min((toom_cook(3), toom_cook(5)), key=lambda a: -(-taps // a.taps) * a.points)
+    return best if dilation == 1 else dilated(best, dilation)
 
 
 def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tuple[int, int]]) -> tuple[_Direction, _Direction] | None:
@@ -349,21 +353,22 @@ def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tupl
     xs, ws, rank = x.attr.strides, w.attr.strides, len(item.sizes)
     found: list[_Direction] = []
     for tap in sorted(range(item.kept, rank), key=lambda a: abs(xs[a])):
-        apart = [(stride, a) for a in range(item.kept) for stride in MOST_TAPS
-                 if xs[tap] and abs(xs[a]) == stride * abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)]
-        stride, axis = min(apart, default=(0, 0))
-        taps = item.sizes[tap]
-        if len(found) == 2 or not stride or not ws[tap] or not 3 <= taps <= MOST_TAPS[stride]:
+        apart = [(stride * dilation, stride, a) for a in range(item.kept) for stride, dilation in MOST_TAPS
+                 if xs[tap] and abs(xs[a]) * dilation == stride * abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)]
+        if len(found) == 2 or not apart or not ws[tap]:
             continue
-        backwards = xs[axis] != stride * xs[tap]
-        algorithm = _algorithm(taps, stride)
-        d = _Direction(algorithm, axis, tap, taps, backwards, abs(xs[tap]), (taps - 1) * xs[tap] if backwards else 0, 0,
-                       (item.sizes[axis] - 1) * stride + taps)
-        moves = {axis: stride, tap: -1 if backwards else 1}
+        far, stride, axis = min(apart)
+        dilation, taps = far // stride, item.sizes[tap]
+        if not 3 <= taps <= MOST_TAPS[stride, dilation]:
+            continue
+        backwards = (xs[axis] > 0) != (xs[tap] > 0)
+        d = _Direction(_algorithm(taps, stride, dilation), axis, tap, taps, dilation, backwards, abs(xs[tap]) // dilation,
+                       (taps - 1) * xs[tap] if backwards else 0, 0, (item.sizes[axis] - 1) * stride + (taps - 1) * dilation + 1)
+        moves = {axis: stride, tap: -dilation if backwards else dilation}
         for steps, (origin, limit) in list(inside.items()):
             far = steps[axis] // stride         # of one position to the next, where these are those of one remainder
             if far > 0 and steps == tuple(far * moves.get(a, 0) for a in range(rank)):
-                origin -= (taps - 1) * far if backwards else 0          # the first tap read is then the last one
+                origin -= (taps - 1) * dilation * far if backwards else 0       # the first tap read is then the last one
                 d.first, d.end = max(d.first, -(origin // far)), min(d.end, -((origin - limit) // far))
                 del inside[steps]
         d.end = max(d.first, d.end)
