@@ -187,7 +187,7 @@ def test_products_say_how_they_are_blocked_and_how_fast_they_were():
     assert twice.startswith("2 times: flush") and twice.count("GFLOPS") == 1
     small = torch.randn(3, 200)
     assert "3 x 400, k 200: inner products" in str(torch.explain(lambda: small @ torch.randn(400, 200).t()))
-    x, w = torch.randn(2, 16, 20, 20), torch.randn(32, 16, 4, 4)
+    x, w = torch.randn(2, 16, 20, 20), torch.randn(32, 16, 7, 7)
     assert "the image copied once a unit" in str(torch.explain(lambda: torch.conv2d(x, w)))
     whole = torch.ones(60, 60, dtype=torch.int64)
     assert " GOPS" in str(torch.explain(lambda: whole @ whole))

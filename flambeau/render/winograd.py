@@ -153,7 +153,6 @@ class _Winograd:
                 number = w.div(tile, self.width)
                 room = w.sub(self.width, w.sub(tile, w.mul(number, self.width)))        # of the block from this tile on
                 to = w.plus(w.plus("%v", w.mul(number, "%block")), w.mul(w.sub(self.width, room), SIZE))
-                to = w.op(f"freeze ptr {to}")       # else the compiler takes long to find an address to keep for every point
                 masks = v.mask(w, w.min(valid, room)), self.between(w, w.min(valid, room), valid)
                 two = w.compare("sgt", valid, room)
 
