@@ -8,11 +8,11 @@ found by observing PyTorch; everything here is exact to the bit except where a d
 
 from __future__ import annotations
 
+import ctypes
 import math
 import operator
 import os
 import struct
-from _random import Random  # the C class alone: the module ``random`` takes milliseconds to import
 from _thread import RLock
 from array import array
 from bisect import bisect_left
@@ -24,10 +24,10 @@ from .core.device import CPU
 from .core.device import device as Device
 from .core.dtype import bfloat16, bool_, compute_dtype, dtype, float16, float32, float64, int32, int64, uint8
 from .ir.expression import E, Expr, bitcast, const, fma, make, scalar, walk, where
+from .runtime import twister
 
 DEFAULT_SEED = 67280421310721       # of a generator that was never seeded
 STATE_BYTES = 5056
-_CHUNK = 1 << 18                    # words drawn by one call into the C generator
 
 # seed, left, seeded, next, the 624 state words as uint64, three doubles of which the second is the kept normal,
 # its validity; a float normal and its validity, which the CPU does not use
@@ -48,21 +48,22 @@ class Generator:
         For another device.
     """
 
-    __slots__ = ("__weakref__", "_fresh", "_lock", "_normal", "_seed", "_twister")
+    __slots__ = ("__weakref__", "_address", "_lock", "_normal", "_seed", "_state")
 
     def __init__(self, device: Device | str = "cpu") -> None:
         given = Device(device)
         if given.type != "cpu":
             raise RuntimeError(f"Generator: only the CPU has a generator here, got device {str(given)!r}")
         self._lock = RLock()
+        self._state = twister.State()
+        self._address = ctypes.addressof(self._state)
         self._start(DEFAULT_SEED)
 
     def _start(self, seed: int) -> None:
         with self._lock:
             self._seed = seed
-            self._twister: Random | None = None     # the 624 words are computed at the first draw
             self._normal: float | None = None       # the second value of the last pair of normals
-            self._fresh = True                      # nothing was drawn since seeding
+            self._state[0], self._state[twister.NEXT] = seed & 0xFFFFFFFF, twister.SEEDED
 
     @property
     def device(self) -> Device:
@@ -123,11 +124,11 @@ class Generator:
     def state_bytes(self) -> bytes:
         """The state in PyTorch's layout, as bytes."""
         with self._lock:
-            *words, index = self._engine().getstate()
-            following = 0 if self._fresh else index
+            twister.draw(self._address, 0, 0)
+            index = self._state[twister.NEXT]
+            left, following = (1, 0) if index == twister.FRESH else (625 - index, index)
             kept = self._normal
-            return _STATE.pack(
-                self._seed, 625 - index, 1, following, *words, 0.0, 0.0 if kept is None else kept, 0.0, kept is not None, 0.0, 0)
+            return _STATE.pack(self._seed, left, 1, following, *self._state[:624], 0.0, 0.0 if kept is None else kept, 0.0, kept is not None, 0.0, 0)
 
     def load_state_bytes(self, state: bytes) -> None:
         """Continue from a state in PyTorch's layout (see :meth:`set_state`)."""
@@ -140,39 +141,20 @@ class Generator:
         if not (seeded == 1 and 1 <= left <= 624 and following in (625 - left, 0 if left == 1 else 625 - left)
                 and max(words) < 1 << 32):
             raise RuntimeError("Invalid mt19937 state\nset_state: the tensor has the right size but does not hold a generator's state")
-        twister = Random(0)
-        twister.setstate((*words, 625 - left))
         with self._lock:
-            self._seed, self._twister, self._normal = seed, twister, kept if valid else None
-            self._fresh = following == 0
+            self._seed, self._normal = seed, kept if valid else None
+            self._state[:624], self._state[twister.NEXT] = words, following or twister.FRESH
 
-    def _engine(self) -> Random:
-        """The C generator, started if need be; callers hold the lock."""
-        twister = self._twister
-        if twister is None:
-            word = self._seed & 0xFFFFFFFF
-            words = [word]
-            for i in range(1, 624):
-                word = (1812433253 * (word ^ (word >> 30)) + i) & 0xFFFFFFFF
-                words.append(word)
-            twister = self._twister = Random(0)
-            twister.setstate((*words, 624))
-        return twister
+    def fill(self, address: int, n: int) -> None:
+        """Write the next ``n`` draws to memory, as uint32."""
+        twister.draw(self._address, address, n)
 
-    def words(self, n: int) -> bytes | bytearray:
-        """The next ``n`` draws as little-endian uint32 (4 * n bytes)."""
-        with self._lock:
-            draw = self._engine().getrandbits
-            if n <= 0:
-                return b""
-            self._fresh = False
-            if n <= _CHUNK:
-                return draw(32 * n).to_bytes(4 * n, "little")
-            words = memory(4 * n)
-            for start in range(0, n, _CHUNK):
-                m = min(_CHUNK, n - start)
-                words[4 * start:4 * (start + m)] = draw(32 * m).to_bytes(4 * m, "little")
-            return words
+    def words(self, n: int) -> bytearray:
+        """The next ``n`` draws as uint32 (4 * n bytes)."""
+        words = memory(4 * max(n, 0))
+        if n > 0:
+            self.fill(ctypes.addressof(ctypes.c_char.from_buffer(words)), n)
+        return words
 
     def normals(self, n: int) -> list[float]:
         """The next ``n`` standard normals one by one in double precision, made in pairs; an odd one out is kept for the next call."""
@@ -543,7 +525,13 @@ def is_scalar_normal(n: int, contiguous: bool = True) -> bool:
     return n < 16 or not contiguous
 
 
-def normal_blocks(generator: Generator, n: int, d: dtype) -> bytes | bytearray:
+def skipped(rest: int, d: dtype) -> int:
+    """How many words are drawn for an incomplete block of ``rest`` normals, and not used."""
+    # the types up to float32 differ here: the narrow ones do not draw for it at all
+    return rest if d is float32 or d is float64 else 0
+
+
+def normal_blocks(generator: Generator, n: int, d: dtype) -> bytearray:
     """The draws for ``n >= 16`` normals: blocks of 16, in the order that :func:`normal_formula` describes.
 
     Where ``n`` is no multiple of 16 the last 16 values come from draws of their own: there is one block more, and the
@@ -553,9 +541,7 @@ def normal_blocks(generator: Generator, n: int, d: dtype) -> bytes | bytearray:
     full, rest = divmod(n, 16)
     if not rest:
         return generator.words(n * each)
-    # the types up to float32 differ here: the narrow ones do not draw for the incomplete block at all
-    skipped = rest * each if d is float32 or d is float64 else 0
-    draws = generator.words(full * 16 * each + skipped + 16 * each)
+    draws = generator.words((full * 16 + skipped(rest, d) + 16) * each)
     return draws[: full * 64 * each] + draws[-64 * each:]
 
 
@@ -647,65 +633,26 @@ def _remainders(generator: Generator, n: int, low: int, span: int, wide: bool) -
     return [v % span + low for v in draws]
 
 
-def permutation(generator: Generator, n: int) -> list[int]:
-    """The numbers below ``n`` in random order (Fisher and Yates, from the front)."""
-    if n < 0:
-        raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]\nrandperm: n must not be negative")
-    draws = array("I", generator.words(n - 1))
-    order = list(range(n))
-    for i, jump in enumerate(map(operator.mod, draws, range(n, 1, -1))):
-        j = i + jump
-        order[i], order[j] = order[j], order[i]
-    return order
+def permutation(generator: Generator, n: int, out: int) -> None:
+    """Write the numbers below ``n`` in random order to memory, as int64 (Fisher and Yates, from the front)."""
+    words = generator.words(n - 1)
+    twister.shuffle(ctypes.addressof(ctypes.c_char.from_buffer(words)) if words else 0, out, n)
 
 
-def multinomial(generator: Generator, rows: Sequence[Sequence[float]], count: int, replacement: bool, d: dtype) -> list[list[int]]:
-    """``count`` indices for each row of weights of type ``d``.
-
-    Raises
-    ------
-    RuntimeError
-        For weights that are negative or not finite or sum to zero, or more samples without replacement than weights.
-    """
-    if not d.is_floating_point:
-        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {_SCALAR_TYPES[d.name]}")
-    width = len(rows[0]) if rows else 0
-    if count <= 0:
-        raise RuntimeError(f"cannot sample n_sample <= 0 samples\nmultinomial: num_samples must be positive, got {count}")
-    if not replacement and count > width:
-        raise RuntimeError(
-            "cannot sample n_sample > prob_dist.size(-1) samples without replacement\n"
-            f"multinomial: {count} samples wanted of {width} weights; pass replacement=True or ask for fewer")
-    for row in rows:
-        if not all(0 <= w < math.inf for w in row):
-            if not replacement or count == 1:
-                raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
-            wrong = "< 0" if any(w < 0 for w in row) else "= infinity or NaN"
-            raise RuntimeError(f"invalid multinomial distribution (encountering probability entry {wrong})")
-        if not any(row):
-            raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
-    if replacement and count > 1:
-        return [_with_replacement(generator, row, count, d) for row in rows]
-    # an exponential race: the index whose clock, running at its weight, rings first
-    clocks = iter(exponential(generator, width * len(rows), d))
-    chosen = []
-    for row in rows:
-        scores = _cast([w / c if c else math.inf * w for w, c in zip(row, clocks, strict=False)], d)
-        chosen.append(sorted(range(width), key=scores.__getitem__, reverse=True)[:count])
-    return chosen
-
-
-def _with_replacement(generator: Generator, row: Sequence[float], count: int, d: dtype) -> list[int]:
-    """Indices by bisection of the cumulative weights, which are summed in the type that ``d`` is computed in."""
+def with_replacement(generator: Generator, rows: Sequence[Sequence[float]], count: int, d: dtype) -> list[int]:
+    """``count`` indices for each row of weights of type ``d``, by bisection of the cumulative weights (summed in the type that ``d`` is computed in)."""
     computed = compute_dtype(d)
 
     def add(a: float, b: float) -> float:
         return float(_cast([a + b], computed)[0])
 
-    sums = list(accumulate(row, add))
-    bounds = _cast([s / sums[-1] for s in sums], computed)
-    bounds[-1] = 1.0
-    return [bisect_left(bounds, u) for u in _unit_doubles(generator, count)]
+    drawn = []
+    for row in rows:
+        sums = list(accumulate(row, add))
+        bounds = _cast([s / sums[-1] for s in sums], computed)
+        bounds[-1] = 1.0
+        drawn += [bisect_left(bounds, u) for u in _unit_doubles(generator, count)]
+    return drawn
 
 
 # Checks of parameters, for every way to draw -------------------------------------------------------------------------------------
@@ -781,6 +728,18 @@ def check_cauchy(d: dtype, sigma: float) -> None:
                            f"dtype must be a floating point but you specified {_C_TYPES[d.name]}")
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
+
+
+def check_weights(rows: Iterable[Sequence[float]], one_by_one: bool) -> None:
+    """Raise PyTorch's errors for weights that are negative or not finite or sum to zero; ``one_by_one``: several are drawn with replacement."""
+    for row in rows:
+        if not all(0 <= w < math.inf for w in row):
+            if not one_by_one:
+                raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+            wrong = "< 0" if any(w < 0 for w in row) else "= infinity or NaN"
+            raise RuntimeError(f"invalid multinomial distribution (encountering probability entry {wrong})")
+        if not any(row):
+            raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
 
 
 def check_integers(d: dtype, low: int, high: int) -> None:

@@ -28,7 +28,7 @@ ALLOWED = {
     "autograd": {"stream", "ops"},
     "stream": {"schedule", "render", "runtime", "ops", "ir", "version"},
     "tensor": {"autograd", "stream", "ops", "ir", "runtime", "random", "cuda", "api"},
-    "random": {"ir", "tensor"},
+    "random": {"ir", "runtime.twister", "tensor"},
     "cuda": set(),
     "backends": set(),
     "return_types": {"ops", "tensor"},

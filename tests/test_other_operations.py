@@ -113,3 +113,59 @@ def test_views_stay_within_the_memory():
 def test_grids_of_coordinates():
     x, y = torch.meshgrid(torch.arange(3), torch.arange(2), indexing="xy")
     assert x.tolist() == [[0, 1, 2], [0, 1, 2]] and y.tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+CONSTRUCTORS = {
+    "zeros": lambda **k: torch.zeros(2, 3, **k),
+    "ones": lambda **k: torch.ones((2, 3), **k),
+    "eye": lambda **k: torch.eye(3, **k),
+    "linspace": lambda **k: torch.linspace(0.5, 2, 4, **k),
+    "arange": lambda **k: torch.arange(0.5, 3, **k),
+    "rand": lambda **k: torch.rand(2, 3, **k),
+    "randn": lambda **k: torch.randn(2, 3, **k),
+    "zeros_like": lambda **k: torch.zeros_like(torch.ones(2, 3), **k),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_a_constructor_called_again_reads_its_arguments_again(name):
+    """What it remembers depends on all that its arguments and the defaults say."""
+    make = CONSTRUCTORS[name]
+    for _ in range(2):
+        first = make()
+        assert first.dtype is torch.float32 and not first.requires_grad
+        assert make(dtype=torch.float64).dtype is torch.float64
+        assert make(requires_grad=True).requires_grad
+        assert make(device="meta").device.type == "meta"
+        assert make() is not first
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert make().dtype is torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+        if not name.endswith("_like"):
+            torch.set_default_device("meta")
+            try:
+                assert make().device.type == "meta"
+            finally:
+                torch.set_default_device(None)
+            out = torch.empty(0)
+            assert make(out=out) is out and out.shape == make().shape
+        with pytest.raises(TypeError):
+            make(dtype="float32")
+
+
+def test_constructors_tell_equal_numbers_apart():
+    for _ in range(2):
+        assert torch.arange(3).dtype is torch.int64
+        assert torch.arange(3.0).dtype is torch.float32
+        assert torch.arange(torch.tensor(2)).tolist() == [0, 1]
+        assert torch.arange(torch.tensor(3)).tolist() == [0, 1, 2]
+        assert torch.zeros(2).shape == (2,)
+        with pytest.raises(TypeError):
+            torch.zeros(2.0)
+        assert str(torch.linspace(1, 0.0, 3)[-1].item()) == "0.0"
+        assert torch.zeros([2, 1]).shape == torch.zeros(2, 1).shape == (2, 1)
+        x = torch.zeros(2, requires_grad=True)
+        x.sum().backward()
+        assert torch.zeros(2, requires_grad=True).grad is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import hashlib
 import json
 import math
@@ -16,8 +17,10 @@ from typing import Any
 
 import pytest
 
+import flambeau as fl
 from flambeau import random as R
 from flambeau.core.dtype import DTYPES, bool_, compute_dtype, dtype, float32, float64, int8, int32, int64, uint8
+from flambeau.runtime import twister
 
 STREAMS = json.loads((Path(__file__).parent / "recorded" / "streams.json").read_text())
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -39,6 +42,12 @@ def joined(rows: list[list[int]]) -> list[int]:
     return [v for row in rows for v in row]
 
 
+def permutation(generator: R.Generator, n: int) -> list[int]:
+    out = (ctypes.c_int64 * n)()
+    R.permutation(generator, n, ctypes.addressof(out))
+    return out[:]
+
+
 FLOATING: dict[str, Draw] = {
     "uniform": R.uniform,
     "uniform bounds": lambda g, n, d: R.uniform(g, n, d, -0.37, 0.81),
@@ -52,8 +61,8 @@ FLOATING: dict[str, Draw] = {
     "cauchy": lambda g, n, d: R.cauchy(g, n, d, 0.5, 1.5),
     "log normal": lambda g, n, d: R.log_normal(g, n, d, 0.5, 0.25),
     "range of type": R.integers_of,
-    "multinomial": lambda g, n, d: joined(R.multinomial(g, weights(n, d), 1, False, d)),
-    "multinomial replacement": lambda g, n, d: joined(R.multinomial(g, weights(n, d), 7, True, d)),
+    "multinomial": lambda g, n, d: joined(fl.multinomial(fl.tensor(weights(n, d), dtype=d), 1, generator=g).tolist()),
+    "multinomial replacement": lambda g, n, d: joined(fl.multinomial(fl.tensor(weights(n, d), dtype=d), 7, True, generator=g).tolist()),
 }
 INTEGRAL: dict[str, Callable[[R.Generator, int], list[int]]] = {
     "range of int8": lambda g, n: R.integers_of(g, n, int8),
@@ -64,7 +73,7 @@ INTEGRAL: dict[str, Callable[[R.Generator, int], list[int]]] = {
     "integers below wide": lambda g, n: R.integers(g, n, 0, 2**28 - 1),
     "integers wide": lambda g, n: R.integers(g, n, -3, 2**28 - 3),
     "integers 2**50": lambda g, n: R.integers(g, n, 0, 2**50),
-    "permutation": R.permutation,
+    "permutation": permutation,
 }
 
 
@@ -185,14 +194,44 @@ def test_wrong_seeds(seed: Any, error: type[Exception]) -> None:
 
 
 def test_words_do_not_depend_on_how_they_are_asked_for() -> None:
-    whole = R.Generator().manual_seed(9).words(R._CHUNK + 700)
+    whole = R.Generator().manual_seed(9).words(5000)
     generator = R.Generator().manual_seed(9)
-    assert generator.words(1) + generator.words(0) + generator.words(699) + generator.words(R._CHUNK) == whole
+    parts = [1, 0, 699, 15, 16, 17, 624, 623, 625, 1300, 1080]
+    assert sum(parts) == 5000
+    assert b"".join([generator.words(n) for n in parts]) == whole
+
+
+def test_machine_code_and_plain_python_draw_the_same() -> None:
+    """Both are MT19937: its ten-thousandth word after the standard seed is the one that the C++ standard names; states are interchangeable."""
+    seeded = twister.State(5489)
+    seeded[twister.NEXT] = twister.SEEDED
+    plain, out = twister.State(*seeded), (ctypes.c_uint32 * 10_000)()
+    twister.draw(ctypes.addressof(seeded), ctypes.addressof(out), 10_000)
+    assert out[-1] == 4123659995
+    again = (ctypes.c_uint32 * 10_000)()
+    for start, n in ((0, 0), (0, 7), (7, 617), (624, 1), (625, 9375)):
+        twister._drawn_plainly(twister._pack(ctypes.addressof(plain), ctypes.addressof(again) + 4 * start, n))
+    assert again[:] == out[:]
+    assert plain[:624] == seeded[:624]
+    assert plain[twister.NEXT] == seeded[twister.NEXT]
+    orders = [(ctypes.c_int64 * 700)() for _ in range(2)]
+    twister.shuffle(ctypes.addressof(out), ctypes.addressof(orders[0]), 700)
+    twister._shuffled_plainly(twister._pack(ctypes.addressof(out), ctypes.addressof(orders[1]), 700))
+    assert orders[0][:] == orders[1][:]
+    assert sorted(orders[0]) == list(range(700))
+
+
+def test_draws_stay_within_their_memory() -> None:
+    for n in (0, 1, 15, 16, 17, 31, 623, 624, 625, 2000):
+        memory = (ctypes.c_uint32 * (n + 32))(*[7] * (n + 32))
+        R.Generator().manual_seed(1).fill(ctypes.addressof(memory) + 64, n)
+        assert memory[:16] == memory[n + 16:] == [7] * 16
+        assert bytes(memory)[64:64 + 4 * n] == R.Generator().manual_seed(1).words(n)
 
 
 def test_permutation_is_one() -> None:
-    assert sorted(R.permutation(R.Generator(), 5000)) == list(range(5000))
-    assert R.permutation(R.Generator(), 0) == []
+    assert sorted(permutation(R.Generator(), 5000)) == list(range(5000))
+    assert permutation(R.Generator(), 0) == []
 
 
 def test_fused_multiply_add_is_rounded_once() -> None:
@@ -255,13 +294,22 @@ def test_evaluate_takes_columns() -> None:
     (lambda g: R.check_integers(int64, 5, 5), RuntimeError, "but got from=5 >= to=5"),
     (lambda g: R.check_integers(uint8, 0, 300), RuntimeError, "to - 1 is out of bounds for unsigned char"),
     (lambda g: R.check_integers(int8, -300, 5), RuntimeError, "from is out of bounds for signed char"),
-    (lambda g: R.permutation(g, -1), RuntimeError, "negative dimension -1"),
-    (lambda g: R.multinomial(g, [[1.0, 2.0]], 3, False, float32), RuntimeError, "without replacement"),
-    (lambda g: R.multinomial(g, [[0.0, 0.0]], 1, False, float32), RuntimeError, "sum of probabilities <= 0"),
-    (lambda g: R.multinomial(g, [[-1.0, 1.0]], 1, False, float32), RuntimeError, "element < 0"),
-    (lambda g: R.multinomial(g, [[-1.0, 1.0]], 2, True, float32), RuntimeError, "entry < 0"),
-    (lambda g: R.multinomial(g, [[1, 2]], 1, False, int64), RuntimeError, "got: Long"),
-    (lambda g: R.multinomial(g, [[1.0]], 0, False, float32), RuntimeError, "n_sample <= 0"),
+    (lambda g: fl.multinomial(fl.tensor([[1.0, 2.0]]), 3, generator=g), RuntimeError, "without replacement"),
+    (lambda g: fl.multinomial(fl.tensor([[0.0, 0.0]]), 1, generator=g), RuntimeError, "sum of probabilities <= 0"),
+    (lambda g: fl.multinomial(fl.tensor([[1.0, 2.0], [0.0, 0.0]]), 2, True, generator=g), RuntimeError, "sum of probabilities <= 0"),
+    (lambda g: fl.multinomial(fl.tensor([[-1.0, 1.0]]), 1, generator=g), RuntimeError, "element < 0"),
+    (lambda g: fl.multinomial(fl.tensor([1.0, math.inf]), 1, generator=g), RuntimeError, "inf"),
+    (lambda g: fl.multinomial(fl.tensor([1.0, math.nan]), 2, generator=g), RuntimeError, "nan"),
+    (lambda g: fl.multinomial(fl.tensor([[-1.0, 1.0]]), 2, True, generator=g), RuntimeError, "entry < 0"),
+    (lambda g: fl.multinomial(fl.tensor([[1.0, math.inf]]), 2, True, generator=g), RuntimeError, "entry = infinity or NaN"),
+    (lambda g: fl.multinomial(fl.tensor([[1, 2]]), 1, generator=g), RuntimeError, "got: Long"),
+    (lambda g: fl.multinomial(fl.tensor([[1.0]]), 0, generator=g), RuntimeError, "n_sample <= 0"),
+    (lambda g: fl.bernoulli(fl.tensor([0.5, 1.5]), generator=g), RuntimeError, "p_in <= 1"),
+    (lambda g: fl.bernoulli(fl.tensor([math.nan]), generator=g), RuntimeError, "p_in <= 1"),
+    (lambda g: fl.bernoulli(fl.tensor([1]), generator=g), RuntimeError, "not implemented for 'Long'"),
+    (lambda g: fl.rand(3, dtype=int64, generator=g), NotImplementedError, "not implemented for 'Long'"),
+    (lambda g: fl.randint(3, 3, (2,), generator=g), RuntimeError, "'from' to be less than 'to'"),
+    (lambda g: fl.randperm(-1, generator=g), RuntimeError, "non-negative"),
 ])
 def test_wrong_parameters_draw_nothing(call: Callable[[R.Generator], Any], error: type[Exception], words: str) -> None:
     generator = R.Generator().manual_seed(5)
@@ -310,3 +358,85 @@ def test_formulas_in_the_reference_interpreter(name: str) -> None:
     values = R.without_overlap(filled(blocks, (63, 2, 8), (16, 8, 1), value), 1003)
     expected = list(R.normal(R.Generator().manual_seed(8), 1003, d, 0.3, 1.7))
     assert rounded(values, d) == (pytest.approx(expected, rel=1e-13) if d is float64 else expected)
+
+
+TENSORS: dict[str, tuple[Callable[..., Any], Callable[[R.Generator, int, dtype], Any]]] = {
+    "rand": (lambda g, shape, d: fl.rand(shape, dtype=d, generator=g), R.uniform),
+    "randn": (lambda g, shape, d: fl.randn(shape, dtype=d, generator=g), R.normal),
+    "uniform_": (lambda g, shape, d: fl.empty(shape, dtype=d).uniform_(-0.37, 0.81, generator=g), lambda g, n, d: R.uniform(g, n, d, -0.37, 0.81)),
+    "normal_": (lambda g, shape, d: fl.empty(shape, dtype=d).normal_(0.3, 1.7, generator=g), lambda g, n, d: R.normal(g, n, d, 0.3, 1.7)),
+    "bernoulli": (lambda g, shape, d: fl.bernoulli(fl.empty(shape, dtype=d), 0.3, generator=g), lambda g, n, d: R.bernoulli(g, n, 0.3)),
+    "randint": (lambda g, shape, d: fl.randint(-5, 7, shape, dtype=d, generator=g), lambda g, n, d: R.integers(g, n, -5, 7)),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("what", TENSORS)
+def test_tensors_hold_the_stream(what: str, name: str) -> None:
+    """Recorded draws give the values that plain Python computes, in row-major order, and leave the same state, also when nobody wants them."""
+    make, plain = TENSORS[what]
+    d, ours, theirs = DTYPES[name], R.Generator().manual_seed(42), R.Generator().manual_seed(42)
+    for shape in ((0,), (), (1,), (3, 5), (16,), (4, 5), (2, 3, 16), (1003,), (3, 5), (31, 33)):
+        n = math.prod(shape)
+        drawn = make(ours, shape, d)
+        expected = rounded([float(v) for v in plain(theirs, n, d)], d)
+        assert drawn.shape == shape
+        assert drawn.dtype is d
+        exact = not (d is float64 and what in ("randn", "normal_"))
+        assert drawn.flatten().tolist() == (expected if exact else pytest.approx(expected, rel=1e-13))
+        make(ours, shape, d)
+        plain(theirs, n, d)
+        assert ours.state_bytes() == theirs.state_bytes()
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_probabilities_of_any_layout(name: str) -> None:
+    p = fl.rand(9, 7, dtype=DTYPES[name], generator=R.Generator().manual_seed(3))
+    for q in (p, p.t(), p[::2, 1:], p[:1].expand(4, 7), p[0, 0]):
+        drawn = fl.bernoulli(q, generator=R.Generator().manual_seed(4))
+        assert drawn.flatten().tolist() == [float(v) for v in R.bernoulli(R.Generator().manual_seed(4), q.numel(), q.flatten().tolist(), q.dtype)]
+        into = fl.empty(q.shape, dtype=int64).bernoulli_(q, generator=R.Generator().manual_seed(4))
+        assert into.tolist() == drawn.tolist()
+
+
+def test_draws_come_in_the_order_of_the_program() -> None:
+    """Whatever is pending, and whoever draws: seeding, saving and restoring a state take effect between the calls that stand around them."""
+    fl.manual_seed(1)
+    a = fl.rand(5)
+    state = fl.get_rng_state()
+    b, c = fl.rand(5), fl.randint(0, 9, (4,))
+    fl.set_rng_state(state)
+    d = fl.rand(5)
+    fl.manual_seed(1)
+    e = fl.rand(5)
+    assert a.tolist() == e.tolist() != b.tolist()
+    assert d.tolist() == b.tolist()
+    assert c.tolist() == fl.tensor(R.integers(_after(5 + 5), 4, 0, 9)).tolist()
+
+
+def _after(n: int) -> R.Generator:
+    g = R.Generator().manual_seed(1)
+    g.words(n)
+    return g
+
+
+def test_a_repeated_draw_makes_no_plan() -> None:
+    from flambeau.stream.cache import STATS
+
+    def step() -> None:
+        x = fl.rand(4, 5) + fl.randn(4, 5)
+        fl.nn.functional.dropout(x, 0.5).sum().item()
+
+    for _ in range(3):
+        step()
+    plans = STATS["plans"]
+    for _ in range(5):
+        step()
+    assert STATS["plans"] == plans
+
+
+def test_without_replacement_no_index_comes_twice() -> None:
+    weights = fl.tensor([[0.1, 0.0, 0.4, 0.2], [0.3, 0.3, 0.0, 0.4]])
+    drawn = fl.multinomial(weights, 3, generator=R.Generator().manual_seed(0))
+    assert [sorted(row) for row in drawn.tolist()] == [[0, 2, 3], [0, 1, 3]]
+    assert fl.multinomial(weights[0], 2, generator=R.Generator().manual_seed(0)).shape == (2,)

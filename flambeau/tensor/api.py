@@ -128,7 +128,7 @@ def lookup(name: str) -> Any:
     if name in creation.LEGACY:
         made = _legacy.get(name)
         if made is None:
-            made = _legacy[name] = creation.constructor(dtypes.DTYPES[creation.LEGACY[name]], name)
+            made = _legacy[name] = creation.legacy_class(dtypes.DTYPES[creation.LEGACY[name]], name)
         return made
     if name in dtypes.DTYPES:
         return dtypes.DTYPES[name]

@@ -12,7 +12,7 @@ import math
 import struct
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..autograd import graph
 from ..autograd.graph import MODE
@@ -38,6 +38,8 @@ def set_default_device(d: Any) -> None:
     """The device of tensors made without ``device=``."""
     global _default_device
     _default_device = CPU if d is None else device(d)
+    for known in _KNOWN:
+        known.clear()
 
 
 def get_default_device() -> device:
@@ -76,17 +78,21 @@ def allocated(m: Meta) -> Any:
     """A tensor with memory of its own and arbitrary contents."""
     if stream.traced() is not None:
         return constant(m, 0)       # a composite has no memory while it is traced; what is overwritten costs nothing
-    b = new_buffer()
     nbytes = max(1, m.nbytes)
-    free, c = memory.free_list(nbytes)
+    return make_tensor(m, with_memory(nbytes, *memory.free_list(nbytes)))
+
+
+def with_memory(nbytes: int, free: list[int], size: int) -> Buffer:
+    """A buffer with memory of its own; ``free`` and ``size`` are what the allocator's ``free_list`` says of ``nbytes``."""
+    b = new_buffer()
     try:
         b.ptr = free.pop()          # another thread may take the last one: looking first would not do
     except IndexError:
-        b.ptr = memory.grow(c)
+        b.ptr = memory.grow(size)
     b.pool = free
     b.nbytes = nbytes
     b.__class__ = Owned
-    return make_tensor(m, b)
+    return b
 
 
 def finish(t: Any, requires_grad: bool) -> Any:
@@ -119,24 +125,33 @@ def _lower_fill(sig: Signature, slots: Sequence[int], results: Sequence[int], sc
     return [Nest("map", nest.sizes, nest.kept, value, nest.store._replace(slot=results[0]), origin=origin)]
 
 
-def record_fill(m: Meta, key: Any, make: Callable[[], Expr], scalars: Sequence[Any] = (), letters: str = "") -> Any:
-    """Record a call without operands: every element is ``make()``."""
+Maker: TypeAlias = Callable[[Any], Any]     # makes a tensor, out of numbers of the generator that it is given
+
+
+def filling(m: Meta, key: Any, make: Callable[[], Expr], scalars: Sequence[Any] = (), letters: str = "") -> Maker:
+    """Recording of a call without operands: every element is ``make()``."""
     if m.device is META:
-        return make_tensor(m, new_buffer())
+        return lambda g: make_tensor(m, new_buffer())
     sig = _fill(key, m, make, letters)
-    b, = stream.append(sig, (), scalars)
-    return make_tensor(m, b)
+
+    def fill(g: Any) -> Any:
+        t = _new(definition.Tensor)
+        t._meta = m
+        t._buffer, = stream.append(sig, (), scalars)
+        t._node = t._base = None
+        return t
+
+    return fill
 
 
 def constant(m: Meta, value: float | int | bool) -> Any:
     """A tensor of one value that is part of the code (0 and 1, so that they fold)."""
-    key, m, make = _constant(m, value)
-    return record_fill(m, key, make)
+    return filling(*_constant(m, value))(None)
 
 
-def _constant(m: Meta, value: float | int | bool) -> tuple[Any, Meta, Callable[[], Expr]]:
+def _constant(m: Meta, value: float | int | bool) -> tuple[Meta, Any, Callable[[], Expr]]:
     d = m.dtype
-    return ("constant", float(value)), m, lambda: ir.const(value, dtypes.compute_dtype(d)).cast(d)
+    return m, ("constant", float(value)), lambda: ir.const(value, dtypes.compute_dtype(d)).cast(d)
 
 
 def filled(m: Meta, value: Any) -> Any:
@@ -156,7 +171,7 @@ def filled(m: Meta, value: Any) -> Any:
         value = int(value)
     else:
         value = float(value)
-    return record_fill(m, "scalar", lambda: ir.scalar(0, c).cast(d), (value,), "d" if floating else "q")
+    return filling(m, "scalar", lambda: ir.scalar(0, c).cast(d), (value,), "d" if floating else "q")(None)
 
 
 _C_NAMES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t", "float32": "float"}
@@ -212,18 +227,56 @@ def _give(t: Any, grad: bool, out: Any) -> Any:
     return finish(t, grad)
 
 
-@public(method=False)
-def zeros(*size: Any, **kwargs: Any) -> Any:
+_KNOWN: list[dict[Any, Any]] = []       # what constructors remember
+Reading: TypeAlias = tuple[Maker, bool, Any]    # what a constructor makes of its arguments: how to make the tensor, requires_grad=, out=
+
+
+def constructor(read: Callable[..., Reading]) -> Callable[..., Any]:
+    """Publish a constructor, written as a function that reads its arguments; what it made of plain values is remembered.
+
+    The tensor that a function ``*_like`` takes first stands for its metadata.
+    """
+    known: dict[Any, tuple[Maker, bool]] = {}
+    _KNOWN.append(known)
+    dtypes.DEPENDENT.append(known)
+    like = read.__name__.endswith("_like")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        g = kwargs.pop("generator", None) if kwargs else None
+        key: Any = None
+        try:
+            # 1, 1.0 and True are one in a dictionary
+            key = (args[0]._meta, *args[1:]) if like else args, tuple(map(type, args)), tuple(kwargs.items())
+            make, grad = known[key]
+        except (KeyError, TypeError, AttributeError, IndexError):
+            given = (*args[like:], *kwargs.values())
+            make, grad, out = read(*args, **kwargs)
+            if out is not None:
+                return _give(make(g), grad, out)
+            # as are 0.0 and -0.0
+            if key is not None and all(definition.by_value(v) and (v.__class__ is not float or v) for v in given):
+                if len(known) > 20_000:
+                    known.clear()
+                known[key] = make, grad
+        t = make(g)
+        return finish(t, grad) if grad else t
+
+    call.__name__, call.__qualname__, call.__doc__, call.__module__ = read.__name__, read.__qualname__, read.__doc__, read.__module__
+    return public(call, method=False)  # type: ignore[no-any-return]
+
+
+@constructor
+def zeros(*size: Any, **kwargs: Any) -> Reading:
     """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``, with ``dtype=``, ``device=``, ``requires_grad=``, ``out=``."""
     m, grad, out = _options(_sizes(size, kwargs, "zeros"), dtypes.get_default_dtype(), kwargs)
-    return _give(constant(m, 0), grad, out)
+    return filling(*_constant(m, 0)), grad, out
 
 
-@public(method=False)
-def ones(*size: Any, **kwargs: Any) -> Any:
+@constructor
+def ones(*size: Any, **kwargs: Any) -> Reading:
     """A tensor of ones; arguments as :func:`zeros`."""
     m, grad, out = _options(_sizes(size, kwargs), dtypes.get_default_dtype(), kwargs)
-    return _give(constant(m, 1), grad, out)
+    return filling(*_constant(m, 1)), grad, out
 
 
 @public(method=False)
@@ -258,7 +311,8 @@ def ones_constant(m: Meta) -> Any:
             return constant(m, 1)
         if len(_ones) > 20_000:
             _ones.clear()
-        sig = _ones[m] = _fill(*_constant(m, 1))
+        _, key, make = _constant(m, 1)
+        sig = _ones[m] = _fill(key, m, make)
     t = _new(definition.Tensor)
     t._meta = m
     t._buffer, = stream.append(sig, ())
@@ -278,25 +332,25 @@ def _like(name: str, input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool]:
     return made, grad
 
 
-@public(method=False)
-def zeros_like(input: Any, **kwargs: Any) -> Any:
+@constructor
+def zeros_like(input: Any, **kwargs: Any) -> Reading:
     """Zeros of the shape, dtype and device of ``input``."""
     m, grad = _like("zeros_like", input, kwargs)
-    return finish(constant(m, 0), grad)
+    return filling(*_constant(m, 0)), grad, None
 
 
-@public(method=False)
-def ones_like(input: Any, **kwargs: Any) -> Any:
+@constructor
+def ones_like(input: Any, **kwargs: Any) -> Reading:
     """Ones of the shape, dtype and device of ``input``."""
     m, grad = _like("ones_like", input, kwargs)
-    return finish(constant(m, 1), grad)
+    return filling(*_constant(m, 1)), grad, None
 
 
-@public(method=False)
-def empty_like(input: Any, **kwargs: Any) -> Any:
+@constructor
+def empty_like(input: Any, **kwargs: Any) -> Reading:
     """Arbitrary contents, of the shape, dtype and device of ``input``."""
     m, grad = _like("empty_like", input, kwargs)
-    return finish(make_tensor(m, new_buffer()) if m.device is META else allocated(m), grad)
+    return lambda g: make_tensor(m, new_buffer()) if m.device is META else allocated(m), grad, None
 
 
 @public(method=False)
@@ -323,8 +377,8 @@ def empty_strided(size: Any, stride: Any, **kwargs: Any) -> Any:
     return finish(whole, grad)
 
 
-@public(method=False)
-def arange(*args: Any, **kwargs: Any) -> Any:
+@constructor
+def arange(*args: Any, **kwargs: Any) -> Reading:
     """``arange(end)``, ``arange(start, end)`` or ``arange(start, end, step)``: the numbers from start up to, not including, end."""
     names = ("end",) if len(args) == 1 and "end" not in kwargs else ("start", "end", "step")
     given = dict(zip(names, args, strict=False))
@@ -351,18 +405,16 @@ def arange(*args: Any, **kwargs: Any) -> Any:
             value = ir.scalar(0, float64) + ir.axis(0).cast(float64) * ir.scalar(1, float64)
             return value.cast(dtypes.compute_dtype(d)).cast(d)
 
-        made = record_fill(m, "arange", element, (float(start), float(step)), "dd")
-    else:
-        made = record_fill(m, "arange", lambda: (ir.scalar(0, int64) + ir.axis(0) * ir.scalar(1, int64)).cast(d), (int(start), int(step)), "qq")
-    return _give(made, grad, out)
+        return filling(m, "arange", element, (float(start), float(step)), "dd"), grad, out
+    return filling(m, "arange", lambda: (ir.scalar(0, int64) + ir.axis(0) * ir.scalar(1, int64)).cast(d), (int(start), int(step)), "qq"), grad, out
 
 
 def _number(v: Any) -> Any:
     return v.item() if hasattr(v, "item") else v
 
 
-@public(method=False)
-def linspace(start: Any, end: Any, steps: int, **kwargs: Any) -> Any:
+@constructor
+def linspace(start: Any, end: Any, steps: int, **kwargs: Any) -> Reading:
     """``steps`` numbers from ``start`` to ``end``, both included, at equal distances."""
     start, end, steps = _number(start), _number(end), int(_number(steps))
     if steps < 0:
@@ -379,8 +431,7 @@ def linspace(start: Any, end: Any, steps: int, **kwargs: Any) -> Any:
         down = ir.fma((i - last).cast(c), step, high)
         return ir.where(i < ir.scalar(3, int64), up, down).cast(d)
 
-    made = record_fill(m, "linspace", make, (float(start), float(end), steps - 1, steps // 2 if steps > 1 else 1), "ddqq")
-    return _give(made, grad, out)
+    return filling(m, "linspace", make, (float(start), float(end), steps - 1, steps // 2 if steps > 1 else 1), "ddqq"), grad, out
 
 
 @public(method=False)
@@ -393,8 +444,8 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **kwargs: Any
     return _give(made, kwargs.get("requires_grad", False), out)
 
 
-@public(method=False)
-def eye(n: int, m: int | None = None, **kwargs: Any) -> Any:
+@constructor
+def eye(n: int, m: int | None = None, **kwargs: Any) -> Reading:
     """The ``n`` by ``m`` matrix with ones on the diagonal."""
     columns = n if m is None else m
     if n < 0 or columns < 0:
@@ -402,7 +453,7 @@ def eye(n: int, m: int | None = None, **kwargs: Any) -> Any:
     made, grad, out = _options((n, columns), dtypes.get_default_dtype(), kwargs)
     d = made.dtype
     c = dtypes.compute_dtype(d)
-    return _give(record_fill(made, "eye", lambda: ir.where(ir.axis(0).eq(ir.axis(1)), ir.const(1, c), ir.const(0, c)).cast(d)), grad, out)
+    return filling(made, "eye", lambda: ir.where(ir.axis(0).eq(ir.axis(1)), ir.const(1, c), ir.const(0, c)).cast(d)), grad, out
 
 
 # ------------------------------------------------------------------ from Python data
@@ -701,7 +752,7 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     return finish(over_array(a), requires_grad)
 
 
-def constructor(d: dtype, name: str) -> Any:
+def legacy_class(d: dtype, name: str) -> Any:
     """The old style ``FloatTensor(...)``: sizes make an uninitialised tensor, a sequence is copied."""
 
     class _Meta(type):
@@ -747,4 +798,4 @@ def leaf_tensor(t: Any) -> Any:
     return t
 
 
-__all__ = ["MODE", "Buffer", "constructor", "count", "from_array", "record_fill"]
+__all__ = ["MODE", "Buffer", "constructor", "count", "filling", "from_array", "legacy_class"]

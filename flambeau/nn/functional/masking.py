@@ -15,6 +15,11 @@ def _check(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
+def _kept(input: Any, p: float, shape: Any) -> Any:
+    """1 with probability ``1 - p``, else 0."""
+    return fl.bernoulli(input if shape == input.shape else fl.empty(shape, dtype=input.dtype, device=input.device), 1 - p)
+
+
 @composite(node="Mul")
 def _apply_mask(x: Any, kept: Any, scale: float) -> Any:
     return x * (kept * scale)
@@ -28,7 +33,7 @@ def _drop(input: Any, p: float, shape: Any, training: bool, inplace: bool) -> An
     if p == 1:
         # nothing is kept: PyTorch draws no numbers for it
         return input.mul_(0) if inplace else input * fl.zeros((), dtype=input.dtype)
-    kept = fl.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1 - p)
+    kept = _kept(input, p, shape)
     if inplace:
         return input.mul_(kept.div_(1 - p))
     return _apply_mask(input, kept, 1 / (1 - p))
@@ -112,7 +117,7 @@ def _alpha(input: Any, p: float, shape: Any, training: bool, inplace: bool) -> A
         return input
     if p == 1:
         return input.mul_(0) if inplace else input * fl.zeros((), dtype=input.dtype)
-    kept = fl.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1 - p)
+    kept = _kept(input, p, shape)
     alpha = 1.7580993408473766
     a = 1 / ((alpha * alpha * p + 1) * (1 - p)) ** 0.5
     b = alpha * a * p
