@@ -916,6 +916,35 @@ def made(c, defaults):
     return names["made"]  # type: ignore[return-value]
 
 
+def reader(read: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]) -> Callable[..., Any]:
+    """A function of one tensor and plain values, written as one that reads its arguments.
+
+    ``read(input, ...)`` checks them and says what to call, and with which values after ``input``; that is remembered for metadata and values like
+    these.  It must not keep ``input``, nor look at its elements.
+    """
+    known: dict[Any, tuple[Callable[..., Any], Sequence[Any]]] = {}
+    DEPENDENT.append(known)
+
+    def call(input: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            key = input._meta, args, tuple(kwargs.items())
+            fn, values = known[key]
+        except (KeyError, TypeError, AttributeError):
+            fn, values = read(input, *args, **kwargs)
+            while hasattr(fn, "read"):
+                fn, values = fn.read(input, *values)
+            if all(definition.by_value(v) for v in (*args, *kwargs.values())):
+                if len(known) > 4096:
+                    known.clear()
+                known[key] = fn, values
+        return fn(input, *values)
+
+    call.__name__, call.__qualname__, call.__doc__, call.__module__ = read.__name__, read.__qualname__, read.__doc__, read.__module__
+    call.__wrapped__ = read  # type: ignore[attr-defined]
+    call.read = read  # type: ignore[attr-defined]
+    return call
+
+
 def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, method: bool = True, function: bool = True,
            inplace: bool = False) -> Any:
     """Publish a plain function over tensors as ``torch.<name>`` and, when ``method``, as ``Tensor.<name>`` (``inplace``: and ``<name>_``)."""
@@ -926,4 +955,4 @@ def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, met
     return fn
 
 
-__all__ = ["Composite", "Leaf", "TraceError", "append", "composite", "public"]
+__all__ = ["Composite", "Leaf", "TraceError", "append", "composite", "public", "reader"]

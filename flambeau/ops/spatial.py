@@ -8,14 +8,14 @@ with respect to the input.  The scheduler gives large ones to the product engine
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from ..core.dtype import bool_, compute_dtype
 from ..core.shape import fresh
 from ..ir import expression as ir
 from ..ir.expression import Expr
-from .composite import composite, public
+from .composite import composite, public, reader
 from .definition import OPS, compute, title
 from .formula import Combine, Reduced, Sum, bounds, out, over
 
@@ -495,22 +495,26 @@ def _check_counts(name: str, input: Tensor, counts: Sequence[int]) -> None:
         )
 
 
-def _max_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
+Read: TypeAlias = tuple[Callable[..., Tensor], tuple[Any, ...]]     # what to call, and the arguments after ``input``
+
+
+def _max_pool_nd(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Read:
     k, s, p, d = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
     _check_counts(f"max_pool{n}d", input, _window_counts(input.shape[-n:], k, s, p, d, ceil_mode))
-    return OPS["_max_pool"](input, k, s, p, d, ceil_mode)
+    return OPS["_max_pool"], (k, s, p, d, ceil_mode)
 
 
 def _max_pool_with_indices_nd(
     n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[Tensor, Tensor]:
-    how = _windows(n, f"max_pool{n}d", input, kernel_size, stride, padding, dilation)
-    y = _max_pool_nd(n, input, kernel_size, stride, padding, dilation, ceil_mode)
-    return y, OPS["_max_pool_index"](input.detach(), y.detach(), *how)
+    pool, how = _max_pool_nd(n, input, kernel_size, stride, padding, dilation, ceil_mode)
+    y = pool(input, *how)
+    return y, OPS["_max_pool_index"](input.detach(), y.detach(), *how[:-1])
 
 
 @public(method=False)
-def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+@reader
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Read:
     """The largest element of each window of ``(N, C, L)`` or ``(C, L)``.
 
     Parameters
@@ -524,13 +528,15 @@ def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 
 @public(method=False)
-def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+@reader
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Read:
     """The largest element of each window of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`max_pool1d`."""
     return _max_pool_nd(2, input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 @public(method=False)
-def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+@reader
+def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Read:
     """The largest element of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`max_pool1d`."""
     return _max_pool_nd(3, input, kernel_size, stride, padding, dilation, ceil_mode)
 
@@ -640,23 +646,25 @@ def _avg_pool_nd(
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
-) -> Tensor:
+) -> Read:
     k, s, p, d = _windows(n, f"avg_pool{n}d", input, kernel_size, stride, padding, 1)
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
     _check_counts(f"avg_pool{n}d", input, _window_counts(input.shape[-n:], k, s, p, d, ceil_mode))
-    return OPS["_avg_pool"](input, k, s, p, ceil_mode, count_include_pad, divisor_override)
+    return OPS["_avg_pool"], (k, s, p, ceil_mode, count_include_pad, divisor_override)
 
 
 @public(method=False)
+@reader
 def avg_pool1d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
-) -> Tensor:
+) -> Read:
     """The mean of each window of ``(N, C, L)`` or ``(C, L)``; ``count_include_pad``: padding counts among the elements."""
     return _avg_pool_nd(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
 @public(method=False)
+@reader
 def avg_pool2d(
     input: Tensor,
     kernel_size: Any,
@@ -665,12 +673,13 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Tensor:
+) -> Read:
     """The mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``, or its sum divided by ``divisor_override``; see :func:`avg_pool1d`."""
     return _avg_pool_nd(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 @public(method=False)
+@reader
 def avg_pool3d(
     input: Tensor,
     kernel_size: Any,
@@ -679,7 +688,7 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Tensor:
+) -> Read:
     """The mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`avg_pool2d`."""
     return _avg_pool_nd(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
@@ -818,21 +827,24 @@ def _adaptive_max_pool_nd(n: int, input: Tensor, output_size: Any) -> tuple[Tens
 
 
 @public(method=False)
-def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+@reader
+def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Read:
     """The means of ``output_size`` nearly equal windows that cover the last dimension of ``(N, C, L)`` or ``(C, L)``."""
-    return OPS["_adaptive_avg_pool"](input, _adaptive(1, "adaptive_avg_pool1d", input, output_size))
+    return OPS["_adaptive_avg_pool"], (_adaptive(1, "adaptive_avg_pool1d", input, output_size),)
 
 
 @public(method=False)
-def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+@reader
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Read:
     """The means of windows that cover ``(N, C, H, W)`` or ``(C, H, W)``; None keeps a size."""
-    return OPS["_adaptive_avg_pool"](input, _adaptive(2, "adaptive_avg_pool2d", input, output_size))
+    return OPS["_adaptive_avg_pool"], (_adaptive(2, "adaptive_avg_pool2d", input, output_size),)
 
 
 @public(method=False)
-def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
+@reader
+def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Read:
     """The means of windows that cover ``(N, C, D, H, W)`` or ``(C, D, H, W)``; None keeps a size."""
-    return OPS["_adaptive_avg_pool"](input, _adaptive(3, "adaptive_avg_pool3d", input, output_size))
+    return OPS["_adaptive_avg_pool"], (_adaptive(3, "adaptive_avg_pool3d", input, output_size),)
 
 
 @public(method=False)

@@ -13,6 +13,7 @@ from _random import Random  # the C class alone: the module ``random`` takes mil
 from _thread import RLock
 from collections.abc import Callable
 from struct import Struct
+from typing import Any
 
 from ..core import config
 from . import builtin, cpu
@@ -233,7 +234,7 @@ def _draw_plainly(address: int, out: int, n: int) -> None:
         m = min(n - start, 1 << 18)
         ctypes.memmove(out + 4 * start, source.getrandbits(32 * m).to_bytes(4 * m, "little"), 4 * m)
     *words, following = source.getstate()
-    state[:WORDS], state[NEXT] = words, following
+    state[:WORDS], state[NEXT] = list[Any](words), following
 
 
 def _shuffled_plainly(arguments: bytes) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import flambeau as fl
-from flambeau.ops.composite import composite
+from flambeau.ops.composite import composite, reader
 
 from .common import into, shown, sizes
 
@@ -35,13 +35,17 @@ def _max_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, d
     for size, pad in zip(k, p, strict=True):
         if pad > size // 2 or pad < 0:
             raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation={d[0]}")
-    if not return_indices:
-        return getattr(fl, f"max_pool{n}d")(input, k, s, p, d, ceil_mode)
-    x = _batched(n, input, f"max_pool{n}d")
-    y, i = getattr(fl, f"max_pool{n}d_with_indices")(x, k, s, p, d, ceil_mode)
+    if return_indices:
+        return _with_indices, (n, k, s, p, d, ceil_mode)
+    return getattr(fl, f"max_pool{n}d"), (k, s, p, d, ceil_mode)
+
+
+def _with_indices(input: Any, n: int, *how: Any) -> Any:
+    y, i = getattr(fl, f"max_pool{n}d_with_indices")(_batched(n, input, f"max_pool{n}d"), *how)
     return _like(y, input, n), _like(i, input, n)
 
 
+@reader
 def max_pool1d(
     input: Any,
     kernel_size: Any,
@@ -65,6 +69,7 @@ def max_pool1d(
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@reader
 def max_pool2d(
     input: Any,
     kernel_size: Any,
@@ -78,6 +83,7 @@ def max_pool2d(
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@reader
 def max_pool3d(
     input: Any,
     kernel_size: Any,
@@ -91,6 +97,7 @@ def max_pool3d(
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@reader
 def max_pool1d_with_indices(
     input: Any,
     kernel_size: Any,
@@ -104,6 +111,7 @@ def max_pool1d_with_indices(
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
+@reader
 def max_pool2d_with_indices(
     input: Any,
     kernel_size: Any,
@@ -117,6 +125,7 @@ def max_pool2d_with_indices(
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
+@reader
 def max_pool3d_with_indices(
     input: Any,
     kernel_size: Any,
@@ -137,16 +146,18 @@ def _avg_pool(n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, c
             raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={pad}, kernel_size={size} and dilation=1")
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
-    x = _batched(n, input, f"avg_pool{n}d")
-    more = () if n == 1 else (divisor_override,)
-    return _like(getattr(fl, f"avg_pool{n}d")(x, k, s, p, ceil_mode, count_include_pad, *more), input, n)
+    if input.ndim not in (n + 1, n + 2):
+        raise RuntimeError(f"avg_pool{n}d(): Expected {n + 1}D or {n + 2}D input tensor, but got: {shown(input.shape)}")
+    return getattr(fl, f"avg_pool{n}d"), (k, s, p, ceil_mode, count_include_pad, *(() if n == 1 else (divisor_override,)))
 
 
+@reader
 def avg_pool1d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Any:
     """Means over windows of ``(N, C, L)`` or ``(C, L)``; ``count_include_pad`` counts padding among the elements."""
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
+@reader
 def avg_pool2d(
     input: Any,
     kernel_size: Any,
@@ -159,9 +170,11 @@ def avg_pool2d(
     out: Any = None,
 ) -> Any:
     """Means over windows of ``(N, C, H, W)`` or ``(C, H, W)``; see :func:`avg_pool1d`."""
-    return into(out, _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override))
+    pool, how = _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return (pool, how) if out is None else (lambda x: into(out, pool(x, *how)), ())
 
 
+@reader
 def avg_pool3d(
     input: Any,
     kernel_size: Any,
@@ -174,7 +187,8 @@ def avg_pool3d(
     out: Any = None,
 ) -> Any:
     """Means over windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; see :func:`avg_pool1d`."""
-    return into(out, _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override))
+    pool, how = _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return (pool, how) if out is None else (lambda x: into(out, pool(x, *how)), ())
 
 
 # ------------------------------------------------------------------ adaptive
@@ -189,19 +203,22 @@ def _output(n: int, input: Any, output_size: Any, name: str) -> tuple[int, ...]:
 
 def _adaptive_avg_pool(n: int, input: Any, output_size: Any) -> Any:
     name = f"adaptive_avg_pool{n}d"
-    return getattr(fl, name)(input, _output(n, input, output_size, name))
+    return getattr(fl, name), (_output(n, input, output_size, name),)
 
 
+@reader
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
     """Means over ``output_size`` windows that cover the last dimension of ``(N, C, L)`` or ``(C, L)``."""
     return _adaptive_avg_pool(1, input, output_size)
 
 
+@reader
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     """Means over windows that cover ``(N, C, H, W)`` or ``(C, H, W)``; None keeps a size."""
     return _adaptive_avg_pool(2, input, output_size)
 
 
+@reader
 def adaptive_avg_pool3d(input: Any, output_size: Any) -> Any:
     """Means over windows that cover ``(N, C, D, H, W)`` or ``(C, D, H, W)``; None keeps a size."""
     return _adaptive_avg_pool(3, input, output_size)

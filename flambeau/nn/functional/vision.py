@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import flambeau as fl
-from flambeau.ops.composite import composite
+from flambeau.ops.composite import composite, reader
 
 from .common import shown, warn
 
@@ -259,6 +259,7 @@ def _nearest(x: Any, tables: Any) -> Any:
     return x
 
 
+@reader
 def interpolate(
     input: Any,
     size: Any = None,
@@ -330,18 +331,19 @@ def interpolate(
     if mode == "area":
         from . import pooling
 
-        return getattr(pooling, f"adaptive_avg_pool{n}d")(input, tuple(out))
+        return getattr(pooling, f"adaptive_avg_pool{n}d"), (tuple(out),)
     taps = [_taps(mode, s, o, f, bool(align_corners), antialias) for s, o, f in zip(spatial, out, scales, strict=True)]
-    if mode in ("nearest", "nearest-exact"):
-        return _nearest(input, [fl.tensor([t[0][0] for t in dim], dtype=fl.int64, device=input.device) for dim in taps])
-    d = input.dtype if input.dtype is fl.float64 else fl.float32
-    places, weights = [], []
-    for dim in taps:
-        longest = max(len(t) for t in dim)
-        full = [t + [(t[0][0], 0.0)] * (longest - len(t)) for t in dim]
-        places.append(fl.tensor([[t[k][0] for t in full] for k in range(longest)], dtype=fl.int64, device=input.device))
-        weights.append(fl.tensor([[t[k][1] for t in full] for k in range(longest)], dtype=d, device=input.device))
-    return _mix(input, places, weights)
+    with fl.inference_mode(False):      # the tables are kept for other calls
+        if mode in ("nearest", "nearest-exact"):
+            return _nearest, ([fl.tensor([t[0][0] for t in dim], dtype=fl.int64, device=input.device) for dim in taps],)
+        d = input.dtype if input.dtype is fl.float64 else fl.float32
+        places, weights = [], []
+        for dim in taps:
+            longest = max(len(t) for t in dim)
+            full = [t + [(t[0][0], 0.0)] * (longest - len(t)) for t in dim]
+            places.append(fl.tensor([[t[k][0] for t in full] for k in range(longest)], dtype=fl.int64, device=input.device))
+            weights.append(fl.tensor([[t[k][1] for t in full] for k in range(longest)], dtype=d, device=input.device))
+    return _mix, (places, weights)
 
 
 def upsample(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None) -> Any:
