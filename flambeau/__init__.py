@@ -122,14 +122,6 @@ def _valid_index(index: Any, size: Any, message: str) -> Any:
     return valid(index, size, message)
 
 
-def _at_hand(x: Any) -> Any:
-    """The elements of ``x`` as a flat list when they are in memory already, else None: looking executes nothing."""
-    from .stream.record import pending
-
-    b = x._buffer
-    return x._flat() if b.error is None and not pending(b) and x._meta.contiguous else None
-
-
 def _stack_copies(tensors: Any) -> Any:
     """The tensors stacked by plain copies, or None where that needs an operation; what a loader makes its batches with."""
     from .tensor.storage import stack_copies

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import flambeau as torch
+from flambeau.nn.functional.recurrent import lstm_cell
 
 A = np.array([[4.0, 1.0, 0.5], [1.0, 3.0, 0.25], [0.5, 0.25, 2.0]])
 
@@ -169,3 +170,64 @@ def test_constructors_tell_equal_numbers_apart():
         x = torch.zeros(2, requires_grad=True)
         x.sum().backward()
         assert torch.zeros(2, requires_grad=True).grad is None
+
+
+def test_numbers_of_an_earlier_call_are_told_apart():
+    """A call found again by its arguments has the type and the sign that its own numbers say."""
+    i, x = torch.tensor([-3, 0, 3]), torch.tensor([-3.0, float("nan"), 3.0])
+    for _ in range(3):
+        assert i.clamp(-1, 1).dtype is torch.int64
+        assert i.clamp(-1.0, 1.0).dtype is torch.float32
+        assert x.clamp(-1, 2).tolist()[::2] == [-1, 2]
+        assert x.clamp(max=1).tolist()[::2] == [-3, 1]
+        assert x.clamp(min=1).tolist()[::2] == [1, 3]
+        assert str(torch.nan_to_num(x, nan=0.0)[1].item()) == "0.0"
+        assert str(torch.nan_to_num(x, nan=-0.0)[1].item()) == "-0.0"
+        assert torch.add(i, i, alpha=2).tolist() == [-9, 0, 9]
+        with pytest.raises(RuntimeError, match="alpha"):
+            torch.add(i, i, alpha=0.5)
+        assert torch.lerp(x, x + 1, 0.5)[0].item() == -2.5
+        assert torch.lerp(x, x + 1, 1).tolist()[::2] == [-2, 4]
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    for slope in (0.5, 0.25, 0.5):
+        w.grad = None
+        torch.nn.functional.leaky_relu(-w, slope).sum().backward()
+        assert w.grad.tolist() == [-slope] * 2
+
+
+def test_several_results_of_one_call():
+    """Each has the gradient that is its own, whichever are used; without gradients there is no graph."""
+    h = torch.full((2, 3), 0.5, requires_grad=True)
+    x, c, w, v = torch.ones(2, 4), torch.zeros(2, 3), torch.full((12, 4), 0.1), torch.full((12, 3), 0.2)
+
+    def step():
+        return lstm_cell(x, h, c, w, v, None, None)
+
+    def gradients(use):
+        for _ in range(3):
+            h.grad = None
+            use(*step()).sum().backward()
+        return h.grad.clone()
+
+    first, second, both = gradients(lambda a, b: a), gradients(lambda a, b: b), gradients(lambda a, b: a + b)
+    close(both, first + second, 1e-6)
+    assert not torch.equal(first, second)
+    with torch.no_grad():
+        assert all(t.grad_fn is None for t in step())
+    assert [t.grad_fn.name() for t in step()] == ["MulBackward0"] * 2
+    seen = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t) or t, lambda t: t):
+        a, _ = step()
+    a.sum().backward()
+    assert seen
+
+
+def test_a_label_out_of_range_names_its_line():
+    logits = torch.randn(4, 3)
+    for _ in range(3):
+        labels = torch.tensor([0, 1, 2, 7])
+        with pytest.raises(IndexError, match="Target 7 is out of bounds"):
+            torch.nn.functional.nll_loss(logits, labels)
+        with pytest.raises(IndexError, match="Target 7 is out of bounds[^?]*test_other_operations.py"):
+            torch.nn.functional.nll_loss(logits, labels + 0).item()
+        assert torch.nn.functional.nll_loss(logits, labels.clamp(max=2)).shape == ()

@@ -96,18 +96,22 @@ COUNTABLE = (1 << 63) - 1
 
 def meta(shape: Sequence[int], strides: Sequence[int] | None = None, offset: int = 0, dtype: dtype = float32, device: device = CPU) -> Meta:
     """The interned metadata of this layout; row-major when ``strides`` is None."""
-    row_major = contiguous_strides(shape)
-    strides = row_major if strides is None else tuple(strides)
-    key = (tuple(shape), strides, offset, dtype, device)
+    given = None if strides is None else tuple(strides)
+    key = (tuple(shape), given, offset, dtype, device)
     m = _metas.get(key)
     if m is None:
-        check_sizes(shape, strides, offset, dtype.itemsize)
+        row_major = contiguous_strides(shape)
+        if given is None:
+            m = meta(shape, row_major, offset, dtype, device)
+            _metas[key] = m
+            return m
+        check_sizes(shape, given, offset, dtype.itemsize)
         if len(_metas) > LIMIT:
             _metas.clear()
         m = object.__new__(Meta)
-        m.shape, m.strides, m.offset, m.dtype, m.device = Size(shape), strides, offset, dtype, device
+        m.shape, m.strides, m.offset, m.dtype, m.device = Size(shape), given, offset, dtype, device
         m.numel, m.ndim, m.views = count(shape), len(m.shape), {}
-        m.contiguous = m.numel == 0 or all(s == 1 or a == b for s, a, b in zip(shape, strides, row_major, strict=True))
+        m.contiguous = m.numel == 0 or all(s == 1 or a == b for s, a, b in zip(shape, given, row_major, strict=True))
         m = _metas.setdefault(key, m)       # complete before another thread can see it, and the same for both
     return m
 

@@ -58,13 +58,14 @@ class Trace:
 
     __slots__ = (
         "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "name", "others", "out", "outputs", "owner", "pick", "plain",
-        "simple", "structure",
+        "several", "simple", "structure",
     )
 
     owner: Composite
     name: str                   # of the graph node
     entry: Entry                # of the graph node
     simple: bool                # the usual case: one fresh tensor
+    several: Any                # the next most usual: a tuple of them; for each its place among the results, its metadata, whether it is differentiable
     plain: bool                 # and there is nothing more to recording it
     out: Any                    # metadata of the first result, and of the others
     others: Sequence[Meta]
@@ -257,6 +258,8 @@ class Composite:
             t._node = n
             t._base = None
             return t
+        if trace.several is not None:
+            return _several(trace, fresh, n)
         tensors: list[Any] = []
         _flatten(values, [], tensors)
         made: list[Any] = []
@@ -456,11 +459,13 @@ class Composite:
         # the usual case: one fresh tensor, differentiable if anything is
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
             and trace.outputs[0][2] is trace.forward.out
+        several = structure is not None and structure[0] is tuple and not any(structure[1]) and all(o[0] == "fresh" for o in trace.outputs)
+        trace.several = tuple([(i, m, flows) for _, i, m, flows in trace.outputs]) if several else None
         f = trace.forward
         trace.out, trace.others = f.out, f.outs[1:]
         one = trace.hidden[0] if len(trace.hidden) == 1 else None
         trace.pick = stream.picker(trace.hidden) if one is None else itemgetter(slice(one, one + 1))
-        trace.plain = trace.simple and not (f.scalars or f.writes or f.checks or f.large) and (bool(trace.hidden) or not trace.others)
+        trace.plain = (trace.simple or (several and f.out is not None)) and not (f.scalars or f.writes or f.large)
         if len(self.cache) > 20_000:
             self.cache.clear()
         self.cache[key] = trace
@@ -847,6 +852,26 @@ def composite(fn: Callable[..., Any] | None = None, *, node: str | Callable[...,
     return call
 
 
+def _several(trace: Trace, fresh: Sequence[Buffer], n: Node | None) -> tuple[Any, ...]:
+    """The tensors of a call that gives a tuple of fresh ones."""
+    made = []
+    differentiable = []
+    for i, m, flows in trace.several:
+        t = _new(definition.Tensor)
+        t._meta = m
+        t._buffer = fresh[i]
+        t._node = t._base = None
+        made.append(t)
+        if flows and n is not None:
+            differentiable.append(t)
+    if len(differentiable) == 1:
+        differentiable[0]._node = n
+    elif differentiable:
+        for t, o in zip(differentiable, graph.outputs_of(n, len(differentiable)), strict=True):  # type: ignore[arg-type]
+            t._node = o
+    return tuple(made)
+
+
 @functools.cache
 def straight(kinds: str, more: bool) -> Callable[[Composite, Sequence[Any]], Callable[..., Any]]:
     """How calls of a composite with arguments of these kinds (``t``: a tensor, ``v``: another value; ``more``: and defaults) are made without a loop.
@@ -880,38 +905,46 @@ def made(c, defaults):
             return replay(trace, ({", ".join(x)}, *defaults), [{each("b#, ")}], [{each("n#, ")}], ())
         b = Buffer()
         b.ptr = 0
-        CALLS.append(trace.forward)
-        hidden = trace.hidden
-        if hidden:
+        sig = trace.forward
+        if sig.checks:
+            ORIGINS.append((len(CALLS), stream.user_frame()))
+        CALLS.append(sig)
+        hidden = ()
+        if trace.others:
             fresh = [b]
             for _ in trace.others:
                 h = Buffer()
                 h.ptr = 0
                 fresh.append(h)
-            hidden = trace.pick(fresh)
+            if trace.hidden:
+                hidden = trace.pick(fresh)
             OPERANDS.extend(({each("b#, ")}*fresh))
         else:
             OPERANDS.extend(({each("b#, ")}b))
-        t = new(Tensor)
-        t._meta = trace.out
-        t._buffer = b
-        t._base = None
-        if trace.backward is None:
-            t._node = None
-        else:
-            n = t._node = Node()
+        n = None
+        if trace.backward is not None:
+            n = Node()
             n.entry = trace.entry
             n.edges = ({each("n#, ")})
             n.saved = [{each("b#, ")}*hidden] if hidden else [{each("b#, ")}]
             n.params = ()
             n.seq = tick()
+        if trace.several is None:
+            t = new(Tensor)
+            t._meta = trace.out
+            t._buffer = b
+            t._node = n
+            t._base = None
+        else:
+            t = several(trace, fresh if trace.others else (b,), n)
         if len(OPERANDS) >= LIMIT[0]:
             stream.after_record()
         return t
     return call
 """
     names = {"MODE": MODE, "UNUSUAL": UNUSUAL, "SAVED_HOOKS": definition.SAVED_HOOKS, "other_threads": stream.other_threads, "Buffer": Buffer, "Node": Node,
-             "CALLS": CALLS, "OPERANDS": OPERANDS, "LIMIT": LIMIT, "new": _new, "tick": tick, "Tensor": definition.Tensor, "stream": stream}
+             "CALLS": CALLS, "OPERANDS": OPERANDS, "LIMIT": LIMIT, "new": _new, "tick": tick, "Tensor": definition.Tensor, "stream": stream,
+             "several": _several, "ORIGINS": ORIGINS}
     exec(compile(source, f"<a composite of {kinds}>", "exec"), names)
     return names["made"]  # type: ignore[return-value]
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..autograd import graph
 from ..autograd.graph import MODE, Node, Passes
-from ..core.device import META
+from ..core.device import META, device
 from ..core.dtype import DEPENDENT, bool_, can_cast, compute_dtype, dtype, float_of, int64, result_dtype, scalar_dtype
 from ..core.errors import type_name
 from ..core.parameters import NOTHING, parameters_of
@@ -58,6 +58,10 @@ def set_tensor_class(cls: type) -> None:
     _TENSORS.add(cls)
 
 
+# what a call was bound to: signature, parameters, order of its tensors, numbers among its operands, run-time numbers
+_Again: TypeAlias = "tuple[Signature, tuple[Any, ...], list[int] | None, tuple[Any, ...], tuple[Any, ...]]"
+
+
 class Operation:
     """A definition: formula, parameters, gradient, and the signatures seen so far."""
 
@@ -69,7 +73,7 @@ class Operation:
         self.cache: dict[Any, Signature] = {}
         self.fast: dict[Any, Signature] = {}                                    # by kinds: calls with default parameters
         self.known: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}           # by metadata and the other arguments, as written
-        self.again: dict[Any, tuple[Signature, tuple[Any, ...], list[int] | None]] = {}     # the same for any operands, with their order
+        self.again: dict[Any, _Again] = {}                                      # the same for any operands and numbers
         self.into: dict[Any, Signature] = {}                                    # by the arguments: in-place calls
         self.places: dict[Any, list[int]] = {}                                      # how many places a call was made at, see ``wandering``
         DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into, self.places))
@@ -364,7 +368,7 @@ def _number_class(v: Any) -> type:
 
 
 _RENAMED = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other", "self": "input"}
-_HASHABLE = frozenset({bool, int, float, str, type(None), tuple, Size})
+_HASHABLE = frozenset({bool, int, float, str, type(None), tuple, Size, dtype, device})
 
 
 def _static(v: Any) -> Any:
@@ -759,30 +763,32 @@ def make_tensor(m: Meta, b: Buffer) -> Any:
 
 
 def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Any call: bind, check, record; one like an earlier one, without run-time numbers, is found again by its arguments."""
+    """Any call: bind, check, record; one like an earlier one is found again by its arguments."""
     key: list[Any] = []
     given: list[Any] = []
     for v in args:
-        if v.__class__ in _TENSORS:
+        c = v.__class__
+        if c in _TENSORS:
             key.append(v._meta)
             given.append(v)
         else:
-            key += v.__class__, v
+            key += c, v if c is not float or v else str(v)      # 0.0 and -0.0 are one in a dictionary
     for k, v in kwargs.items():
         key.append(k)
-        if v.__class__ in _TENSORS:
+        c = v.__class__
+        if c in _TENSORS:
             key.append(v._meta)
             given.append(v)
         else:
-            key += v.__class__, v
+            key += c, v if c is not float or v else str(v)
     written = tuple(key)
     try:
-        sig, params, order = op.again[written]
+        sig, params, order, numbers, scalars = op.again[written]
     except (KeyError, TypeError):
         if "out" not in kwargs and wandering(op.places, key):
             return op.public(*[fetched(v) for v in args], **{k: fetched(v) for k, v in kwargs.items()})
         return _first(op, args, kwargs, written, given)
-    return _recorded(sig, given if order is None else [given[i] for i in order], params, [], ())
+    return _recorded(sig, given if order is None else [given[i] for i in order], params, numbers, scalars)
 
 
 def _first(op: Operation, args: Sequence[Any], kwargs: dict[str, Any], written: tuple[Any, ...], given: list[Any]) -> Any:
@@ -797,11 +803,14 @@ def _first(op: Operation, args: Sequence[Any], kwargs: dict[str, Any], written: 
         checked = op.how.get("nonzero") and sig.scalars == "q"      # a number that scalars_of() has to look at every time
         if not checked and not any(n in op.runtime and isinstance(v, NUMBERS) for n, v in zip(op.params, params, strict=True)):
             op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
-    if not sig.scalars and all(by_value(v) for v in (*args, *kwargs.values()) if v.__class__ not in _TENSORS):
+    scalars = scalars_of(op, sig, params, numbers)
+    if all(by_value(v) for v in (*args, *kwargs.values()) if v.__class__ not in _TENSORS):
         order = [next((i for i, g in enumerate(given) if g is t), -1) for t in tensors]
         if len(set(order)) == len(given) == len(tensors) and -1 not in order:
-            op.again[written] = sig, params, None if order == sorted(order) else order
-    return _recorded(sig, tensors, params, numbers, scalars_of(op, sig, params, numbers))
+            if len(op.again) > 20_000:
+                op.again.clear()
+            op.again[written] = sig, params, None if order == sorted(order) else order, tuple(numbers), tuple(scalars)
+    return _recorded(sig, tensors, params, numbers, scalars)
 
 
 def _recorded(sig: Signature, tensors: Sequence[Any], params: tuple[Any, ...], numbers: Sequence[Any], scalars: Sequence[Any]) -> Any:
@@ -821,6 +830,8 @@ def scalars_of(op: Operation, sig: Signature, params: tuple[Any, ...], numbers: 
     """The run-time numbers of a call as their letters want them: operands first, then parameters."""
     if op.kind == "host":
         return []
+    if len(numbers) == len(sig.scalars) and "q" not in sig.scalars:
+        return [v if v.__class__ is Symbol else float(v) for v in numbers]
     scalars = numbers + [v for n, v in zip(op.params, params, strict=True) if n in op.runtime and isinstance(v, NUMBERS)]
     if op.how.get("nonzero") and sig.scalars == "q" and sig.kinds[0].__class__ is Meta and scalars[0] == 0:
         raise RuntimeError(f"ZeroDivisionError\n{op.name}: an integer tensor was divided by the number 0; divide floats, or by something else.")
@@ -1132,9 +1143,12 @@ rebase: Callable[[Any, Node], None] = lambda t, n: None     # set by autograd.in
 
 def _unary_call(op: Operation) -> Callable[..., Any]:
     fast, known = op.fast, op.known
+    runtime = bool(op.runtime)
 
     def call(input: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
+            if runtime:
+                return general(op, (input, *args), kwargs)
             try:
                 sig, params = known[input._meta, args, tuple(kwargs.items())]
             except (KeyError, AttributeError, TypeError):
@@ -1190,7 +1204,7 @@ def _remember(op: Operation, input: Any, args: tuple[Any, ...], kwargs: dict[str
 
 def by_value(v: Any) -> bool:
     """Whether an argument may be part of a key that is kept: it is immutable and holds on to no tensor."""
-    return all(by_value(x) for x in v) if isinstance(v, tuple) else v.__class__ in _HASHABLE or v.__class__ is dtype
+    return all(by_value(x) for x in v) if isinstance(v, tuple) else v.__class__ in _HASHABLE
 
 
 def _operands_call(op: Operation) -> Callable[..., Any]:
@@ -1201,12 +1215,17 @@ def _operands_call(op: Operation) -> Callable[..., Any]:
             return general(op, args, kwargs)
         kinds: list[Any] = []
         tensors: list[Any] = []
+        buffers: list[Any] = []
         numbers: list[Any] = []
+        wanted = False
         for v in args:
             c = v.__class__
             if c in _TENSORS:
                 kinds.append(v._meta)
                 tensors.append(v)
+                buffers.append(v._buffer)
+                if v._node is not None and v._meta.dtype.is_floating_point:
+                    wanted = True
             elif c in NUMBERS:
                 kinds.append(c)
                 numbers.append(v)
@@ -1214,17 +1233,20 @@ def _operands_call(op: Operation) -> Callable[..., Any]:
                 kinds.append(None)
             else:
                 return general(op, args, kwargs)
-        kinds += [None] * (count - len(kinds))      # operands left out, which the table knows only where that is allowed
+        if len(kinds) < count:
+            kinds += [None] * (count - len(kinds))      # operands left out, which the table knows only where that is allowed
         sig = fast.get(tuple(kinds))
         if sig is None:
             return general(op, args, kwargs)
         params = op.default_params
-        t = make_tensor(sig.out, stream.append(sig, [x._buffer for x in tensors], scalars_of(op, sig, params, numbers) if numbers else ())[0])
-        if sig.grad is not None and MODE.grad:
-            for x in tensors:
-                if x._node is not None and x._meta.dtype.is_floating_point:
-                    t._node = attach(t, sig.grad, tensors, tuple([v._node for v in tensors]), params, tuple(numbers))
-                    break
+        t = _new(Tensor)
+        t._meta = sig.out
+        t._buffer, = stream.append(sig, buffers, scalars_of(op, sig, params, numbers) if numbers else ())
+        t._base = None
+        if wanted and sig.grad is not None and MODE.grad:
+            t._node = attach(t, sig.grad, tensors, tuple([v._node for v in tensors]), params, tuple(numbers))
+        else:
+            t._node = None
         return t
 
     return call

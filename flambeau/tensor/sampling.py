@@ -356,7 +356,8 @@ def _fill_with(t: Any, values: Any) -> Any:
 
 
 def _shape_meta(t: Any) -> Meta:
-    return meta(t.shape, None, 0, t.dtype, t.device)
+    m = t._meta
+    return meta(m.shape, None, 0, m.dtype, m.device)
 
 
 def _uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any = None, **kw: Any) -> Any:

@@ -351,6 +351,16 @@ class Tensor:
         data = self._bytes()
         return list(struct.unpack(f"={len(data) // d.itemsize}{d.code}", data))
 
+    def _at_hand(self) -> list[Any] | None:
+        """The elements as a flat list when they are in memory already, else None: looking executes nothing."""
+        b, m = self._buffer, self._meta
+        if b.error is not None or not m.contiguous or pending(b):
+            return None
+        read = _READ.get(m.dtype)
+        if read is None:
+            return self._flat()
+        return (read[0] * m.numel).from_address(b.ptr + m.offset * read[1])[:] if m.numel else []
+
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers (a number for a 0-d tensor)."""
         values: list[Any] = self._flat()

@@ -96,4 +96,4 @@ def at_hand(x: Any) -> list[Any] | None:
     """The values of ``x`` when they are few and already in memory, so that a mistake in them can be raised by the call itself."""
     if x.numel() > _FEW:
         return None
-    return fl._at_hand(x)  # type: ignore[no-any-return]
+    return x._at_hand()  # type: ignore[no-any-return]

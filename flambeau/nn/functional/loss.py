@@ -232,9 +232,9 @@ def _check_classes(name: str, input: Any, target: Any, weight: Any) -> None:
 def _check_labels(name: str, input: Any, target: Any, ignore_index: int) -> None:
     """Refuse labels that are known to be out of range; those not computed yet are checked when they are."""
     labels = at_hand(target)
-    if labels is None:
-        return
     classes = input.shape[1] if input.ndim > 1 else input.shape[0]
+    if not labels or (min(labels) >= 0 and max(labels) < classes):
+        return
     for y in labels:
         if not 0 <= y < classes and y != ignore_index:
             raise IndexError(
