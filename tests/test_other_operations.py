@@ -228,6 +228,6 @@ def test_a_label_out_of_range_names_its_line():
         labels = torch.tensor([0, 1, 2, 7])
         with pytest.raises(IndexError, match="Target 7 is out of bounds"):
             torch.nn.functional.nll_loss(logits, labels)
-        with pytest.raises(IndexError, match="Target 7 is out of bounds[^?]*test_other_operations.py"):
+        with pytest.raises(IndexError, match=r"Target 7 is out of bounds(.|\n)*test_other_operations.py"):
             torch.nn.functional.nll_loss(logits, labels + 0).item()
         assert torch.nn.functional.nll_loss(logits, labels.clamp(max=2)).shape == ()

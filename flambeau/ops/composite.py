@@ -946,6 +946,7 @@ def made(c, defaults):
              "CALLS": CALLS, "OPERANDS": OPERANDS, "LIMIT": LIMIT, "new": _new, "tick": tick, "Tensor": definition.Tensor, "stream": stream,
              "several": _several, "ORIGINS": ORIGINS}
     exec(compile(source, f"<a composite of {kinds}>", "exec"), names)
+    stream.package_globals(names)
     return names["made"]  # type: ignore[return-value]
 
 
