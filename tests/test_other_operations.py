@@ -215,6 +215,12 @@ def test_several_results_of_one_call():
     with torch.no_grad():
         assert all(t.grad_fn is None for t in step())
     assert [t.grad_fn.name() for t in step()] == ["MulBackward0"] * 2
+    rnn, y = torch.nn.RNN(3, 4), []      # a call with a tuple of one, which its gradient reads
+    for _ in range(3):
+        rnn.zero_grad()
+        rnn(torch.ones(2, 1, 3))[0].sum().backward()
+        y.append(rnn.weight_hh_l0.grad.clone())
+    assert torch.equal(y[0], y[1]) and torch.equal(y[0], y[2])
     seen = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t) or t, lambda t: t):
         a, _ = step()

@@ -1110,3 +1110,19 @@ def test_a_number_is_refused_where_it_was_before():
         w[1] = 3.0
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         z.sum().backward()
+
+
+def test_a_tensor_of_a_traced_composite_has_no_value():
+    from flambeau.core.errors import TraceError
+    from flambeau.ops.composite import composite
+
+    seen = []
+
+    @composite
+    def leaking(x):
+        seen.append(x)
+        return x + 1
+
+    leaking(torch.ones(2))
+    with pytest.raises(TraceError, match="never has a value"):
+        seen[0].tolist()

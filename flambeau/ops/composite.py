@@ -57,8 +57,8 @@ class Trace:
     """What one signature of a composite became."""
 
     __slots__ = (
-        "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "name", "others", "out", "outputs", "owner", "pick", "plain",
-        "several", "simple", "structure",
+        "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "more", "name", "others", "out", "outputs", "owner", "pick",
+        "plain", "several", "simple", "structure",
     )
 
     owner: Composite
@@ -69,6 +69,7 @@ class Trace:
     plain: bool                 # and there is nothing more to recording it
     out: Any                    # metadata of the first result, and of the others
     others: Sequence[Meta]
+    more: bool                  # whether there are others, or the node keeps a result
     forward: Signature
     outputs: list[tuple[str, int, Meta | None, bool]]   # ("fresh", result number, meta, differentiable), ("operand", number, ...)
     flows: list[Meta]           # metadata of the gradients of the differentiable outputs
@@ -463,6 +464,7 @@ class Composite:
         trace.several = tuple([(i, m, flows) for _, i, m, flows in trace.outputs]) if several else None
         f = trace.forward
         trace.out, trace.others = f.out, f.outs[1:]
+        trace.more = bool(trace.hidden or trace.others)
         one = trace.hidden[0] if len(trace.hidden) == 1 else None
         trace.pick = stream.picker(trace.hidden) if one is None else itemgetter(slice(one, one + 1))
         trace.plain = (trace.simple or (several and f.out is not None)) and not (f.scalars or f.writes or f.large)
@@ -909,9 +911,9 @@ def made(c, defaults):
         if sig.checks:
             ORIGINS.append((len(CALLS), stream.user_frame()))
         CALLS.append(sig)
+        fresh = [b]
         hidden = ()
-        if trace.others:
-            fresh = [b]
+        if trace.more:
             for _ in trace.others:
                 h = Buffer()
                 h.ptr = 0
@@ -936,7 +938,7 @@ def made(c, defaults):
             t._node = n
             t._base = None
         else:
-            t = several(trace, fresh if trace.others else (b,), n)
+            t = several(trace, fresh, n)
         if len(OPERANDS) >= LIMIT[0]:
             stream.after_record()
         return t

@@ -139,7 +139,7 @@ class RNNBase(Module):
     def check_input(self, input: Any, batch_sizes: Any) -> None:
         """Refuse an input of the wrong rank, size or dtype."""
         name = type(self).__name__
-        weight = self._flat_weights[0]
+        weight = self.weight_ih_l0
         if input.dtype is not weight.dtype:
             raise ValueError(
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). Convert input: input.to({weight.dtype}), "
@@ -181,15 +181,23 @@ class RNNBase(Module):
             self.check_hidden_size(hidden[0], expected, "Expected hidden[0] size {}, got {}")
             self.check_hidden_size(hidden[1], (*expected[:2], self.hidden_size), "Expected hidden[1] size {}, got {}")
 
+    def _check(self, input: Any, state: tuple[Any, ...] | None, batch_sizes: Any) -> None:
+        if state is None:
+            self.check_input(input, batch_sizes)
+        else:
+            self.check_forward_args(input, state, batch_sizes)
+
     # ------------------------------------------------------------------ running
 
-    def _layers(self, x: Any, counts: list[int], state: tuple[Any, ...]) -> tuple[list[Any], tuple[Any, ...]]:
+    def _layers(self, x: Any, counts: list[int], state: tuple[Any, ...] | None) -> tuple[list[Any], tuple[Any, ...]]:
         """The outputs of the last layer at each time, and the final states ``(layers * directions, N, H)``.
 
-        ``x``: the inputs of all times, ``(sum of counts, features)``; ``counts``: the batch at each time.
+        ``x``: the inputs of all times, ``(sum of counts, features)``; ``counts``: the batch at each time; ``state``: None for zeros.
         """
         finals: list[tuple[Any, ...]] = []
         directions = 2 if self.bidirectional else 1
+        many = self.num_layers * directions
+        starts = [self._zeros(max(counts), x)] * many if state is None else [tuple([s[i] for s in state]) for i in range(many)]
         times: list[Any] = []
         for layer in range(self.num_layers):
             outputs = []
@@ -202,17 +210,16 @@ class RNNBase(Module):
                 w = {n.rpartition("_l")[0]: getattr(self, n) for n in names}
                 gx = linear(x, w["weight_ih"], w.get("bias_ih")).split(counts)
                 weights = [w["weight_hh"], w.get("bias_hh"), *([w["weight_hr"]] if self.proj_size else [])]
-                start = tuple(s[layer * directions + d] for s in state)
-                ys, final = recurrent.run(self.mode, gx, start, weights, reverse=d == 1)
+                ys, final = recurrent.run(self.mode, gx, starts[layer * directions + d], weights, reverse=d == 1)
                 outputs.append(ys)
                 finals.append(final)
             times = outputs[0] if directions == 1 else [fl.cat(pair, 1) for pair in zip(*outputs, strict=True)]
         return times, tuple(fl.stack(parts) for parts in zip(*finals, strict=True))
 
-    def _zero_state(self, batch: int, like: Any) -> tuple[Any, ...]:
-        many = self.num_layers * (2 if self.bidirectional else 1)
+    def _zeros(self, batch: int, like: Any) -> tuple[Any, ...]:
+        """The state that every layer and direction starts from unless another is given."""
         sizes = [self.proj_size or self.hidden_size, self.hidden_size][: 2 if self.mode == "LSTM" else 1]
-        return tuple(fl.zeros(many, batch, s, dtype=like.dtype, device=like.device) for s in sizes)
+        return tuple([fl.zeros(batch, s, dtype=like.dtype, device=like.device) for s in sizes])
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run over a sequence ``(T, N, *)``, ``(T, *)`` or a ``PackedSequence``; return the outputs and the final state."""
@@ -220,12 +227,10 @@ class RNNBase(Module):
         if isinstance(input, PackedSequence):
             data, batch_sizes, sorted_indices, unsorted_indices = input
             counts = batch_sizes.tolist()
-            given = self._given(hx)
-            if given is None:
-                state = self._zero_state(counts[0], data)
-            else:
-                state = given if sorted_indices is None else tuple(s.index_select(1, sorted_indices) for s in given)
-            self.check_forward_args(data, state, batch_sizes)
+            state = self._given(hx)
+            if state is not None and sorted_indices is not None:
+                state = tuple(s.index_select(1, sorted_indices) for s in state)
+            self._check(data, state, batch_sizes)
             times, final = self._layers(data, counts, state)
             if unsorted_indices is not None:
                 final = tuple(s.index_select(1, unsorted_indices) for s in final)
@@ -246,14 +251,13 @@ class RNNBase(Module):
         if single:
             x = input.unsqueeze(0 if self.batch_first else 1)
             given = None if given is None else tuple(s.unsqueeze(1) for s in given)
-        state = self._zero_state(x.size(0 if self.batch_first else 1), x) if given is None else given
-        self.check_forward_args(x, state, None)
+        self._check(x, given, None)
         along = 1 if self.batch_first else 0
         steps, batch = x.size(along), x.size(1 - along)
         if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         flat = (x.transpose(0, 1) if self.batch_first else x).reshape(steps * batch, self.input_size)
-        times, final = self._layers(flat, [batch] * steps, state)
+        times, final = self._layers(flat, [batch] * steps, given)
         output = fl.stack(times, along)
         if single:
             output = output.squeeze(0 if self.batch_first else 1)
