@@ -1,8 +1,8 @@
 """Random numbers: PyTorch's own CPU stream, so that the same seed gives the same values.
 
 A :class:`Generator` yields 32-bit words (Mersenne Twister).  Each distribution is written once, as a formula from words to
-values: the tensor layer either hands words and formula to the engine, or, for few elements, takes the values that the
-functions here compute from the same formula in plain Python.  Which draw feeds which element, and how it is rounded, was
+values: the tensor layer hands words and formula to the engine, or, for few elements of some distributions, takes the values that
+the functions here compute from the same formula in plain Python.  Which draw feeds which element, and how it is rounded, was
 found by observing PyTorch; everything here is exact to the bit except where a docstring says otherwise.
 """
 
@@ -513,15 +513,8 @@ def _unit_doubles(generator: Generator, n: int) -> list[float]:
     return [((high & 0x1FFFFF) << 32 | low) * 2.0**-53 for high, low in zip(draws[::2], draws[1::2], strict=True)]
 
 
-def uniform(generator: Generator, n: int, d: dtype, low: float = 0.0, high: float = 1.0) -> Column:
-    """``n`` values of ``d``, uniform in [low, high)."""
-    check_uniform(d, low, high)
-    computed = compute_dtype(d)
-    return evaluate(uniform_formula, [_drawn(generator, n, words_each(d))], [(low, computed), (high, computed)], n, d)
-
-
 def is_scalar_normal(n: int, contiguous: bool = True) -> bool:
-    """Whether PyTorch draws ``n`` normals one by one (:meth:`Generator.normals`) instead of in blocks (:func:`normal_blocks`)."""
+    """Whether PyTorch draws ``n`` normals one by one (:meth:`Generator.normals`) instead of in blocks of 16."""
     return n < 16 or not contiguous
 
 
@@ -531,40 +524,9 @@ def skipped(rest: int, d: dtype) -> int:
     return rest if d is float32 or d is float64 else 0
 
 
-def normal_blocks(generator: Generator, n: int, d: dtype) -> bytearray:
-    """The draws for ``n >= 16`` normals: blocks of 16, in the order that :func:`normal_formula` describes.
-
-    Where ``n`` is no multiple of 16 the last 16 values come from draws of their own: there is one block more, and the
-    result is ``concatenate(values[:n - 16], values[-16:])``, see :func:`without_overlap`.
-    """
-    each = words_each(d)
-    full, rest = divmod(n, 16)
-    if not rest:
-        return generator.words(n * each)
-    draws = generator.words((full * 16 + skipped(rest, d) + 16) * each)
-    return draws[: full * 64 * each] + draws[-64 * each:]
-
-
-def without_overlap(values: Any, n: int) -> Any:
-    """The ``n`` values out of those of whole blocks."""
-    return values[:n] if n % 16 == 0 else values[: n - 16] + values[-16:]
-
-
-def normal(generator: Generator, n: int, d: dtype, mean: float = 0.0, std: float = 1.0, contiguous: bool = True) -> Column:
-    """``n`` normal values of ``d``; ``contiguous`` tells whether they fill a contiguous tensor."""
-    check_normal(d, std)
-    if is_scalar_normal(n, contiguous):
-        return _cast(_fma(generator.normals(n), [float(std)] * n, [float(mean)] * n), d)
-    code = "q" if d is float64 else "i"
-    draws = array(code, normal_blocks(generator, n, d))
-    first, second, sine = array(code), array(code), []
-    for start in range(0, len(draws), 16):
-        first += draws[start:start + 8] * 2
-        second += draws[start + 8:start + 16] * 2
-        sine += [False] * 8 + [True] * 8
-    computed = compute_dtype(d)
-    values = evaluate(normal_formula, [first, second], [(sine, bool_), (mean, computed), (std, computed)], len(draws))
-    return _cast(without_overlap(values, n), d)
+def normal(generator: Generator, n: int, d: dtype, mean: float = 0.0, std: float = 1.0) -> Column:
+    """``n`` normal values of ``d`` that are drawn one by one."""
+    return _cast(_fma(generator.normals(n), [float(std)] * n, [float(mean)] * n), d)
 
 
 def log_normal(generator: Generator, n: int, d: dtype, mean: float = 1.0, std: float = 2.0) -> Column:
@@ -578,18 +540,6 @@ def _exp(v: float) -> float:
         return math.exp(v)
     except OverflowError:
         return math.inf
-
-
-def bernoulli(generator: Generator, n: int, p: float | Column, d: dtype = float64) -> list[bool]:
-    """``n`` trials.
-
-    ``p`` is one number, which is drawn for in double precision whatever the result's type; or a column of probabilities of
-    type ``d``, which are drawn for in that type.
-    """
-    if not isinstance(p, (list, array)):
-        check_bernoulli(p)
-        d = float64
-    return evaluate(bernoulli_formula, [_drawn(generator, n, words_each(d))], [(p, compute_dtype(d))], n)  # type: ignore[return-value]
 
 
 def exponential(generator: Generator, n: int, d: dtype, rate: float = 1.0) -> Column:

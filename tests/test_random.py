@@ -42,6 +42,61 @@ def joined(rows: list[list[int]]) -> list[int]:
     return [v for row in rows for v in row]
 
 
+# What recorded draws are held against: the same formulas, evaluated in plain Python
+
+
+def uniform(generator: R.Generator, n: int, d: dtype, low: float = 0.0, high: float = 1.0) -> Any:
+    """``n`` values of ``d``, uniform in [low, high)."""
+    computed = compute_dtype(d)
+    return R.evaluate(R.uniform_formula, [R._drawn(generator, n, R.words_each(d))], [(low, computed), (high, computed)], n, d)
+
+
+def normal_blocks(generator: R.Generator, n: int, d: dtype) -> bytearray:
+    """The draws for ``n >= 16`` normals: blocks of 16, in the order that :func:`normal_formula` describes.
+
+    Where ``n`` is no multiple of 16 the last 16 values come from draws of their own: there is one block more, and the
+    result is ``concatenate(values[:n - 16], values[-16:])``, see :func:`without_overlap`.
+    """
+    each = R.words_each(d)
+    full, rest = divmod(n, 16)
+    if not rest:
+        return generator.words(n * each)
+    draws = generator.words((full * 16 + R.skipped(rest, d) + 16) * each)
+    return draws[: full * 64 * each] + draws[-64 * each:]
+
+
+def without_overlap(values: Any, n: int) -> Any:
+    """The ``n`` values out of those of whole blocks."""
+    return values[:n] if n % 16 == 0 else values[: n - 16] + values[-16:]
+
+
+def normal(generator: R.Generator, n: int, d: dtype, mean: float = 0.0, std: float = 1.0, contiguous: bool = True) -> Any:
+    """``n`` normal values of ``d``; ``contiguous`` tells whether they fill a contiguous tensor."""
+    if R.is_scalar_normal(n, contiguous):
+        return R.normal(generator, n, d, mean, std)
+    code = "q" if d is float64 else "i"
+    draws = array(code, normal_blocks(generator, n, d))
+    first, second, sine = array(code), array(code), []
+    for start in range(0, len(draws), 16):
+        first += draws[start:start + 8] * 2
+        second += draws[start + 8:start + 16] * 2
+        sine += [False] * 8 + [True] * 8
+    computed = compute_dtype(d)
+    values = R.evaluate(R.normal_formula, [first, second], [(sine, bool_), (mean, computed), (std, computed)], len(draws))
+    return R._cast(without_overlap(values, n), d)
+
+
+def bernoulli(generator: R.Generator, n: int, p: Any, d: dtype = float64) -> list[bool]:
+    """``n`` trials.
+
+    ``p`` is one number, which is drawn for in double precision whatever the result's type; or a column of probabilities of
+    type ``d``, which are drawn for in that type.
+    """
+    if not isinstance(p, (list, array)):
+        d = float64
+    return R.evaluate(R.bernoulli_formula, [R._drawn(generator, n, R.words_each(d))], [(p, compute_dtype(d))], n)  # type: ignore[return-value]
+
+
 def permutation(generator: R.Generator, n: int) -> list[int]:
     out = (ctypes.c_int64 * n)()
     R.permutation(generator, n, ctypes.addressof(out))
@@ -49,13 +104,13 @@ def permutation(generator: R.Generator, n: int) -> list[int]:
 
 
 FLOATING: dict[str, Draw] = {
-    "uniform": R.uniform,
-    "uniform bounds": lambda g, n, d: R.uniform(g, n, d, -0.37, 0.81),
-    "normal": R.normal,
-    "normal moments": lambda g, n, d: R.normal(g, n, d, 0.3, 1.7),
-    "normal strided": lambda g, n, d: R.normal(g, n, d, 0.3, 1.7, contiguous=False),
-    "bernoulli": lambda g, n, d: R.bernoulli(g, n, 0.3),
-    "bernoulli tensor": lambda g, n, d: R.bernoulli(g, n, rounded([i / 64 for i in range(n)], d), d),
+    "uniform": uniform,
+    "uniform bounds": lambda g, n, d: uniform(g, n, d, -0.37, 0.81),
+    "normal": normal,
+    "normal moments": lambda g, n, d: normal(g, n, d, 0.3, 1.7),
+    "normal strided": lambda g, n, d: normal(g, n, d, 0.3, 1.7, contiguous=False),
+    "bernoulli": lambda g, n, d: bernoulli(g, n, 0.3),
+    "bernoulli tensor": lambda g, n, d: bernoulli(g, n, rounded([i / 64 for i in range(n)], d), d),
     "exponential": lambda g, n, d: R.exponential(g, n, d, 0.7),
     "geometric": lambda g, n, d: R.geometric(g, n, d, 0.2),
     "cauchy": lambda g, n, d: R.cauchy(g, n, d, 0.5, 1.5),
@@ -110,7 +165,7 @@ def test_integer_stream(what: str) -> None:
 def test_many_normals() -> None:
     """A size that is no multiple of 16: the last 16 are drawn anew."""
     generator = R.Generator().manual_seed(7)
-    assert fingerprint(R.normal(generator, 2003, float32)) == STREAMS["large normal"]["digests"][0]
+    assert fingerprint(normal(generator, 2003, float32)) == STREAMS["large normal"]["digests"][0]
     assert state_digest(generator) == STREAMS["large normal"]["state"]
 
 
@@ -132,7 +187,7 @@ def test_full_range_of_int64() -> None:
 def test_state_layout() -> None:
     """PyTorch's bytes, with a kept normal in them."""
     generator = R.Generator().manual_seed(7)
-    R.normal(generator, 3, float32)
+    normal(generator, 3, float32)
     state = generator.state_bytes()
     start, end = STREAMS["state"].split("...")
     assert len(state) == R.STATE_BYTES
@@ -147,15 +202,15 @@ def test_state_layout() -> None:
 def test_state_restores(drawn: int) -> None:
     generator = R.Generator().manual_seed(3)
     R.integers(generator, drawn, 0, 100)
-    R.normal(generator, drawn % 4, float64)
+    normal(generator, drawn % 4, float64)
     state = generator.state_bytes()
-    expected = [R.normal(generator, 3, float64), R.uniform(generator, 700, float32)]
+    expected = [normal(generator, 3, float64), uniform(generator, 700, float32)]
     other = R.Generator()
     other.load_state_bytes(state)
     assert other.state_bytes() == state
     assert other.initial_seed() == 3
     for same in (other.clone_state(), copy.deepcopy(other), pickle.loads(pickle.dumps(other)), other):
-        assert [R.normal(same, 3, float64), R.uniform(same, 700, float32)] == expected
+        assert [normal(same, 3, float64), uniform(same, 700, float32)] == expected
 
 
 @pytest.mark.parametrize("state", [b"", bytes(5), bytes(R.STATE_BYTES), b"\xff" * R.STATE_BYTES])
@@ -175,13 +230,13 @@ def test_set_state_wants_bytes_tensor() -> None:
 def test_default_generator() -> None:
     assert R.manual_seed(5) is R.default_generator
     assert R.initial_seed() == 5
-    first = R.uniform(R.default_generator, 4, float32)
+    first = uniform(R.default_generator, 4, float32)
     with R.fork_rng():
-        inside = R.uniform(R.default_generator, 4, float32)
-    assert R.uniform(R.default_generator, 4, float32) == inside != first
+        inside = uniform(R.default_generator, 4, float32)
+    assert uniform(R.default_generator, 4, float32) == inside != first
     with R.fork_rng(enabled=False):
-        R.uniform(R.default_generator, 4, float32)
-    assert R.uniform(R.default_generator, 4, float32) != inside
+        uniform(R.default_generator, 4, float32)
+    assert uniform(R.default_generator, 4, float32) != inside
     assert R.seed() == R.initial_seed() != 5
     assert R.manual_seed(5.9).initial_seed() == 5       # as PyTorch: int() of what is given
     assert R.Generator().initial_seed() == R.DEFAULT_SEED
@@ -236,7 +291,7 @@ def test_permutation_is_one() -> None:
 
 def test_fused_multiply_add_is_rounded_once() -> None:
     generator = R.Generator().manual_seed(2)
-    a, b, c = (R.uniform(generator, 3000, float64, -1, 1) for _ in range(3))
+    a, b, c = (uniform(generator, 3000, float64, -1, 1) for _ in range(3))
     exact = [Fraction(x) * Fraction(y) + Fraction(z) for x, y, z in zip(a, b, c)]
     assert R._fma(a, b, c) == [float(v) for v in exact]
 
@@ -268,24 +323,24 @@ def test_formulas_use_the_vocabulary_only() -> None:
 
 def test_uniform_excludes_the_upper_bound() -> None:
     for name in FLOATS:
-        values = R.uniform(R.Generator().manual_seed(0), 3000, DTYPES[name], 5.0, 5.0625)
+        values = uniform(R.Generator().manual_seed(0), 3000, DTYPES[name], 5.0, 5.0625)
         assert min(values) >= 5.0
         assert max(values) < 5.0625
 
 
 def test_evaluate_takes_columns() -> None:
     p = array("f", [0.0, 1.0] * 8)
-    assert list(R.bernoulli(R.Generator(), 16, p, float32)) == [False, True] * 8
+    assert list(bernoulli(R.Generator(), 16, p, float32)) == [False, True] * 8
 
 
 @pytest.mark.parametrize(("call", "error", "words"), [
-    (lambda g: R.uniform(g, 3, float32, 2, 1), RuntimeError, r"found from=2 > to=1"),
-    (lambda g: R.uniform(g, 3, float32, -3e38, 3e38), RuntimeError, "to-from"),
-    (lambda g: R.uniform(g, 3, float32, math.nan, 1), RuntimeError, "from is out of bounds for float"),
-    (lambda g: R.uniform(g, 3, int64), NotImplementedError, "\"check_uniform_bounds\" not implemented for 'Long'"),
-    (lambda g: R.normal(g, 3, float32, 0, -1), RuntimeError, "normal expects std >= 0.0, but found std -1"),
-    (lambda g: R.normal(g, 3, int64), NotImplementedError, "\"normal_kernel_cpu\" not implemented for 'Long'"),
-    (lambda g: R.bernoulli(g, 3, 1.5), RuntimeError, r"bernoulli_ expects p to be in \[0, 1\], but got p=1.5"),
+    (lambda g: fl.empty(3).uniform_(2, 1, generator=g), RuntimeError, r"found from=2 > to=1"),
+    (lambda g: fl.empty(3).uniform_(-3e38, 3e38, generator=g), RuntimeError, "to-from"),
+    (lambda g: fl.empty(3).uniform_(math.nan, 1, generator=g), RuntimeError, "from is out of bounds for float"),
+    (lambda g: fl.empty(3, dtype=int64).uniform_(generator=g), NotImplementedError, "\"check_uniform_bounds\" not implemented for 'Long'"),
+    (lambda g: fl.empty(3).normal_(0, -1, generator=g), RuntimeError, "normal expects std >= 0.0, but found std -1"),
+    (lambda g: fl.empty(3, dtype=int64).normal_(generator=g), NotImplementedError, "\"normal_kernel_cpu\" not implemented for 'Long'"),
+    (lambda g: fl.empty(3).bernoulli_(1.5, generator=g), RuntimeError, r"bernoulli_ expects p to be in \[0, 1\], but got p=1.5"),
     (lambda g: R.exponential(g, 3, float32, 0), RuntimeError, "exponential_ expects lambda > 0.0, but found lambda=0"),
     (lambda g: R.exponential(g, 3, int64), RuntimeError, "you specified Long"),
     (lambda g: R.geometric(g, 3, float32, 1), RuntimeError, r"geometric_ expects p to be in \(0, 1\), but got p=1"),
@@ -350,22 +405,22 @@ def test_formulas_in_the_reference_interpreter(name: str) -> None:
 
     low, high = const(-0.37, computed), const(0.81, computed)
     value = R.uniform_formula(load(word, 0, 1), low, high, d)
-    assert filled(words(3000), (3000,), (1,), value) == list(R.uniform(R.Generator().manual_seed(8), 3000, d, -0.37, 0.81))
+    assert filled(words(3000), (3000,), (1,), value) == list(uniform(R.Generator().manual_seed(8), 3000, d, -0.37, 0.81))
 
-    blocks = R.normal_blocks(R.Generator().manual_seed(8), 1003, d)
+    blocks = normal_blocks(R.Generator().manual_seed(8), 1003, d)
     sine = axis(1).eq(1)
     value = R.normal_formula(load(word, 0, 16, 0, 1), load(word, 8, 16, 0, 1), sine, const(0.3, computed), const(1.7, computed))
-    values = R.without_overlap(filled(blocks, (63, 2, 8), (16, 8, 1), value), 1003)
-    expected = list(R.normal(R.Generator().manual_seed(8), 1003, d, 0.3, 1.7))
+    values = without_overlap(filled(blocks, (63, 2, 8), (16, 8, 1), value), 1003)
+    expected = list(normal(R.Generator().manual_seed(8), 1003, d, 0.3, 1.7))
     assert rounded(values, d) == (pytest.approx(expected, rel=1e-13) if d is float64 else expected)
 
 
 TENSORS: dict[str, tuple[Callable[..., Any], Callable[[R.Generator, int, dtype], Any]]] = {
-    "rand": (lambda g, shape, d: fl.rand(shape, dtype=d, generator=g), R.uniform),
-    "randn": (lambda g, shape, d: fl.randn(shape, dtype=d, generator=g), R.normal),
-    "uniform_": (lambda g, shape, d: fl.empty(shape, dtype=d).uniform_(-0.37, 0.81, generator=g), lambda g, n, d: R.uniform(g, n, d, -0.37, 0.81)),
-    "normal_": (lambda g, shape, d: fl.empty(shape, dtype=d).normal_(0.3, 1.7, generator=g), lambda g, n, d: R.normal(g, n, d, 0.3, 1.7)),
-    "bernoulli": (lambda g, shape, d: fl.bernoulli(fl.empty(shape, dtype=d), 0.3, generator=g), lambda g, n, d: R.bernoulli(g, n, 0.3)),
+    "rand": (lambda g, shape, d: fl.rand(shape, dtype=d, generator=g), uniform),
+    "randn": (lambda g, shape, d: fl.randn(shape, dtype=d, generator=g), normal),
+    "uniform_": (lambda g, shape, d: fl.empty(shape, dtype=d).uniform_(-0.37, 0.81, generator=g), lambda g, n, d: uniform(g, n, d, -0.37, 0.81)),
+    "normal_": (lambda g, shape, d: fl.empty(shape, dtype=d).normal_(0.3, 1.7, generator=g), lambda g, n, d: normal(g, n, d, 0.3, 1.7)),
+    "bernoulli": (lambda g, shape, d: fl.bernoulli(fl.empty(shape, dtype=d), 0.3, generator=g), lambda g, n, d: bernoulli(g, n, 0.3)),
     "randint": (lambda g, shape, d: fl.randint(-5, 7, shape, dtype=d, generator=g), lambda g, n, d: R.integers(g, n, -5, 7)),
 }
 
@@ -394,7 +449,7 @@ def test_probabilities_of_any_layout(name: str) -> None:
     p = fl.rand(9, 7, dtype=DTYPES[name], generator=R.Generator().manual_seed(3))
     for q in (p, p.t(), p[::2, 1:], p[:1].expand(4, 7), p[0, 0]):
         drawn = fl.bernoulli(q, generator=R.Generator().manual_seed(4))
-        assert drawn.flatten().tolist() == [float(v) for v in R.bernoulli(R.Generator().manual_seed(4), q.numel(), q.flatten().tolist(), q.dtype)]
+        assert drawn.flatten().tolist() == [float(v) for v in bernoulli(R.Generator().manual_seed(4), q.numel(), q.flatten().tolist(), q.dtype)]
         into = fl.empty(q.shape, dtype=int64).bernoulli_(q, generator=R.Generator().manual_seed(4))
         assert into.tolist() == drawn.tolist()
 

@@ -111,7 +111,7 @@ def _elements(distribution: Distribution, m: Meta, w: dtype, c: dtype, numbers: 
 
 
 def _blocks(m: Meta, w: dtype, numbers: list[Expr]) -> tuple[list[Nest], int]:
-    """Blocks of 16 normals; where their number is no multiple of 16, the last 16 come from words of their own (``streams.normal_blocks``)."""
+    """Blocks of 16 normals; where their number is no multiple of 16, the last 16 come from words of their own."""
     def block(count: int, source: int, place: int) -> Nest:
         first, second = (ir.make("load", w, (), Access(0, source + i, (16, 0, 1), w)) for i in (0, 8))
         value = NORMAL.formula(first, second, ir.axis(1).eq(1), *numbers, m.dtype)
@@ -166,7 +166,7 @@ def normals(m: Meta, mean: float, std: float, contiguous: bool = True) -> Maker:
     d, n = m.dtype, m.numel
     streams.check_normal(d, std)
     if streams.is_scalar_normal(n, contiguous) and m.device is not META:
-        return lambda g: from_values(streams.normal(generator_of(g), n, d, mean, std, contiguous), m.shape, d)
+        return lambda g: from_values(streams.normal(generator_of(g), n, d, mean, std), m.shape, d)
     return _drawing(NORMAL, m, mean, std)
 
 
