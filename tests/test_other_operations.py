@@ -237,3 +237,35 @@ def test_a_label_out_of_range_names_its_line():
         with pytest.raises(IndexError, match=r"Target 7 is out of bounds(.|\n)*test_other_operations.py"):
             torch.nn.functional.nll_loss(logits, labels + 0).item()
         assert torch.nn.functional.nll_loss(logits, labels.clamp(max=2)).shape == ()
+
+
+def test_pooling_remembers_what_was_asked_for():
+    """The same images with other windows, batched or not, resampled, and with mistakes that stay mistakes."""
+    from flambeau.nn import functional as F
+
+    x = torch.arange(2 * 3 * 6 * 6.0).reshape(2, 3, 6, 6)
+    halves = x.reshape(2, 3, 3, 2, 3, 2)
+    for _ in range(2):
+        close(F.avg_pool2d(x, 2), halves.mean((3, 5)))
+        close(F.max_pool2d(x, 2), halves.amax((3, 5)))
+        close(F.lp_pool2d(x, 2.0, 2), halves.pow(2).sum((3, 5)).sqrt(), 1e-6)
+        close(F.avg_pool2d(x[0], 3, 3), F.avg_pool2d(x, (3, 3))[0])
+        close(F.avg_pool2d(x, 2, divisor_override=1), halves.sum((3, 5)))
+        out = torch.empty(0)
+        assert F.avg_pool2d(x, 2, out=out) is out and out.shape == (2, 3, 3, 3)
+        y, i = F.max_pool2d(x, 2, return_indices=True)
+        assert torch.equal(x.flatten(2).gather(2, i.flatten(2)), y.flatten(2))
+        close(F.adaptive_avg_pool2d(x, (None, 1)), x.mean(3, keepdim=True))
+        close(F.interpolate(x, scale_factor=2)[:, :, ::2, 1::2], x)
+        assert F.interpolate(x, size=(3, 4), mode="bilinear").shape == (2, 3, 3, 4)
+        close(F.interpolate(x, size=3, mode="area"), halves.mean((3, 5)))
+        with torch.inference_mode():
+            F.interpolate(x, scale_factor=3)
+        w = x.clone().requires_grad_()
+        F.interpolate(w, scale_factor=3).sum().backward()       # with tables that were made in inference mode
+        assert w.grad.eq(9).all()
+        for wrong in (lambda: F.max_pool2d(x, 2, padding=2), lambda: F.avg_pool2d(x, 0), lambda: F.avg_pool2d(x, 7), lambda: F.avg_pool2d(x, 2, (1, 1, 1))):
+            with pytest.raises(RuntimeError):
+                wrong()
+        with pytest.raises(ValueError):
+            F.interpolate(x, size=(3, 4), scale_factor=2)

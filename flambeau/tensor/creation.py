@@ -567,23 +567,27 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     The dtype follows the data: Python floats give the default dtype, ints int64, bools bool.
     """
-    if isinstance(data, definition.Tensor):
-        warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
-                      "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).", UserWarning, stacklevel=2)
-        made = data.detach().clone()
-        return _placed(made, dtype, device, requires_grad)
-    if hasattr(data, "__array_interface__") or hasattr(data, "__array__"):
-        return _placed(from_array(_numpy_copy(data)), dtype, device, requires_grad)
-    shape, values = _shape_of(data)
-    if values and hasattr(values[0], "__array_interface__") and getattr(values[0], "ndim", 0) > 0:
-        import numpy as np
+    numbers = data.__class__ is list and set(map(type, data)) <= _NUMBERS
+    if numbers:
+        shape, values = (len(data),), data
+    else:
+        if isinstance(data, definition.Tensor):
+            warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+                          "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).", UserWarning, stacklevel=2)
+            made = data.detach().clone()
+            return _placed(made, dtype, device, requires_grad)
+        if hasattr(data, "__array_interface__") or hasattr(data, "__array__"):
+            return _placed(from_array(_numpy_copy(data)), dtype, device, requires_grad)
+        shape, values = _shape_of(data)
+        if values and hasattr(values[0], "__array_interface__") and getattr(values[0], "ndim", 0) > 0:
+            import numpy as np
 
-        if isinstance(data, list) and len(data) > 1:
-            warnings.warn("Creating a tensor from a list of numpy.ndarrays is extremely slow. Please consider converting the list to a single "
-                          "numpy.ndarray with numpy.array() before converting to a tensor.", UserWarning, stacklevel=2)
-        return _placed(from_array(_numpy_copy(np.array(data))), dtype, device, requires_grad)
+            if isinstance(data, list) and len(data) > 1:
+                warnings.warn("Creating a tensor from a list of numpy.ndarrays is extremely slow. Please consider converting the list to a single "
+                              "numpy.ndarray with numpy.array() before converting to a tensor.", UserWarning, stacklevel=2)
+            return _placed(from_array(_numpy_copy(np.array(data))), dtype, device, requires_grad)
     d = check_dtype(dtype, _infer(values) if values else dtypes.get_default_dtype()) if dtype is None or values is None else check_dtype(dtype, float32)
-    if values and any(isinstance(v, definition.Tensor) for v in values):
+    if not numbers and any(isinstance(v, definition.Tensor) for v in values):
         if any(v.numel() != 1 for v in values if isinstance(v, definition.Tensor)):
             raise ValueError("only one element tensors can be converted to Python scalars\ntensor: to join tensors of equal shape use torch.stack(list).")
         values = [v.item() if isinstance(v, definition.Tensor) else v for v in values]

@@ -413,7 +413,7 @@ def max_unpool3d(input: Any, indices: Any, kernel_size: Any, stride: Any = None,
 
 def _lp_pool(n: int, input: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Any:
     k, s, _, _ = _window(n, kernel_size, stride)
-    mean = _avg_pool(n, input.pow(norm_type), k, s, 0, ceil_mode, True, None)
+    mean = getattr(fl, f"avg_pool{n}d")(input.pow(norm_type), k, s, 0, ceil_mode)
     return (fl.sign(mean) * fl.relu(fl.abs(mean))).mul(math.prod(k)).pow(1.0 / norm_type)
 
 
