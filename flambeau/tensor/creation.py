@@ -567,6 +567,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     The dtype follows the data: Python floats give the default dtype, ints int64, bools bool.
     """
+    shape: tuple[int, ...]
     numbers = data.__class__ is list and set(map(type, data)) <= _NUMBERS
     if numbers:
         shape, values = (len(data),), data
