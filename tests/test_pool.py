@@ -112,9 +112,17 @@ def test_workers_take_part(waiting):
     address, = cpu.load(["""
         declare i32 @usleep(i32)
         define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {
+        entry:
+          br label %unit
+        unit:
+          %u = phi i64 [ %begin, %entry ], [ %u1, %unit ]
           %r = call i32 @usleep(i32 1000)
-          %place = getelementptr ptr, ptr %args, i64 %begin
+          %place = getelementptr ptr, ptr %args, i64 %u
           store ptr %scratch, ptr %place
+          %u1 = add i64 %u, 1
+          %rest = icmp slt i64 %u1, %end
+          br i1 %rest, label %unit, label %done
+        done:
           ret void
         }"""])
     seen = np.zeros(100, np.int64)
@@ -174,11 +182,12 @@ def test_a_busy_pool_is_not_waited_for():
         slot.value = 0
 
 
-def test_tickets_follow_the_work():
+def test_chunks_follow_the_work():
     assert pool.share(1000, 10) == 10                       # not worth it
     assert pool.share(1 << 24, 1) == 1                      # cannot be cut
     assert pool.share(1 << 24, 512) == 1
     assert pool.share(1 << 16, 1000) == 500                 # small units go together
+    assert -(-(1 << 20) // pool.share(1 << 40, 1 << 20)) <= pool.MOST_CHUNKS
 
 
 # ---------------------------------------------------------------- programs

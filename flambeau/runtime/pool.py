@@ -11,31 +11,34 @@ next one for :data:`SPIN` nanoseconds, then sleep in the kernel.
 
 How a launch is shared
 ----------------------
-One 64-bit word, the *state*, is (generation : 32, tickets left : 32).  A launch of ``chunks`` tickets:
+The units of a launch are cut into ``chunks``, the smallest pieces that are handed out.  Every thread, the caller is number 0, has a 64-bit
+word, its *range*: (generation : 32, first chunk : 16, end : 16), in a cache line of its own.  A launch:
 
-1. The caller holds the pool (a lock that is only tried, see below) and tickets left is 0.  It writes the description (kernel, table,
-   arguments, units, ...), sets *done* to 0 and publishes the state (generation + 1, chunks), which releases what it wrote.
-2. Everybody, the caller too, takes tickets: load the state (acquire); if tickets are left, load the description; exchange the
-   state for one ticket less if it is still what was loaded, else start again.  Whoever succeeds runs that chunk.
-3. A worker that finds no ticket left adds the number of chunks it ran to *done* (release).  The caller, when it finds none left,
+1. The caller holds the pool (a lock that is only tried, see below) and all ranges are empty.  It writes the description (kernel, table,
+   arguments, units, ...), sets *done* to 0 and gives each thread an equal range of the next generation, which releases what it wrote.
+   Ranges follow one another as the threads do, so a launch over the same data finds it in the cache where the last one left it.
+2. Everybody, the caller too, takes chunks: load a range (acquire); if it is not empty, load the description; exchange the range for
+   what is to be left of it if it is still what was loaded, else start again.  Whoever succeeds runs the chunks that it took.  One's own range
+   comes first, three quarters of what is left at a time, because kernels gain by long runs of units; from others' the second half is taken.
+3. A worker that finds all ranges empty adds the number of chunks it ran to *done* (release).  The caller, when it finds none left,
    waits until *done* plus its own chunks is ``chunks`` (acquire).
 
-*A worker that takes a ticket has the description of that ticket's launch.*  The description changes only while no tickets are left
-(1), and the exchange succeeds only if the state never changed since it was loaded with tickets left: within one generation tickets
-only decrease, and generations only increase.  (They wrap after 2^32 launches: a worker would have to stand still between two instructions
-for more than an hour, and wake at the very same number of tickets.)  So between load and exchange the launch was open and the
-description untouched; acquiring the state made the worker see it.  A worker that is late reads perhaps a description in
+*A worker that takes chunks has the description of their launch.*  The description changes only while all ranges are empty (1), and the
+exchange succeeds only if the range never changed since it was loaded and was not empty: within one generation its first chunk only grows and
+its end only falls, and generations only increase.  (They wrap after 2^32 launches: a worker would have to stand still between two instructions
+for more than an hour, and wake at the very same range.)  So between load and exchange the launch was open and the
+description untouched; acquiring the range made the worker see it.  A worker that is late reads perhaps a description in
 the making, but its exchange fails and it throws away what it read without using it.
 
-*Nothing is touched after the caller returns.*  All tickets are taken exactly once, each taken one is counted in *done* after its
-chunk has run, and the caller returns when all are counted.  A worker that was not counted has no ticket and uses no pointer.
+*Nothing is touched after the caller returns.*  All chunks are taken exactly once, each taken one is counted in *done* after it
+has run, and the caller returns when all are counted.  A worker that was not counted has taken nothing and uses no pointer.
 
-*Nobody is waited for who has not begun.*  The caller waits for workers that hold a ticket; a worker that sleeps, or that
-the system has not let run, holds none, and the caller takes all of them itself.
+*Nobody is waited for who has not begun.*  The caller waits for workers that run chunks; from a worker that sleeps, or that
+the system has not let run, it takes the range away.
 
-*Wake-ups.*  A worker adds itself to *sleepers*, then sleeps only if the generation is still the one it last saw (checked by the system,
-or under the mutex); the caller publishes, then looks at *sleepers*.  Both orders are sequentially consistent, so one of them sees the other.
-A wake-up that were lost all the same would cost time, not results.
+*Wake-ups.*  A worker notes at its range that it sleeps, then sleeps only if the generation there is still the one it last saw (checked by the
+system, or under the mutex); the caller publishes, then looks at the notes.  Both orders are sequentially consistent, so one of them sees the
+other.  A wake-up that were lost all the same would cost time, not results.
 
 Who may call
 ------------
@@ -63,7 +66,8 @@ SLOTS = 4                   # walks at the same time; more wait for a place
 SPIN = 50_000               # nanoseconds
 MOST = 512                  # threads
 WORTH = 1 << 16             # points of a launch from which sharing pays: some 10 microseconds
-TICKET = 1 << 15            # points of one ticket
+CHUNK = 1 << 15             # points of a chunk, at least
+MOST_CHUNKS = (1 << 16) - 1
 STACK = 8 << 20
 HUGE_PAGE = 2 << 20
 
@@ -78,57 +82,85 @@ _walker: tuple[Callable[..., None], Callable[..., None]] | None = None
 
 # The control block: offsets of its words.  What different threads write lies in different cache lines.
 _WORDS = {
-    "state": 0, "done": 64, "kernel": 128, "table": 136, "args": 144, "units": 152, "per": 160, "chunks": 168, "serial": 176,
-    "sleepers": 192, "workers": 256, "spin": 264, "error_lock": 320, "error_serial": 328, "error_ticket": 336,
-    "mutex": 384, "condition": 512, "slots": 640,
+    "generation": 0, "done": 64, "kernel": 128, "table": 136, "args": 144, "units": 152, "per": 160, "parts": 168, "serial": 176,
+    "workers": 256, "spin": 264, "error_lock": 320, "error_serial": 328, "error_first": 336,
+    "mutex": 384, "condition": 512, "slots": 640, "ranges": 1024,
 }
+_LINE = 64
+_SLEEPING = 8               # in a range's line: whether its thread sleeps
+_GENERATION = 4 if sys.byteorder == "little" else 0
 _SLOT = 64                  # bytes of a place: its lock, then the address of its scratch memory
-# A worker's block: address of the control block, of its scratch memory, then these
-_STOP, _ENDED = 16, 64
+_ROOM = _WORDS["ranges"] + MOST * _LINE + 4096 & -4096      # of the control block
+# A worker's block: address of the control block, of its scratch memory, then these; the generation is that of its range when it was started
+_STOP, _NUMBER, _BEFORE, _ENDED = 16, 24, 32, 64
 
 
 # ---------------------------------------------------------------- native code
 
-# Take tickets until there are none; %ran counts.  Comes from block %FROM, goes on at %exhausted.
-_TICKETS = """
-tickets:
+# Take chunks until there are none, as the thread %number; %ran counts them.  Comes from block %FROM, goes on at %exhausted.
+_CHUNKS = """
+chunks:
   %ran = phi i64 [ 0, %FROM ], [ %ran1, %counted ]
+  %c.parts = load atomic i64, ptr %parts.at monotonic, align 8
   br label %look
-look:
-  %w = load atomic i64, ptr %state acquire, align 8
-  %left = and i64 %w, 4294967295
-  %none = icmp eq i64 %left, 0
-  br i1 %none, label %exhausted, label %describe
+look:                           ; at one's own range, then at those of the others
+  %c.i = phi i64 [ 0, %chunks ], [ %c.i1, %elsewhere ], [ %c.i, %describe ]
+  %c.whose = add i64 %number, %c.i
+  %c.place = urem i64 %c.whose, %c.parts
+  %c.range = getelementptr [8 x i64], ptr %ranges.at, i64 %c.place
+  %c.w = load atomic i64, ptr %c.range acquire, align 8
+  %c.end = and i64 %c.w, 65535
+  %c.high = lshr i64 %c.w, 16
+  %c.first = and i64 %c.high, 65535
+  %c.left = sub i64 %c.end, %c.first
+  %c.none = icmp eq i64 %c.left, 0
+  br i1 %c.none, label %elsewhere, label %describe
+elsewhere:
+  %c.i1 = add i64 %c.i, 1
+  %c.others = icmp ult i64 %c.i1, %c.parts
+  br i1 %c.others, label %look, label %exhausted
 describe:
-  %t.kernel = load atomic ptr, ptr %kernel.at monotonic, align 8
-  %t.table = load atomic ptr, ptr %table.at monotonic, align 8
-  %t.args = load atomic ptr, ptr %args.at monotonic, align 8
-  %t.units = load atomic i64, ptr %units.at monotonic, align 8
-  %t.per = load atomic i64, ptr %per.at monotonic, align 8
-  %t.chunks = load atomic i64, ptr %chunks.at monotonic, align 8
-  %t.serial = load atomic i64, ptr %serial.at monotonic, align 8
-  %fewer = sub i64 %w, 1
-  %swap = cmpxchg ptr %state, i64 %w, i64 %fewer acq_rel monotonic
-  %taken = extractvalue { i64, i1 } %swap, 1
-  br i1 %taken, label %run, label %look
+  %c.kernel = load atomic ptr, ptr %kernel.at monotonic, align 8
+  %c.table = load atomic ptr, ptr %table.at monotonic, align 8
+  %c.args = load atomic ptr, ptr %args.at monotonic, align 8
+  %c.units = load atomic i64, ptr %units.at monotonic, align 8
+  %c.per = load atomic i64, ptr %per.at monotonic, align 8
+  %c.serial = load atomic i64, ptr %serial.at monotonic, align 8
+  %c.quarter = lshr i64 %c.left, 2
+  %c.half = lshr i64 %c.left, 1
+  %c.cut.own = sub i64 %c.end, %c.quarter
+  %c.cut.others = add i64 %c.first, %c.half
+  %c.own = icmp eq i64 %c.i, 0
+  %c.cut = select i1 %c.own, i64 %c.cut.own, i64 %c.cut.others
+  %c.from = select i1 %c.own, i64 %c.first, i64 %c.cut        ; what is taken, and what is left
+  %c.upto = select i1 %c.own, i64 %c.cut, i64 %c.end
+  %c.first1 = select i1 %c.own, i64 %c.cut, i64 %c.first
+  %c.end1 = select i1 %c.own, i64 %c.end, i64 %c.cut
+  %c.generation = and i64 %c.w, -4294967296
+  %c.high1 = shl i64 %c.first1, 16
+  %c.bounds1 = or i64 %c.high1, %c.end1
+  %c.w1 = or i64 %c.generation, %c.bounds1
+  %c.swap = cmpxchg ptr %c.range, i64 %c.w, i64 %c.w1 acq_rel monotonic
+  %c.taken = extractvalue { i64, i1 } %c.swap, 1
+  br i1 %c.taken, label %run, label %look
 run:
-  %ticket = sub i64 %t.chunks, %left
-  %begin = mul i64 %ticket, %t.per
-  %upto = add i64 %begin, %t.per
-  %within = icmp slt i64 %upto, %t.units
-  %end = select i1 %within, i64 %upto, i64 %t.units
-  call void %t.kernel(ptr %t.table, ptr %t.args, i64 %begin, i64 %end, ptr %scratch)
-  %ran1 = add i64 %ran, 1
-  %t.note = load i64, ptr %errors, align 8
-  %t.fine = icmp eq i64 %t.note, 0
-  br i1 %t.fine, label %counted, label %m.failed
-#MERGE_TICKET
+  %c.begin.unit = mul i64 %c.from, %c.per
+  %c.upto.unit = mul i64 %c.upto, %c.per
+  %c.within = icmp slt i64 %c.upto.unit, %c.units
+  %c.end.unit = select i1 %c.within, i64 %c.upto.unit, i64 %c.units
+  call void %c.kernel(ptr %c.table, ptr %c.args, i64 %c.begin.unit, i64 %c.end.unit, ptr %scratch)
+  %c.took = sub i64 %c.upto, %c.from
+  %ran1 = add i64 %ran, %c.took
+  %c.note = load i64, ptr %errors, align 8
+  %c.fine = icmp eq i64 %c.note, 0
+  br i1 %c.fine, label %counted, label %m.failed
+#MERGE_CHUNKS
 counted:
-  br label %tickets
+  br label %chunks
 """
 
 # Move a failure from the thread's error block to the plan's.  The first one stays, and among those of one launch the one of the
-# lowest ticket, so that who ran what does not show.
+# lowest chunk, so that who ran what does not show.
 _MERGE = """
 PREfailed:
   %PRElock = cmpxchg ptr %error_lock.at, i32 0, i32 1 acquire monotonic
@@ -144,8 +176,8 @@ PREcompare:
   %PREempty = icmp eq i64 %PREearlier, 0
   %PREserial = load i64, ptr %error_serial.at, align 8
   %PREsame = icmp eq i64 %PREserial, SERIAL
-  %PREticket = load i64, ptr %error_ticket.at, align 8
-  %PRElower = icmp slt i64 NUMBER, %PREticket
+  %PREfirst = load i64, ptr %error_first.at, align 8
+  %PRElower = icmp slt i64 FIRST, %PREfirst
   %PREbetter = and i1 %PREsame, %PRElower
   %PREtake = or i1 %PREempty, %PREbetter
   %PREmine = load <4 x i64>, ptr %errors, align 8
@@ -157,23 +189,23 @@ PREcompare:
   store <4 x i64> zeroinitializer, ptr %errors, align 8
   %PREserial1 = select i1 %PREtake, i64 SERIAL, i64 %PREserial
   store i64 %PREserial1, ptr %error_serial.at, align 8
-  %PREticket1 = select i1 %PREtake, i64 NUMBER, i64 %PREticket
-  store i64 %PREticket1, ptr %error_ticket.at, align 8
+  %PREfirst1 = select i1 %PREtake, i64 FIRST, i64 %PREfirst
+  store i64 %PREfirst1, ptr %error_first.at, align 8
   store atomic i32 0, ptr %error_lock.at release, align 4
   br label %THEN
 """
 
-# The part of a worker's life that is spent asleep, from block %asleep to block %awake: while the generation is %seen.
+# The part of a worker's life that is spent asleep, from block %asleep to block %awake: while the generation of its range is %seen.
 _WAIT_FUTEX = """
-  %r = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %generation.at, i64 128, i32 %seen, ptr null)
+  %r = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %mine.generation, i64 128, i32 %seen, ptr null)
   br label %awake
 """
 _WAKE_FUTEX = """
-  %r = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %generation.at, i64 129, i64 %need, ptr null)
+  %r = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %range.generation, i64 129, i64 1, ptr null)
 """
 _WAIT_CONDITION = """
   %r0 = call i32 @pthread_mutex_lock(ptr %mutex.at)
-  %now = load atomic i32, ptr %generation.at seq_cst, align 4
+  %now = load atomic i32, ptr %mine.generation seq_cst, align 4
   %still = icmp eq i32 %now, %seen
   %ending = load atomic i32, ptr %stop.at monotonic, align 4
   %staying = icmp eq i32 %ending, 0
@@ -200,19 +232,27 @@ entry:
   %scratch.at = getelementptr i8, ptr %me, i64 8
   %scratch = load ptr, ptr %scratch.at, align 8
   %stop.at = getelementptr i8, ptr %me, i64 STOP
+  %number.at = getelementptr i8, ptr %me, i64 NUMBER
+  %number = load i64, ptr %number.at, align 8
   %ended.at = getelementptr i8, ptr %me, i64 ENDED
 #WORDS
+  %mine = getelementptr [8 x i64], ptr %ranges.at, i64 %number
+  %mine.generation = getelementptr i8, ptr %mine, i64 GENERATION
+  %mine.sleeping = getelementptr i8, ptr %mine, i64 SLEEPING
+  %before.at = getelementptr i8, ptr %me, i64 BEFORE
+  %before = load i32, ptr %before.at, align 4
   br label %rest
 rest:                           ; out of work since now
+  %seen = phi i32 [ %before, %entry ], [ %v.generation, %worked ], [ %seen, %awake ], [ %seen, %clock ]
   %since = phi i64 [ 0, %entry ], [ 0, %worked ], [ 0, %awake ], [ %since1, %clock ]
-  %count = phi i64 [ 0, %entry ], [ 0, %worked ], [ 0, %awake ], [ 0, %clock ]
   br label %watch
 watch:
-  %n = phi i64 [ %count, %rest ], [ %n1, %again ]
-  %v = load atomic i64, ptr %state acquire, align 8
-  %v.left = and i64 %v, 4294967295
-  %idle = icmp eq i64 %v.left, 0
-  br i1 %idle, label %nothing, label %tickets
+  %n = phi i64 [ 0, %rest ], [ %n1, %again ]
+  %v = load atomic i64, ptr %mine acquire, align 8
+  %v.high = lshr i64 %v, 32
+  %v.generation = trunc i64 %v.high to i32
+  %idle = icmp eq i32 %v.generation, %seen
+  br i1 %idle, label %nothing, label %chunks
 nothing:
   %stop = load atomic i32, ptr %stop.at acquire, align 4
   %quit = icmp ne i32 %stop, 0
@@ -238,14 +278,12 @@ look.up:                        ; at the clock, now and then
 clock:
   br label %rest
 asleep:
-  %v.high = lshr i64 %v, 32
-  %seen = trunc i64 %v.high to i32
-  %r.more = atomicrmw add ptr %sleepers.at, i32 1 seq_cst
+  %r.asleep = atomicrmw xchg ptr %mine.sleeping, i32 1 seq_cst
 #WAIT
 awake:
-  %r.fewer = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst
+  store atomic i32 0, ptr %mine.sleeping monotonic, align 4
   br label %rest
-#TICKETS
+#CHUNKS
 exhausted:
   %any = icmp eq i64 %ran, 0
   br i1 %any, label %worked, label %count.up
@@ -291,6 +329,7 @@ enter:
   %scratch = load ptr, ptr %scratch.at, align 8
   %errors = getelementptr i8, ptr %scratch, i64 -64
   %owner = icmp eq i64 %s, 0
+  %number = add i64 0, 0
   %workers = load atomic i64, ptr %workers.at acquire, align 8
   %helpers = select i1 %owner, i64 %workers, i64 0
   %helped = icmp sgt i64 %helpers, 0
@@ -317,38 +356,64 @@ alone:
 share:
   %up = add i64 %units, %per
   %up1 = sub i64 %up, 1
-  %chunks = sdiv i64 %up1, %per
+  %chunks.all = sdiv i64 %up1, %per
+  %all.threads = add i64 %helpers, 1
+  %few = icmp slt i64 %chunks.all, %all.threads
+  %parts = select i1 %few, i64 %chunks.all, i64 %all.threads
   store atomic ptr %kernel, ptr %kernel.at monotonic, align 8
   store atomic ptr %table, ptr %table.at monotonic, align 8
   store atomic ptr %args, ptr %args.at monotonic, align 8
   store atomic i64 %units, ptr %units.at monotonic, align 8
   store atomic i64 %per, ptr %per.at monotonic, align 8
-  store atomic i64 %chunks, ptr %chunks.at monotonic, align 8
+  store atomic i64 %parts, ptr %parts.at monotonic, align 8
   %serial = load i64, ptr %serial.at, align 8
   %serial1 = add i64 %serial, 1
   store atomic i64 %serial1, ptr %serial.at monotonic, align 8
   store atomic i64 0, ptr %done.at monotonic, align 8
-  %before = load atomic i64, ptr %state monotonic, align 8
-  %following = add i64 %before, 4294967296
-  %open = or i64 %following, %chunks
-  %r.open = atomicrmw xchg ptr %state, i64 %open seq_cst
-  %sleepers = load atomic i32, ptr %sleepers.at seq_cst, align 4
-  %asleep = sext i32 %sleepers to i64
-  %others = sub i64 %chunks, 1
-  %enough = icmp slt i64 %others, %helpers
-  %useful = select i1 %enough, i64 %others, i64 %helpers
-  %lying = sub i64 %helpers, %useful      ; so many may go on sleeping
-  %need = sub i64 %asleep, %lying
-  %wake = icmp sgt i64 %need, 0
-  br i1 %wake, label %wake.up, label %opened
+  %generation = load i64, ptr %generation.at, align 8
+  %generation1 = add i64 %generation, 1
+  store i64 %generation1, ptr %generation.at, align 8
+  %generation.bits = shl i64 %generation1, 32
+  br label %publish
+publish:
+  %p = phi i64 [ 0, %share ], [ %p1, %publish ]
+  %p.begin = phi i64 [ 0, %share ], [ %p.end, %publish ]
+  %p1 = add i64 %p, 1
+  %p.share = mul i64 %chunks.all, %p1
+  %p.end = udiv i64 %p.share, %parts
+  %p.high = shl i64 %p.begin, 16
+  %p.bounds = or i64 %p.high, %p.end
+  %p.word = or i64 %generation.bits, %p.bounds
+  %p.range = getelementptr [8 x i64], ptr %ranges.at, i64 %p
+  store atomic i64 %p.word, ptr %p.range release, align 8
+  %p.more = icmp slt i64 %p1, %parts
+  br i1 %p.more, label %publish, label %published
+published:
+  fence seq_cst
+  br label %asleep
+asleep:                         ; anybody who has a range
+  %s.i = phi i64 [ 1, %published ], [ %s.i1, %following ]
+  %s.more = icmp slt i64 %s.i, %parts
+  br i1 %s.more, label %look.at, label %opened
+look.at:
+  %range = getelementptr [8 x i64], ptr %ranges.at, i64 %s.i
+  %range.sleeping = getelementptr i8, ptr %range, i64 SLEEPING
+  %sleeps = load atomic i32, ptr %range.sleeping seq_cst, align 4
+  %up.already = icmp eq i32 %sleeps, 0
+  br i1 %up.already, label %following, label %wake.up
 wake.up:
+  store atomic i32 0, ptr %range.sleeping monotonic, align 4
+  %range.generation = getelementptr i8, ptr %range, i64 GENERATION
 #WAKE
-  br label %opened
+  br label %following
+following:
+  %s.i1 = add i64 %s.i, 1
+  br label %asleep
 opened:
-  br label %tickets
-#TICKETS
+  br label %chunks
+#CHUNKS
 exhausted:
-  %theirs = sub i64 %chunks, %ran
+  %theirs = sub i64 %chunks.all, %ran
   br label %join
 join:
   %turns = phi i64 [ 0, %exhausted ], [ %turns1, %turn ], [ %turns1, %yield ]
@@ -401,28 +466,28 @@ def _waiting() -> str:
 
 def _native(text: str, waiting: str) -> str:
     """One of the templates above as LLVM IR for this machine."""
-    def merge(prefix: str, serial: str, ticket: str, table: str, then: str) -> str:
-        return (_MERGE.replace("PRE", prefix).replace("SERIAL", serial).replace("NUMBER", ticket)
+    def merge(prefix: str, serial: str, first: str, table: str, then: str) -> str:
+        return (_MERGE.replace("PRE", prefix).replace("SERIAL", serial).replace("FIRST", first)
                 .replace("TABLE", table).replace("THEN", then))
 
     worker = text is _WORKER
     machine = _machine()
     pause, declaration = _PAUSE.get(machine, ("", ""))
-    words = [f"  %{name}{'' if name == 'state' else '.at'} = getelementptr i8, ptr %control, i64 {at}" for name, at in _WORDS.items()]
-    words.append(f"  %generation.at = getelementptr i8, ptr %control, i64 {4 if sys.byteorder == 'little' else 0}")
+    words = [f"  %{name}.at = getelementptr i8, ptr %control, i64 {at}" for name, at in _WORDS.items()]
     if worker:
         words.append("  %errors = getelementptr i8, ptr %scratch, i64 -64")
     for mark, replacement in (
         ("#WAIT", _WAIT_CONDITION if waiting == "condition" else _WAIT_FUTEX),
         ("#WAKE", _WAKE_CONDITION if waiting == "condition" else _WAKE_FUTEX),
-        ("#TICKETS", _TICKETS.replace("FROM", "watch" if worker else "opened")),
+        ("#CHUNKS", _CHUNKS.replace("FROM", "watch" if worker else "opened")),
         ("#WORDS", "\n".join(words)),
-        ("#MERGE_TICKET", merge("m.", "%t.serial", "%ticket", "%t.table", "counted")),
+        ("#MERGE_CHUNKS", merge("m.", "%c.serial", "%c.from", "%c.table", "counted")),
         ("#MERGE_ALONE", merge("a.", "0", "0", "%table", "ran.it")),
         ("#PAUSE", pause),
         ("FUTEX", str(_FUTEX.get(machine, 0))),
         ("MONOTONIC", "6" if sys.platform == "darwin" else "1"),
         ("SLOT_BYTES", str(_SLOT)), ("SLOTS", str(SLOTS)), ("STOP", str(_STOP)), ("ENDED", str(_ENDED)),
+        ("NUMBER", str(_NUMBER)), ("BEFORE", str(_BEFORE)), ("SLEEPING", str(_SLEEPING)), ("GENERATION", str(_GENERATION)),
     ):
         text = text.replace(mark, replacement)
     used = [f"declare {d}" for d in _DECLARED if d[3:].strip().partition("(")[0] + "(" in text]
@@ -432,7 +497,7 @@ def _native(text: str, waiting: str) -> str:
 # ---------------------------------------------------------------- memory
 
 class _Window:
-    """Anonymous memory with a scratch block at ``address`` and a page of other words before it.
+    """Anonymous memory with scratch blocks and :data:`_ROOM` bytes of other words before the first.
 
     It is never given back: threads that outlive the interpreter may still use it.
     """
@@ -443,7 +508,7 @@ class _Window:
         mapping = mmap.mmap(-1, count * stride + HUGE_PAGE, **private)
         held = ctypes.c_char.from_buffer(mapping)
         start = ctypes.addressof(held)
-        first = -(-(start + mmap.PAGESIZE) // HUGE_PAGE) * HUGE_PAGE
+        first = -(-(start + _ROOM) // HUGE_PAGE) * HUGE_PAGE
         self.scratch = [first + i * stride for i in range(count)]
         for address in self.scratch:
             if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -451,7 +516,7 @@ class _Window:
                     mapping.madvise(mmap.MADV_HUGEPAGE, address - start, SCRATCH)
                 except OSError:
                     pass                    # a kernel without them
-        self.page = first - mmap.PAGESIZE   # its last 64 bytes are the error block
+        self.words = first - _ROOM          # the last 64 bytes are the error block
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
 
 
@@ -462,11 +527,11 @@ def block() -> int:
         with _lock:
             if not _base:
                 window = _Window(SLOTS)
-                _set(window.page + _WORDS["spin"], SPIN)
+                _set(window.words + _WORDS["spin"], SPIN)
                 for i, address in enumerate(window.scratch):
-                    _set(window.page + _WORDS["slots"] + i * _SLOT + 8, address)
-                _reset(window.page)
-                _base = window.page
+                    _set(window.words + _WORDS["slots"] + i * _SLOT + 8, address)
+                _reset(window.words)
+                _base = window.words
     return _base
 
 
@@ -474,10 +539,16 @@ def _set(address: int, value: int) -> None:
     ctypes.c_int64.from_address(address).value = value
 
 
+def _generation(number: int) -> int:
+    """The address of the generation of a thread's range."""
+    return _base + _WORDS["ranges"] + number * _LINE + _GENERATION
+
+
 def _reset(base: int) -> None:
     """The control block as it is while nothing runs."""
-    for name in ("state", "done", "sleepers", "workers", "error_lock"):
+    for name in ("done", "workers", "error_lock"):
         _set(base + _WORDS[name], 0)
+    ctypes.memset(base + _WORDS["ranges"], 0, MOST * _LINE)
     for i in range(SLOTS):
         slot = base + _WORDS["slots"] + i * _SLOT
         _set(slot, 0)
@@ -495,18 +566,24 @@ class _Worker:
 
     def __init__(self) -> None:
         window = _Window()
-        self.block = window.page
+        self.block = window.words
         self.thread = ctypes.c_void_p()
         _set(self.block, block())
         _set(self.block + 8, window.scratch[0])
 
-    def start(self, library: Any, attributes: Any, address: int) -> bool:
+    def start(self, library: Any, attributes: Any, address: int, number: int) -> bool:
+        _set(self.block + _NUMBER, number)
+        _set(self.block + _BEFORE, ctypes.c_int32.from_address(_generation(number)).value)
         _set(self.block + _STOP, 0)
         _set(self.block + _ENDED, 0)
         return not library.pthread_create(ctypes.byref(self.thread), attributes, ctypes.c_void_p(address), ctypes.c_void_p(self.block))
 
     def stop(self) -> None:
         _set(self.block + _STOP, 1)
+
+    @property
+    def number(self) -> int:
+        return ctypes.c_int64.from_address(self.block + _NUMBER).value
 
     @property
     def ended(self) -> bool:
@@ -560,7 +637,7 @@ def _start(missing: int, address: int) -> None:
     try:
         for _ in range(missing):
             worker = _idle.pop() if _idle else _Worker()
-            if not worker.start(library, attributes, address):
+            if not worker.start(library, attributes, address, 1 + len(_workers)):
                 _idle.append(worker)
                 break
             _workers.append(worker)
@@ -571,9 +648,9 @@ def _start(missing: int, address: int) -> None:
 
 
 def stop(limit: float = 1.0) -> None:
-    """End the workers; at most ``limit`` seconds are spent on waiting for a chunk that one of them is running.
+    """End the workers; at most ``limit`` seconds are spent on waiting for what one of them is running.
 
-    Launches in progress are not disturbed: a worker ends when it finds no ticket, and who launches does not wait for it.
+    Launches in progress are not disturbed: a worker ends when it finds nothing to do, and who launches does not wait for it.
     """
     global started
     with _lock:
@@ -589,7 +666,7 @@ def stop(limit: float = 1.0) -> None:
         until = time.monotonic() + limit
         while True:
             # repeated, because a worker may have looked for the order just before and be on its way to sleep
-            _wake_all(library)
+            _wake(library, leaving)
             going = [worker for worker in leaving if not worker.ended]
             if not going or time.monotonic() > until:
                 break
@@ -602,10 +679,10 @@ def stop(limit: float = 1.0) -> None:
                 _idle.append(worker)
 
 
-def _wake_all(library: Any) -> None:
+def _wake(library: Any, workers: Sequence[_Worker]) -> None:
     if _waiting() == "futex":
-        generation = _base + (4 if sys.byteorder == "little" else 0)
-        library.syscall(ctypes.c_long(_FUTEX[_machine()]), ctypes.c_void_p(generation), ctypes.c_long(129), ctypes.c_long(1 << 30), None)
+        for worker in workers:
+            library.syscall(ctypes.c_long(_FUTEX[_machine()]), ctypes.c_void_p(_generation(worker.number)), ctypes.c_long(129), ctypes.c_long(1 << 30), None)
     else:
         mutex = ctypes.c_void_p(_base + _WORDS["mutex"])
         library.pthread_mutex_lock(mutex)
@@ -660,14 +737,14 @@ def walker() -> tuple[Callable[..., None], Callable[..., None]]:
 
 
 def share(points: int, units: int) -> int:
-    """How many units a ticket of a launch has; all of them when it is too small to be shared."""
+    """How many units a chunk of a launch has; all of them when it is too small to be shared."""
     if points < WORTH or units < 2:
         return units
-    return -(-units // min(units, points // TICKET))
+    return -(-units // min(units, points // CHUNK, MOST_CHUNKS))
 
 
 def launch_list(records: Sequence[tuple[int, int, int, int]]) -> Any:
-    """Launches as the walker reads them: each (kernel's address, address of its argument words, units, units per ticket)."""
+    """Launches as the walker reads them: each (kernel's address, address of its argument words, units, units per chunk)."""
     words = [block(), len(records), *(word for record in records for word in record)]
     return (ctypes.c_int64 * len(words))(*words)
 

@@ -384,9 +384,9 @@ def _link(plan: LaunchPlan, made: Any, addresses: Sequence[int], hosts: Sequence
             _, k, args, units = step
             block = (ctypes.c_int64 * max(1, len(args)))(*args)
             plan.hold.append(block)
-            per_ticket = pool.share(made.points[i], units)
-            plan.shared |= per_ticket < units
-            records.append((addresses[k], ctypes.addressof(block), units, per_ticket))
+            per_chunk = pool.share(made.points[i], units)
+            plan.shared |= per_chunk < units
+            records.append((addresses[k], ctypes.addressof(block), units, per_chunk))
             work += made.points[i]
             if OBSERVED:
                 close()             # each launch is timed
