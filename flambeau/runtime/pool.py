@@ -19,7 +19,8 @@ word, its *range*: (generation : 32, first chunk : 16, end : 16), in a cache lin
    Ranges follow one another as the threads do, so a launch over the same data finds it in the cache where the last one left it.
 2. Everybody, the caller too, takes chunks: load a range (acquire); if it is not empty, load the description; exchange the range for
    what is to be left of it if it is still what was loaded, else start again.  Whoever succeeds runs the chunks that it took.  One's own range
-   comes first, three quarters of what is left at a time, because kernels gain by long runs of units; from others' the second half is taken.
+   comes first, seven eighths of what is left at a time, because kernels gain by long runs of units (a product packs its factors
+   once for each); of another's the second half is taken.
 3. A worker that finds all ranges empty adds the number of chunks it ran to *done* (release).  The caller, when it finds none left,
    waits until *done* plus its own chunks is ``chunks`` (acquire).
 
@@ -126,9 +127,10 @@ describe:
   %c.units = load atomic i64, ptr %units.at monotonic, align 8
   %c.per = load atomic i64, ptr %per.at monotonic, align 8
   %c.serial = load atomic i64, ptr %serial.at monotonic, align 8
-  %c.quarter = lshr i64 %c.left, 2
+  %c.rounded = add i64 %c.left, 4
+  %c.eighth = lshr i64 %c.rounded, 3
   %c.half = lshr i64 %c.left, 1
-  %c.cut.own = sub i64 %c.end, %c.quarter
+  %c.cut.own = sub i64 %c.end, %c.eighth
   %c.cut.others = add i64 %c.first, %c.half
   %c.own = icmp eq i64 %c.i, 0
   %c.cut = select i1 %c.own, i64 %c.cut.own, i64 %c.cut.others

@@ -32,7 +32,9 @@ DOT_NEAR = 4 << 20          # and the columns no more than this: what is packed 
 KEPT = 18                   # panels of A that are kept packed: an eighth of the second-level cache
 FINISHED_BYTES = 64 << 10   # of the result that are made before its epilogue is run over them
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
-MOST_UNITS = 64
+MOST_UNITS = 256
+UNIT_ROWS = 16              # of a unit, or a multiple of it: tiles of both heights fill any number of these
+STRIP = 16                  # tiles side by side in a unit, about: what packing A is shared by
 LONG = 64                   # of k inside an outer axis, from which the blocks may follow it
 NO_LIMIT = (1 << 30) - 1
 IMAGE_BYTES = 256 << 10     # of an image's copy in scratch memory: an eighth of the second-level cache
@@ -41,7 +43,7 @@ FEW = 100                   # columns below which packing A weighs more than pac
 MOST_TAPS = 8192
 PACKING = 36                # packing a window costs as much as this many rows of the result
 GATHERING = 128             # and copying an image whose neighbours lie further apart than two as this many for each time that an element is used
-PANELS = 8                  # of rows in a unit, at least: what packing B is shared by
+PANELS = 16                 # of rows below which units are ranges of columns: packing B would be shared by too few
 
 
 @dataclass(slots=True)
@@ -456,10 +458,13 @@ def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows:
         k_block = -(-k_block // 16) * 16
     wanted = max(1, min(8 if window else MOST_UNITS, batch * m * n * k * outer // UNIT))
     wanted = -(-wanted // batch)
-    m_units = 1 if window else max(1, min(wanted, m // (PANELS * tile_rows)))
-    n_units = max(1, min(-(-wanted // m_units), n // (2 * tile_columns)))
-    m_unit = _even(m, m_units, tile_rows)
-    n_unit = _even(n, n_units, tile_columns)
+    if window or m < PANELS * tile_rows:
+        m_units, n_units = 1, min(wanted, n // (2 * tile_columns))
+    else:
+        n_units = min(wanted, round(n / (STRIP * tile_columns)))
+        m_units = -(-wanted // max(1, n_units))
+    m_unit = _even(m, m_units, max(UNIT_ROWS, tile_rows & -UNIT_ROWS))
+    n_unit = _even(n, max(1, n_units), tile_columns)
     m_block = _even(m, -(-m // ((4 if window else 1) * KEPT * tile_rows)), tile_rows)
     n_block = max(1, FINISHED_BYTES // (m_block * d.itemsize * tile_columns)) * tile_columns
     m_units, n_units = -(-m // m_unit), -(-n // n_unit)
