@@ -24,12 +24,12 @@ def spread(times: list[float]) -> str:
     return f"median {times[len(times) // 2] * 1e6:6.2f} us   p95 {times[len(times) * 95 // 100] * 1e6:6.2f} us"
 
 
-def latency(tickets: int, rest: float, repeats: int) -> str:
+def latency(chunks: int, rest: float, repeats: int) -> str:
     """Time of a shared launch, Python's call included, and of the same launch on the caller alone."""
     address, = cpu.load([EMPTY])
     walk = pool.walker()[0]
-    shared = pool.launch_list([(address, 0, tickets, 1)])
-    alone = pool.launch_list([(address, 0, tickets, tickets)])
+    shared = pool.launch_list([(address, 0, chunks, 1)])
+    alone = pool.launch_list([(address, 0, chunks, chunks)])
     took: dict[str, list[float]] = {"shared": [], "alone": []}
     for _ in range(repeats):
         for name, launches in (("alone", alone), ("shared", shared)):
@@ -41,11 +41,11 @@ def latency(tickets: int, rest: float, repeats: int) -> str:
     return f"shared: {spread(took['shared'])}   alone: {spread(took['alone'])}"
 
 
-def inside(tickets: int) -> str:
+def inside(chunks: int) -> str:
     """Time of one shared launch among many of a walk."""
     address, = cpu.load([EMPTY])
     walk = pool.walker()[0]
-    launches = pool.launch_list([(address, 0, tickets, 1)] * 1000)
+    launches = pool.launch_list([(address, 0, chunks, 1)] * 1000)
     took = []
     for _ in range(50):
         began = time.perf_counter()
@@ -101,10 +101,10 @@ def main() -> None:
     began = time.perf_counter()
     pool.start()
     print(f"start of {threads - 1} workers: {(time.perf_counter() - began) * 1e6:.0f} us")
-    for tickets in (threads, 64):
-        print(f"{tickets} tickets, hot          {latency(tickets, 0, 10000)}")
-        print(f"{tickets} tickets, after 1 ms   {latency(tickets, 1e-3, 500)}")
-        print(f"{tickets} tickets, in a walk    {inside(tickets)}")
+    for chunks in (threads, 64):
+        print(f"{chunks} chunks, hot          {latency(chunks, 0, 10000)}")
+        print(f"{chunks} chunks, after 1 ms   {latency(chunks, 1e-3, 500)}")
+        print(f"{chunks} chunks, in a walk    {inside(chunks)}")
     print(f"{'':28} {'1 thread':>10} {f'{threads} threads':>10}  ratio (of the best; of the medians)")
     for name, f in kernels().items():
         one: list[float] = []

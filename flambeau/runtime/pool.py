@@ -127,8 +127,7 @@ describe:
   %c.units = load atomic i64, ptr %units.at monotonic, align 8
   %c.per = load atomic i64, ptr %per.at monotonic, align 8
   %c.serial = load atomic i64, ptr %serial.at monotonic, align 8
-  %c.rounded = add i64 %c.left, 4
-  %c.eighth = lshr i64 %c.rounded, 3
+  %c.eighth = lshr i64 %c.left, 3
   %c.half = lshr i64 %c.left, 1
   %c.cut.own = sub i64 %c.end, %c.eighth
   %c.cut.others = add i64 %c.first, %c.half

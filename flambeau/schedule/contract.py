@@ -33,7 +33,7 @@ KEPT = 18                   # panels of A that are kept packed: an eighth of the
 FINISHED_BYTES = 64 << 10   # of the result that are made before its epilogue is run over them
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
 MOST_UNITS = 256
-UNIT_ROWS = 16              # of a unit, or a multiple of it: tiles of both heights fill any number of these
+UNIT_ROWS = 32              # of a unit, or a multiple of it: tiles of both heights fill any number of these
 STRIP = 16                  # tiles side by side in a unit, about: what packing A is shared by
 LONG = 64                   # of k inside an outer axis, from which the blocks may follow it
 NO_LIMIT = (1 << 30) - 1
@@ -463,7 +463,7 @@ def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows:
     else:
         n_units = min(wanted, round(n / (STRIP * tile_columns)))
         m_units = -(-wanted // max(1, n_units))
-    m_unit = _even(m, m_units, max(UNIT_ROWS, tile_rows & -UNIT_ROWS))
+    m_unit = _even(m, m_units, UNIT_ROWS)
     n_unit = _even(n, max(1, n_units), tile_columns)
     m_block = _even(m, -(-m // ((4 if window else 1) * KEPT * tile_rows)), tile_rows)
     n_block = max(1, FINISHED_BYTES // (m_block * d.itemsize * tile_columns)) * tile_columns
