@@ -621,21 +621,24 @@ def flat(item: Item) -> Item:
     return item.moved([(0, (int(a == n - 1),)) for a in range(n)], (elements(sizes),), 0)
 
 
-STRIP = 16                  # rows that are added at a time: as many streams as the processor follows
+STRIP_ROWS = 16, 64         # least and most rows of a strip: sums over few are many, and all are written and read again,
+STRIPS = 32                 # sums over many are few, and there are to be so many for threads to share
 
 
 def _split_columns(item: Item, new_slot: Callable[[int], int]) -> tuple[Item, Item] | None:
     """The sum of many long rows: strips of a few rows first, so that memory is read nearly in order."""
     sizes, d = item.sizes, item.value.dtype
-    if item.kept != 1 or len(sizes) != 2 or sizes[0] < 256 or sizes[1] < 8 * STRIP or elements(sizes) < CACHED:
+    if item.kept != 1 or len(sizes) != 2 or sizes[0] < 256 or sizes[1] < 8 * STRIP_ROWS[0] or elements(sizes) < CACHED:
         return None
     loads = [x for x, opaque in item.loads if not opaque]
     if not all(x.strides[0] == 1 or not x.strides[0] for x in loads) or not any(x.strides[0] == 1 and x.strides[1] for x in loads):
         return None
     columns, rows = sizes
-    count = -(-rows // STRIP)
+    least, most = STRIP_ROWS
+    strip = min(most, max(least, rows // STRIPS))
+    count = -(-rows // strip)
     slot = new_slot(count * columns * d.itemsize)
-    moved = item.moved(((0, (0, 1, 0)), (0, (STRIP, 0, 1))), (count, columns, STRIP), 2)
+    moved = item.moved(((0, (0, 1, 0)), (0, (strip, 0, 1))), (count, columns, strip), 2)
     first = replace(moved, store=Access(slot, 0, (columns, 1, 0), d), finish=None, ragged=rows)
     first.scan_loads()
     leaf = ir.make("load", d, (), Access(slot, 0, (1, columns), d))
