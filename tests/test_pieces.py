@@ -8,7 +8,7 @@ import flambeau as torch
 from flambeau import nn
 from flambeau.ops.composite import composite
 from flambeau.runtime import cpu
-from flambeau.stream import cache, flush, pieces
+from flambeau.stream import cache, flush, lowering, pieces
 
 pytestmark = pytest.mark.skipif(cache.reference_only(), reason="2026-11-26: the reference interpreter runs nest by nest, without plans")
 
@@ -110,6 +110,35 @@ def test_plans_of_remembered_pieces_are_those_of_new_ones(kind, monkeypatch):
     plans.clear()
     s.step(8)
     assert plans[-1][:5] == remembered[-1][:5]
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.RMSprop, torch.optim.AdamW])
+def test_short_forms_of_composites_change_no_plan(optimizer, monkeypatch):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 24), nn.LayerNorm(24), nn.GELU(), nn.Linear(24, 24), nn.LayerNorm(24), nn.Softmax(1), nn.Linear(24, 3))
+    opt = optimizer(net.parameters())
+
+    def step():
+        opt.zero_grad()
+        nn.functional.cross_entropy(net(torch.randn(7, 5)), torch.randint(0, 3, (7,))).backward()
+        opt.step()
+    plans, make = [], cache.build_part
+
+    def kept(*args):
+        plans.append(make(*args).plan)
+        return make(*args)
+    step()
+    monkeypatch.setattr(cache, "build_part", kept)
+    before = lowering.STATS["short"]
+    for long in (lowering.LONG, 1 << 30):
+        monkeypatch.setattr(lowering, "LONG", long)
+        flush.forget()
+        step()
+        if long == 8:
+            assert lowering.STATS["short"] >= before + 3
+    half = len(plans) // 2
+    for short, plain in zip(plans[:half], plans[half:], strict=True):
+        assert (short.table, short.arena, short.steps, short.points, short.kernels) == (plain.table, plain.arena, plain.steps, plain.points, plain.kernels)
 
 
 @composite(runtime=("rate",))

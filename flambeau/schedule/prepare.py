@@ -9,6 +9,7 @@ was made in is made again there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import BufferInfo, Host, Nest
 from ..ir.simplify import EVERYTHING, Region, cost, disjoint, has_checks, nodes, region, remake
-from .fuse import Item, covers, elements, is_zero, key
+from .fuse import Item, canonical, covers, elements, is_zero, key, needed
 
 CHEAP = 8                   # operations that are worth repeating to save a trip through memory
 INLINED = 48                # nodes of an expression that still is put into its reader
@@ -285,6 +286,16 @@ class Preparer:
                 product.scan_loads()
                 return copy, product
         return None
+
+
+def shortened(nests: Sequence[Nest], buffers: list[BufferInfo]) -> list[Nest]:
+    """Nests that do the same in fewer steps; temporaries are added to ``buffers``.  No nest may have checks or belong to a product engine."""
+    items = [item for k, nest in enumerate(nests) for item in canonical(nest, k, {})]
+    readers = Counter(x.slot for item in items for x, _ in item.loads)
+    preparer = Preparer(buffers, readers)
+    entries: list[Item | tuple[int, Host]] = [x for item in items for x in preparer(item)]
+    return [Nest(x.kind, x.sizes, x.kept, x.value, x.store, x.combine, x.finish, x.target, x.guard)
+            for x in needed(entries, buffers) if isinstance(x, Item)]
 
 
 # ---------------------------------------------------------------- copies

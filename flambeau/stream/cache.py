@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ..core import config
 from ..core.dtype import float64, get_default_dtype, int64
-from ..core.shape import Meta, span
+from ..core.shape import span
 from ..ir.loops import BufferInfo, Host, Program
 from ..runtime import images, memory, pool
 from ..version import __version__
@@ -72,16 +72,16 @@ def buffers_of(nbytes: list[int], external: Sequence[bool], live: Sequence[bool]
     return [BufferInfo(n, e, e or v) for n, e, v in zip(nbytes, external, live, strict=True)]
 
 
-def program_of(calls: list[Call], buffers: list[BufferInfo], scalars: str) -> Program:
-    """Lower every call; ``scalars``: the letters of all run-time numbers of the stream."""
+def program_of(calls: list[Call], buffers: list[BufferInfo], scalars: str, lowered: Callable[..., list[Any]] | None = None) -> Program:
+    """Lower every call, with ``lowered`` where it is given; ``scalars``: the letters of all run-time numbers of the stream."""
     steps: list[Any] = []
 
-    def new_slot(m: Meta) -> int:
+    def new_slot(m: Any) -> int:
         buffers.append(BufferInfo(m.nbytes, False, False))
         return len(buffers) - 1
 
     for c in calls:
-        steps.extend(c.sig.lower(c.sig, c.ins, c.outs, c.first_scalar, new_slot, c.index))
+        steps.extend((lowered or c.sig.lower)(c.sig, c.ins, c.outs, c.first_scalar, new_slot, c.index))
     return Program(steps, buffers, [float64 if s == "d" else int64 for s in scalars])
 
 
@@ -252,12 +252,13 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
                 return
     from ..render import render
     from ..schedule import build as plan_of_program
+    from .lowering import lowered
     from .pieces import plan_of
 
     buffers = buffers_of(plan.nbytes, external, live)
     made = plan_of(plan.calls, buffers, cpu.vector_bytes(), cpu.bfloat16_pairs())
     if made is None:
-        made = plan_of_program(program_of(plan.calls, buffers, plan.scalars), cpu.vector_bytes(), cpu.bfloat16_pairs())
+        made = plan_of_program(program_of(plan.calls, buffers, plan.scalars, lowered), cpu.vector_bytes(), cpu.bfloat16_pairs())
     made.code = tuple([_text_of(k, render) for k in made.kernels])
     _link(plan, made, cpu.load(made.code), made.hosts, made.checks)
     if name is not None and _stamp() == stamp:      # nothing changed while the planner was loaded

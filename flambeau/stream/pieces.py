@@ -7,19 +7,17 @@ that stands in several places.  Those of earlier plans are remembered, so that l
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..core.shape import Meta
-from ..ir import expression as ir
-from ..ir.expression import Access, Expr
-from ..ir.loops import BufferInfo, Host, Nest, Program
+from ..ir.expression import Access
+from ..ir.loops import BufferInfo, Host, Program
 from ..ops.composite import Body, number
 from ..ops.definition import Symbol
 from ..schedule import Piece, Placed, Plan, assemble, piece_of
 from .cache import PIECES
+from .lowering import has_product, lowered, rebound
 from .record import Signature
 
 OFTEN = 4               # times that a call's like must come for a cut before it
@@ -89,7 +87,7 @@ def cut(steps: list[Step]) -> list[list[Step]]:
     """The steps in pieces, most of which begin with a product whose like comes often: what it reads is in memory anyway."""
     kinds = [(step.sig.name, step.sig.outs) for step in steps]
     often = {kind for kind, n in Counter(kinds).items() if n >= OFTEN}
-    starts = [kind in often and _has_product(step.sig) for step, kind in zip(steps, kinds, strict=True)]
+    starts = [kind in often and has_product(step.sig) for step, kind in zip(steps, kinds, strict=True)]
     left = Counter(kind for kind, start in zip(kinds, starts, strict=True) if start)
     if not left:
         return [steps]
@@ -109,25 +107,6 @@ def cut(steps: list[Step]) -> list[list[Step]]:
 
 def _operations(sig: Signature) -> int:
     return len(sig.params.calls) if sig.params.__class__ is Body else 1
-
-
-_products: dict[Signature, bool] = {}
-
-
-def _has_product(sig: Signature) -> bool:
-    """Whether a call sums products of what it reads."""
-    known = _products.get(sig)
-    if known is None:
-        if len(_products) >= 4 * KEPT:
-            _products.clear()
-        if sig.params.__class__ is Body:
-            known = any(_has_product(inner) for inner, *_ in sig.params.calls)
-        else:
-            slots = itertools.count(len(sig.ins) + len(sig.outs))
-            nests = sig.lower(sig, range(len(sig.ins)), range(len(sig.ins), len(sig.ins) + len(sig.outs)), 0, lambda m: next(slots), None)
-            known = any(x.__class__ is Nest and x.kind == "reduce" and x.combine == "sum" and x.value.op in ("mul", "where") for x in nests)
-        _products[sig] = known
-    return known
 
 
 def _placed(steps: list[Step], infos: Sequence[BufferInfo], needed: set[int], vector_bytes: int, pairs: str) -> Placed:
@@ -176,36 +155,23 @@ def _placed(steps: list[Step], infos: Sequence[BufferInfo], needed: set[int], ve
 
 def _lowered(step: Step, numbers: list[Any], local: dict[int, int], begins: dict[int, int], buffers: list[BufferInfo], origin: int) -> list[Any]:
     """The nests of a step over the slots of its piece, views of these counted from where they begin."""
-    def new_slot(m: Meta) -> int:
+    def new_slot(m: Any) -> int:
         buffers.append(BufferInfo(m.nbytes, False, False))
         return len(buffers) - 1
-    made = step.sig.lower(step.sig, [local[s] for s in step.ins], [local[s] for s in step.outs], 0, new_slot, origin)
+    made = lowered(step.sig, [local[s] for s in step.ins], [local[s] for s in step.outs], 0, new_slot, origin)
     shifts = {local[s]: begins[s] for s in step.ins if begins[s]}
-    return [_bound(x, shifts, numbers) for x in made]
-
-
-def _bound(nest: Any, shifts: dict[int, int], numbers: list[Any] | None) -> Any:
-    """A nest with its slots' contents moved down by so many bytes, and its numbers in place (None: as they are)."""
-    if nest.__class__ is Host:
-        places = () if numbers is None else tuple([numbers[i].expr[1] for i in nest.scalars])
-        return Host(nest.run, nest.inputs, nest.outputs, places, nest.name, nest.attr, nest.origin)
+    if any(x.__class__ is Host for x in made):      # which reads views as they are
+        places = [s.expr[1] if s.__class__ is Symbol else None for s in numbers]
+        return [Host(x.run, x.inputs, x.outputs, tuple([places[i] for i in x.scalars]), x.name, x.attr, x.origin) for x in made]
     if not shifts and not numbers:
-        return nest
-    memo: dict[Expr, Expr] = {}
+        return made
+    return rebound(made, lambda x: _moved(x, shifts), lambda e: number(numbers[e.attr], e.dtype, 0), origin)
 
-    def moved(x: Access) -> Access:
-        shift = shifts.get(x.slot)
-        return x._replace(offset=x.offset - shift // x.dtype.itemsize) if shift else x
 
-    def leaf(e: Expr) -> Expr | None:
-        if e.op == "load":
-            return ir.make("load", e.dtype, tuple([ir.rewrite(a, leaf, memo) for a in e.args]), moved(e.attr))
-        return number(numbers[e.attr], e.dtype, 0) if e.op == "scalar" and numbers else None
-
-    def go(e: Expr | None) -> Any:
-        return None if e is None else ir.rewrite(e, leaf, memo)
-    return Nest(nest.kind, nest.sizes, nest.kept, go(nest.value), moved(nest.store), nest.combine, go(nest.finish), go(nest.target), go(nest.guard),
-                nest.origin)
+def _moved(x: Access, shifts: dict[int, int]) -> Access:
+    """An access in contents that begin so many bytes later."""
+    shift = shifts.get(x.slot)
+    return x._replace(offset=x.offset - shift // x.dtype.itemsize) if shift else x
 
 
 _descriptions: dict[Signature, tuple[Any, tuple[int, ...]]] = {}
@@ -223,7 +189,7 @@ def _described(sig: Signature) -> tuple[Any, tuple[int, ...]]:
     count = len(sig.ins)
     sizes: list[int] = []
 
-    def new_slot(m: Meta) -> int:
+    def new_slot(m: Any) -> int:
         sizes.append(m.nbytes)
         return count + len(sig.outs) + len(sizes) - 1
     found: tuple[Any, tuple[int, ...]]
@@ -233,7 +199,7 @@ def _described(sig: Signature) -> tuple[Any, tuple[int, ...]]:
         found = sig, (0,) * count           # a routine reads views as they are
     else:
         shifts = {i: start for i, start in enumerate(starts) if start}
-        bound = [_bound(x, shifts, None) for x in nests]
+        bound = rebound(nests, lambda x: _moved(x, shifts), lambda e: None, None) if shifts else nests
         parts = tuple([(x.kind, x.sizes, x.kept, x.value, x.store, x.combine, x.finish, x.target, x.guard) for x in bound])
         found = _calls.setdefault((parts, tuple(sizes), count, sig.writes), object()), starts
     _descriptions[sig] = found
