@@ -23,7 +23,8 @@ from .record import Signature
 OFTEN = 4               # times that a call's like must come for a cut before it
 LONG = 8                # operations of a piece, at least
 HUGE = 32               # of a call that is a piece of its own where the stream is cut anyway: the step of an optimizer
-KEPT = 1024             # pieces, and descriptions of calls, that are remembered
+KEPT = 256              # pieces that are remembered,
+DESCRIBED = 4096        # and descriptions of calls
 
 STATS = {"placed": 0, "made": 0}
 
@@ -183,7 +184,7 @@ def _described(sig: Signature) -> tuple[Any, tuple[int, ...]]:
     known = _descriptions.get(sig)
     if known is not None:
         return known
-    if len(_descriptions) >= 4 * KEPT:
+    if len(_descriptions) >= DESCRIBED:
         _descriptions.clear()
         _calls.clear()
     count = len(sig.ins)
