@@ -262,6 +262,7 @@ def constructor(read: Callable[..., Reading]) -> Callable[..., Any]:
         return finish(t, grad) if grad else t
 
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = read.__name__, read.__qualname__, read.__doc__, read.__module__
+    call.__wrapped__ = read  # type: ignore[attr-defined]
     return public(call, method=False)  # type: ignore[no-any-return]
 
 
