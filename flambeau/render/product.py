@@ -549,7 +549,7 @@ class ProductWriter:
         """How many tiles of the lower height a range of rows begins with, so that one row at most is computed in vain, if that can be."""
         full, *low = self.tile_heights()
         count: str | int = 0
-        for n in reversed(range(7 if low else 0)):
+        for n in reversed(range(5 if low else 0)):
             rest = w.sub(w.add(rows, 1), n * low[0])
             fits = w.op(f"and i1 {w.compare('sge', rest, 0)}, {w.compare('slt', w.rem(rest, full), 2)}")
             count = w.select(fits, "i64", n, count)
