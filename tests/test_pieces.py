@@ -193,6 +193,27 @@ def test_random_streams_planned_in_pieces(seed, monkeypatch):
     assert _random_run(seed) == pytest.approx(parts, rel=1e-5, abs=1e-6, nan_ok=True)
 
 
+def test_views_of_one_buffer_with_elements_of_several_sizes():
+    @composite
+    def mixed(h, x, w, table):
+        h = (h @ w + x.exp() * 0.25).tanh() * 0.5 + x.sin()
+        return h + (table[0] * table[1]).to(torch.float32).abs().sqrt() - h.cos() * 0.125
+    torch.manual_seed(0)
+    raw, w = torch.randn(64, dtype=torch.float64), torch.randn(4, 4) * 0.5
+    small = raw.view(torch.float32)
+
+    def run():
+        h = torch.zeros(2, 4)
+        for k in range(9):
+            h = mixed(h, small[2 * k + 1:2 * k + 9].reshape(2, 4), w, raw[k + 1:k + 3])
+        return h.tolist()
+    before = pieces.STATS["placed"]
+    parts = run()
+    assert pieces.STATS["placed"] > before + 4
+    with torch.eager():
+        assert parts == [pytest.approx(row, rel=1e-5) for row in run()]
+
+
 def test_a_failed_check_names_the_call_in_whose_piece_it_is():
     table = torch.randn(5, 4)
 

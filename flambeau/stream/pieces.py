@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..ir.expression import Access
-from ..ir.loops import BufferInfo, Host, Program
+from ..ir.loops import BufferInfo, Host, Nest, Program
+from ..ir.simplify import nodes
 from ..ops.composite import Body, number
 from ..ops.definition import Symbol
 from ..schedule import Piece, Placed, Plan, assemble, piece_of
@@ -120,9 +121,11 @@ def _placed(steps: list[Step], infos: Sequence[BufferInfo], needed: set[int], ve
     written = {step.ins[w] for step in steps for w in step.sig.writes}
     described = [_described(step.sig) for step in steps]
     begins: dict[int, int] = {}             # the first byte of it that a slot's views begin at
+    sizes: dict[int, int] = {}              # of their elements
     for step, (_, starts) in zip(steps, described, strict=True):
-        for s, start in zip(step.ins, starts, strict=True):
-            begins[s] = 0 if s in made else min(start, begins.get(s, start))
+        for s, start, m in zip(step.ins, starts, step.sig.ins, strict=True):
+            alike = sizes.setdefault(s, m.dtype.itemsize) == m.dtype.itemsize       # else it is no whole number of some of these
+            begins[s] = min(start, begins.get(s, start)) if alike and s not in made else 0
     scalars: dict[int, int] = {}
     origins: dict[Any, int] = {}
     key: list[Any] = [vector_bytes, pairs]
@@ -175,6 +178,13 @@ def _moved(x: Access, shifts: dict[int, int]) -> Access:
     return x._replace(offset=x.offset - shift // x.dtype.itemsize) if shift else x
 
 
+def _reinterprets(nest: Nest, sig: Signature) -> bool:
+    """Whether a nest takes an operand for elements of another size."""
+    roots = [e for e in (nest.value, nest.finish, nest.target, nest.guard) if e is not None]
+    accesses = [nest.store, *[x.attr for e in roots for x in nodes(e) if x.op == "load"]]
+    return any(x.slot < len(sig.ins) and x.dtype.itemsize != sig.ins[x.slot].dtype.itemsize for x in accesses)
+
+
 _descriptions: dict[Signature, tuple[Any, tuple[int, ...]]] = {}
 _calls: dict[Any, object] = {}
 
@@ -196,8 +206,8 @@ def _described(sig: Signature) -> tuple[Any, tuple[int, ...]]:
     found: tuple[Any, tuple[int, ...]]
     nests = sig.lower(sig, range(count), range(count, count + len(sig.outs)), 0, new_slot, None)
     starts = tuple([m.offset * m.dtype.itemsize for m in sig.ins])
-    if any(x.__class__ is Host for x in nests):
-        found = sig, (0,) * count           # a routine reads views as they are
+    if any(x.__class__ is Host or _reinterprets(x, sig) for x in nests):
+        found = sig, (0,) * count           # these need views as they are
     else:
         shifts = {i: start for i, start in enumerate(starts) if start}
         bound = rebound(nests, lambda x: _moved(x, shifts), lambda e: None, None) if shifts else nests
