@@ -103,7 +103,7 @@ def written_out(p: Pass) -> Callable[[Node, bool], bool]:
     names: dict[str, Any] = {"STATE": STATE, "append": stream.append, "overwritten": overwritten, "new": _new, "Tensor": definition.Tensor,
                              "accumulate": engine.accumulate_grad, "call": p.call, "CALLS": CALLS, "OPERANDS": OPERANDS, "SCALARS": SCALARS, "LIMIT": LIMIT,
                              "UNUSUAL": UNUSUAL, "SAVED_HOOKS": definition.SAVED_HOOKS, "other_threads": stream.other_threads, "Buffer": Buffer,
-                             "stream": stream}
+                             "stream": stream, "__name__": __name__}
     count = len(p.leaves)
     checks, shares, ends = [], [], []
     for i, (entry, facts) in enumerate(p.facts):

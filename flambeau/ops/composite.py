@@ -57,13 +57,14 @@ class Trace:
     """What one signature of a composite became."""
 
     __slots__ = (
-        "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "more", "name", "others", "out", "outputs", "owner", "pick",
-        "plain", "several", "simple", "structure",
+        "backward", "entry", "flows", "forward", "from_ones", "hidden", "kept", "made", "metas", "more", "name", "others", "out", "outer", "outputs", "owner",
+        "pick", "plain", "several", "simple", "structure",
     )
 
     owner: Composite
     name: str                   # of the graph node
     entry: Entry                # of the graph node
+    outer: bool                 # whether an operand is among the results
     simple: bool                # the usual case: one fresh tensor
     several: Any                # the next most usual: a tuple of them; for each its place among the results, its metadata, whether it is differentiable
     plain: bool                 # and there is nothing more to recording it
@@ -262,7 +263,8 @@ class Composite:
         if trace.several is not None:
             return _several(trace, fresh, n)
         tensors: list[Any] = []
-        _flatten(values, [], tensors)
+        if trace.outer:
+            _flatten(values, [], tensors)
         made: list[Any] = []
         differentiable: list[Any] = []
         for where, i, m, flows in trace.outputs:
@@ -458,6 +460,7 @@ class Composite:
         trace.flows = [g._meta for g in gradients]
         trace.entry = Entry(self, trace, values)
         # the usual case: one fresh tensor, differentiable if anything is
+        trace.outer = any(what != "fresh" for what, *_ in trace.outputs)
         trace.simple = structure is None and trace.outputs[0][0] == "fresh" and trace.outputs[0][3] == (trace.backward is not None) \
             and trace.outputs[0][2] is trace.forward.out
         several = structure is not None and structure[0] is tuple and not any(structure[1]) and all(o[0] == "fresh" for o in trace.outputs)

@@ -627,6 +627,13 @@ def einsum(*args: Any) -> Tensor:
     RuntimeError
         If the equation cannot be read or does not fit the operands.
     """
+    try:
+        key = (args[0], *[x._meta for x in args[1:]])
+        form = _equations.get(key)
+    except (AttributeError, TypeError):         # operands in a list, labels in lists, or what is no operand
+        key, form = None, None
+    if form is not None:
+        return _sum_of_products(list(args[1:]), *form)
     if len(args) < 2:
         raise ValueError(
             "einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list"
@@ -691,7 +698,14 @@ def einsum(*args: Any) -> Tensor:
                 f"expected scalar type {title(operands[0].dtype)} but found {title(x.dtype)}\neinsum: the operands must have one dtype. "
                 f"{_convert(operands[0].dtype, x.dtype)}"
             )
+    if key is not None and isinstance(args[0], str):
+        if len(_equations) > 20_000:
+            _equations.clear()
+        _equations[key] = tuple(full), result
     return _sum_of_products(operands, tuple(full), result)
+
+
+_equations: dict[Any, Any] = {}     # labels of operands and result, by equation and metadata
 
 
 # ------------------------------------------------------------------ chains, powers and small products

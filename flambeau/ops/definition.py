@@ -9,10 +9,12 @@ say by name what it needs: ``g`` (gradient of the result), ``y`` (the result), o
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from operator import is_
+from typing import Any, NamedTuple, TypeAlias
 
 from ..autograd import graph
 from ..autograd.graph import MODE, Node, Passes
@@ -29,6 +31,7 @@ from ..stream.record import (
     CALLS,
     LIMIT,
     OPERANDS,
+    ORIGINS,
     SCALARS,
     STATE,
     UNUSUAL,
@@ -41,8 +44,9 @@ from ..stream.record import (
     release,
     signature,
     tick,
+    user_frame,
 )
-from .formula import RESULT, Operand, Template, build, instantiate
+from .formula import RESULT, Number, Operand, Template, build, instantiate
 
 OPS: dict[str, Any] = {}            # name -> the function users call
 _new = object.__new__
@@ -74,8 +78,10 @@ class Operation:
         self.fast: dict[Any, Signature] = {}                                    # by kinds: calls with default parameters
         self.known: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}           # by metadata and the other arguments, as written
         self.again: dict[Any, _Again] = {}                                      # the same for any operands and numbers
-        self.into: dict[Any, Signature] = {}                                    # by the arguments: in-place calls
+        self.into: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}            # by the arguments: in-place calls
         self.places: dict[Any, list[int]] = {}                                      # how many places a call was made at, see ``wandering``
+        self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the first ones go through
+        self.short_into: dict[int, Callable[..., bool]] = {}        # the same for in-place calls
         DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into, self.places))
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
@@ -90,6 +96,7 @@ class Operation:
         self.defaults = {p.name: p.default for p in parameters if p.default is not NOTHING}
         self.default_params = tuple(self.defaults.get(p) for p in self.params)
         self.index = {n: i for i, n in enumerate(self.operands)}
+        self.takes = [n in self.index for n in self.positional]                 # whether an argument is an operand
         numbers = how.get("numbers", self.operands[1:] if kind == "pointwise" else ())
         self.numbers = frozenset(self.operands if numbers is True else numbers)
         self.raw = set(how.get("raw", ()))
@@ -252,8 +259,11 @@ class Operation:
                 handles[n] = Operand(number, k)
                 number += 1
                 first = first or k
-            else:
+            elif k is None:
                 handles[n] = None
+            else:
+                assert first is not None
+                handles[n] = Number(runtime(compute_dtype(first.dtype)), first.dtype)
         assert first is not None
         for n, v in zip(self.params, params, strict=True):
             handles[n] = runtime(compute_dtype(float_of(first.dtype))) if n in self.runtime and isinstance(v, NUMBERS) else v
@@ -734,7 +744,7 @@ def _lower_read(sig: Signature, slots: Sequence[int], results: Sequence[int], sc
     return [Nest("map", tuple(m.shape), m.ndim, value, Access(results[0], 0, result.strides, m.dtype), origin=origin)]
 
 
-def _storing(source: Meta, into: Meta) -> Signature:
+def storing(source: Meta, into: Meta) -> Signature:
     """Stores a tensor through the layout ``into``, at a place that is given as a run-time number."""
     m = origin_of(into)
     sig = _stores.get((source, m))
@@ -788,6 +798,8 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if "out" not in kwargs and wandering(op.places, key):
             return op.public(*[fetched(v) for v in args], **{k: fetched(v) for k, v in kwargs.items()})
         return _first(op, args, kwargs, written, given)
+    if not kwargs and len(args) not in op.short:
+        op.short[len(args)] = straight("".join(["t" if v.__class__ in _TENSORS else "v" for v in args]))(op)
     return _recorded(sig, given if order is None else [given[i] for i in order], params, numbers, scalars)
 
 
@@ -805,11 +817,13 @@ def _first(op: Operation, args: Sequence[Any], kwargs: dict[str, Any], written: 
             op.fast[kinds if len(kinds) > 1 else kinds[0]] = sig
     scalars = scalars_of(op, sig, params, numbers)
     if all(by_value(v) for v in (*args, *kwargs.values()) if v.__class__ not in _TENSORS):
-        order = [next((i for i, g in enumerate(given) if g is t), -1) for t in tensors]
-        if len(set(order)) == len(given) == len(tensors) and -1 not in order:
+        order = None
+        if len(given) != len(tensors) or not all(map(is_, given, tensors)):
+            order = [next((i for i, g in enumerate(given) if g is t), -1) for t in tensors]
+        if order is None or (len(set(order)) == len(given) == len(tensors) and -1 not in order):
             if len(op.again) > 20_000:
                 op.again.clear()
-            op.again[written] = sig, params, None if order == sorted(order) else order, tuple(numbers), tuple(scalars)
+            op.again[written] = sig, params, order, tuple(numbers), tuple(scalars)
     return _recorded(sig, tensors, params, numbers, scalars)
 
 
@@ -856,12 +870,12 @@ def scalars_of(op: Operation, sig: Signature, params: tuple[Any, ...], numbers: 
 
 def record_fresh(sig: Signature, tensors: Sequence[Any], scalars: Sequence[Any]) -> Any:
     """Record a call with fresh results: a tensor, or a list of them when there are several."""
+    if len(sig.outs) == 1:
+        return make_tensor(sig.out, new_buffer() if sig.out.device is META else stream.append(sig, [t._buffer for t in tensors], scalars)[0])
     if sig.outs[0].device is META:
-        made = [make_tensor(m, new_buffer()) for m in sig.outs]
-    else:
-        buffers = stream.append(sig, [t._buffer for t in tensors], scalars)
-        made = [make_tensor(m, b) for m, b in zip(sig.outs, buffers, strict=True)]
-    return made if len(made) > 1 else made[0]
+        return [make_tensor(m, new_buffer()) for m in sig.outs]
+    buffers = stream.append(sig, [t._buffer for t in tensors], scalars)
+    return [make_tensor(m, b) for m, b in zip(sig.outs, buffers, strict=True)]
 
 
 def record_into(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], tensors: Sequence[Any], numbers: list[Any], into: Any) -> Signature:
@@ -875,7 +889,7 @@ def record_into(op: Operation, kinds: tuple[Any, ...], params: tuple[Any, ...], 
         moved = iter([t._meta for t in tensors])
         sig = op.signature(tuple([next(moved) if k.__class__ is Meta else k for k in kinds]), params)
         made = tensors[0] if op.name == "_copy" else record_fresh(sig, tensors, scalars_of(op, sig, params, numbers))
-        store, operands, scalars = _storing(made._meta, into._meta), [made._buffer, b], [into._meta.offset]
+        store, operands, scalars = storing(made._meta, into._meta), [made._buffer, b], [into._meta.offset]
     else:
         sig = store = op.signature(kinds, params, into._meta)
         operands, scalars = [*[t._buffer for t in tensors], b], None
@@ -1017,7 +1031,7 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
             f"result type {title(result)} can't be cast to the desired output type {title(m.dtype)}\n"
             f"In-place {op_name} gives {result.name} values that cannot be stored in an {m.dtype.name} tensor. "
             f"Use the out-of-place form (x = x / 2), an integer one (x //= 2), or x.{'float' if result.name == 'float32' else 'to(...)'}() first.")
-    if not idempotent and overlaps_itself(m):
+    if not idempotent and not m.contiguous and overlaps_itself(m):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
                            f"Please clone() the tensor before performing the operation.\n"
                            f"{op_name}: the tensor was made by expand(); its elements share memory.")
@@ -1025,7 +1039,8 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
 
 def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """The in-place form: the first operand receives the result."""
-    if not kwargs and _written_again(op, args):
+    straight = None if kwargs else op.short_into.get(len(args))
+    if (straight is not None and straight(*args)) or _written_again(op, args, kwargs):
         return args[0]
     values, params = op.bind(args, kwargs)
     kinds, tensors, numbers = op.classify(values)
@@ -1048,8 +1063,10 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         stored = record_into(op, kinds, params, tensors, numbers, t)
         if stored.writes:               # not at a place that was given as a number
             written = stored
-            if params == op.default_params and len(kinds) == len(args) and t._meta.device is not META:
-                op.into[kinds] = written
+            if t._meta.device is not META and all(p == d for n, p, d in zip(op.params, params, op.default_params) if n in op.runtime):
+                key = _written_form(op, args, kwargs)[0]
+                if key[0] is t._meta and all(k.__class__ is Meta or k.__class__ is type or by_value(k) for k in key):
+                    op.into[tuple(key)] = written, params
     if differentiable:
         entry = written.grad if written is not result else op.grad_entry(kinds, params, t._meta)
         assert entry is not None
@@ -1060,30 +1077,47 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     return t
 
 
-def _written_again(op: Operation, args: Sequence[Any]) -> bool:
-    """Record an in-place call of plain tensors and numbers like one that was checked before; False where it is none."""
+def _written_form(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], list[Buffer], list[Any], bool]:
+    """What tells an in-place call from others, the buffers and numbers of its operands, and whether no graph or version of its own has a part in it."""
     grad = MODE.grad
-    kinds, buffers, numbers = [], [], []
-    for v in args:
+    plain = True
+    key: list[Any] = []
+    buffers: list[Buffer] = []
+    numbers: list[Any] = []
+    for v, operand in zip(args, op.takes):
         c = v.__class__
         if c in _TENSORS:
             if (grad and v._node is not None) or v._own_version is not None:
-                return False
-            kinds.append(v._meta)
+                plain = False
+            key.append(v._meta)
             buffers.append(v._buffer)
-        elif c in NUMBERS:
-            kinds.append(c)
+        elif operand and c in NUMBERS:
+            key.append(c)
             numbers.append(v)
         else:
-            return False
-    sig = op.into.get(tuple(kinds))
-    if sig is None or kinds[0].__class__ in NUMBERS:
+            key += c, v
+    for k, v in kwargs.items():
+        key += k, v.__class__, v
+    return key, buffers, numbers, plain
+
+
+def _written_again(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Record an in-place call of plain tensors and numbers like one that was checked before; False where it is none."""
+    key, buffers, numbers, plain = _written_form(op, args, kwargs)
+    if not plain:
+        return False
+    try:
+        sig, params = op.into[tuple(key)]
+    except (KeyError, TypeError):
         return False
     base, b = args[0]._base, buffers[0]
-    if b.inference or (base is not None and (base._own_version is not None or (grad and base._node is not None))) or any(x is b for x in buffers[1:]):
+    if b.inference or (base is not None and (base._own_version is not None or (MODE.grad and base._node is not None))) or any(x is b for x in buffers[1:]):
         return False
+    if not kwargs and len(args) not in op.short_into:
+        op.short_into[len(args)] = straight_into("".join(
+            ["t" if v.__class__ in _TENSORS else "n" if operand and v.__class__ in NUMBERS else "v" for v, operand in zip(args, op.takes)]))(op)
     buffers.append(b)
-    stream.append(sig, buffers, scalars_of(op, sig, op.default_params, numbers) if numbers else ())
+    stream.append(sig, buffers, scalars_of(op, sig, params, numbers) if sig.scalars else ())
     return True
 
 
@@ -1253,10 +1287,13 @@ def _operands_call(op: Operation) -> Callable[..., Any]:
 
 
 def _binary_call(op: Operation) -> Callable[..., Any]:
-    fast = op.fast
+    fast, short = op.fast, op.short
 
     def call(input: Any, other: Any = _MISSING, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
+            straight = None if kwargs else short.get(2 + len(args))
+            if straight is not None:
+                return straight(input, other, *args)
             return general(op, (input, *args) if other is _MISSING else (input, other, *args), kwargs)
         m = other.__class__
         number = m is float or m is int
@@ -1309,6 +1346,117 @@ def _binary_call(op: Operation) -> Callable[..., Any]:
     return call
 
 
+def _any_call(op: Operation) -> Callable[..., Any]:
+    short = op.short
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        straight = None if kwargs else short.get(len(args))
+        return general(op, args, kwargs) if straight is None else straight(*args)
+
+    return call
+
+
+@functools.cache
+def straight(kinds: str) -> Callable[[Operation], Callable[..., Any]]:
+    """How calls with arguments of these kinds (``t``: a tensor, ``v``: another value) are made without a loop.
+
+    That of :func:`general` over the arguments costs more than all the rest: here everything is written out as source text and compiled, once
+    per sequence of kinds.  Whatever is not plain goes the long way.
+    """
+    x, key, each = _written_out(kinds)
+    return _compiled(f"""
+def made(op):
+    known = op.again
+    def call({x}):
+        try:
+            sig, params, order, numbers, scalars = known[({key})]
+            {each("n# = x#._node; b# = x#._buffer; ")}
+        except (KeyError, AttributeError, TypeError):
+            return general(op, ({x},), {{}})
+        if order is not None or sig.out.device is META or len(sig.outs) > 1 or other_threads():
+            return general(op, ({x},), {{}})
+        if UNUSUAL:
+            look(({each("b#, ")}))
+        b = Buffer()
+        b.ptr = 0
+        if sig.checks:
+            ORIGINS.append((len(CALLS), user_frame()))
+        CALLS.append(sig)
+        OPERANDS.extend(({each("b#, ")}b))
+        if scalars:
+            SCALARS.extend(scalars)
+        t = new(Tensor)
+        t._meta = sig.out
+        t._buffer = b
+        t._node = t._base = None
+        if sig.large:
+            count_bytes(sig.large)
+        if len(OPERANDS) >= LIMIT[0]:
+            stream.after_record()
+        if ({each("n# is not None or ")}False) and sig.grad is not None and MODE.grad:
+            for x, n in ({each("(x#, n#), ")}):
+                if n is not None:
+                    if x._meta.dtype.is_floating_point:
+                        t._node = attach(t, sig.grad, ({each("x#, ")}), ({each("n#, ")}), params, numbers)
+                    break
+        return t
+    return call
+""", f"an operation on {kinds}")
+
+
+@functools.cache
+def straight_into(kinds: str) -> Callable[[Operation], Callable[..., bool]]:
+    """The same for in-place calls (``n``: a number that is an operand); False where :func:`inplace_call` has to look at one."""
+    x, key, each = _written_out(kinds)
+    numbers = "".join([f"x{i}, " for i, k in enumerate(kinds) if k == "n"])
+    return _compiled(f"""
+def made(op):
+    known = op.into
+    def call({x}):
+        try:
+            sig, params = known[({key})]
+            {each("b# = x#._buffer; ")}
+            if MODE.grad and ({each("x#._node is not None or ")}False) {each("or x#._own_version is not None ")}:
+                return False
+        except (KeyError, AttributeError, TypeError):
+            return False
+        base = x0._base
+        if base is not None and (base._own_version is not None or (MODE.grad and base._node is not None)):
+            return False
+        if b0.inference or {each("b# is b0 or ").replace("b0 is b0 or ", "")} sig.scalars != "{"d" * kinds.count("n")}" or other_threads():
+            return False
+        if UNUSUAL:
+            look(({each("b#, ")}))
+        CALLS.append(sig)
+        OPERANDS.extend(({each("b#, ")}b0))
+        {f"SCALARS.extend(({numbers}))" if numbers else ""}
+        b0.wrote = STATE.written = tick()
+        b0.versions += 1
+        if len(OPERANDS) >= LIMIT[0]:
+            stream.after_record()
+        return True
+    return call
+""", f"an operation on {kinds} in place")
+
+
+def _written_out(kinds: str) -> tuple[str, str, Callable[[str], str]]:
+    """For source text: the arguments, their key, and a function that repeats a text for the numbers of the tensors."""
+    def each(text: str) -> str:
+        return "".join([text.replace("#", str(i)) for i, k in enumerate(kinds) if k == "t"])
+
+    forms = {"t": "x#._meta, ", "n": "x#.__class__, ", "v": "x#.__class__, x#, "}
+    return ", ".join([f"x{i}" for i in range(len(kinds))]), "".join([forms[k].replace("#", str(i)) for i, k in enumerate(kinds)]), each
+
+
+def _compiled(source: str, title: str) -> Any:
+    names = {"MODE": MODE, "UNUSUAL": UNUSUAL, "META": META, "STATE": STATE, "CALLS": CALLS, "OPERANDS": OPERANDS, "SCALARS": SCALARS, "ORIGINS": ORIGINS,
+             "LIMIT": LIMIT, "Buffer": Buffer, "Tensor": Tensor, "new": _new, "tick": tick, "stream": stream, "look": look, "other_threads": other_threads,
+             "user_frame": user_frame, "count_bytes": count_bytes, "attach": attach, "general": general}
+    exec(compile(source, f"<{title}>", "exec"), names)
+    stream.package_globals(names)
+    return names["made"]
+
+
 _MISSING: Any = object()
 
 
@@ -1323,15 +1471,14 @@ def count_bytes(n: int) -> None:
 
 def _publish(op: Operation) -> Callable[..., Any]:
     """The function users call, registered under the operation's name."""
-    if op.kind in ("pointwise", "compute") and len(op.operands) == 1:
+    if op.kind in ("pointwise", "compute") and len(op.operands) == 1 and len(op.defaults) == len(op.params):
         call = _unary_call(op)
-    elif op.kind in ("pointwise", "compute") and len(op.operands) == 2:
+    elif op.kind in ("pointwise", "compute") and len(op.operands) == 2 and op.positional[:2] == op.operands:
         call = _binary_call(op)
-    elif op.kind in ("pointwise", "compute") and op.positional[:len(op.operands)] == op.operands:
+    elif op.kind in ("pointwise", "compute") and op.positional == op.operands:
         call = _operands_call(op)
     else:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return general(op, args, kwargs)
+        call = _any_call(op)
 
     call.__name__ = call.__qualname__ = op.name
     call.__doc__ = op.fn.__doc__
@@ -1408,7 +1555,8 @@ def _publish_view(op: Operation) -> Callable[..., Any]:
             _, params = op.bind((input, *args), {})
             made = fn(m, *params)
             entry = op.grad_entry((m,), params, made)
-            known = m.views[op, args] = (made, entry, (params, ()))
+            known = made, entry, (params, ())
+            remember(m.views, (op, args), known)
         return alias(input, *known)
 
     call.__name__ = call.__qualname__ = op.name
@@ -1418,6 +1566,13 @@ def _publish_view(op: Operation) -> Callable[..., Any]:
     op.public = call
     OPS[op.name] = call
     return call
+
+
+def remember(views: dict[Any, Any], key: Any, known: Any) -> None:
+    """Keep what is known of a view with the metadata of its operand; of ever new ones not all."""
+    if len(views) > 20_000:
+        views.clear()
+    views[key] = known
 
 
 def alias(input: Any, m: Meta, entry: Any, params: Any) -> Any:
@@ -1441,8 +1596,19 @@ def alias(input: Any, m: Meta, entry: Any, params: Any) -> Any:
     return t
 
 
+def _note_views(b: Buffer, made: Sequence[Any]) -> None:
+    """Let writes to the buffer find these views of it."""
+    views = b.views
+    if views is None:
+        b.views = views = []
+    before = len(views)
+    views.extend(map(_weak, made))
+    if len(views) > 64 and before.bit_length() != len(views).bit_length():      # as many as before have come
+        views[:] = [w for w in views if w() is not None]
+
+
 class PartsEntry:
-    """The gradient of a call that gives several views: one node for all of them.
+    """A call that gives several views: their metadata, and its gradient: one node for all of them.
 
     ``join`` makes the operand's gradient of those of the parts.
     """
@@ -1462,20 +1628,58 @@ class PartsEntry:
         return [self.join(grads)]
 
 
-def parts(input: Any, name: str, metas: Sequence[Meta], join: Callable[[list[Any]], Any]) -> tuple[Any, ...]:
-    """Views of ``input`` with these metadata that are the results of one call ``name``."""
-    views = [alias(input, m, None, None) for m in metas]
-    n = input._node
-    if MODE.grad and n is not None and views:
-        key = (name, tuple(metas))
-        known = input._meta.views
-        entry = known.get(key)
-        if entry is None:
-            entry = known[key] = PartsEntry(name, metas, join)
-        source = graph.node(entry, (n,), ())
-        for t, o in zip(views, graph.outputs_of(source, len(views)), strict=True):
-            t._node = o
-    return tuple(views)
+def parts(input: Any, entry: PartsEntry) -> tuple[Any, ...]:
+    """The views of ``input`` that are the results of such a call."""
+    b, base, n = input._buffer, input._base, input._node
+    if base is None:
+        base = input
+    made = []
+    for m in entry.metas:
+        t = _new(Tensor)
+        t._meta, t._buffer, t._base, t._node = m, b, base, None
+        made.append(t)
+    if MODE.grad:
+        _note_views(b, made)
+        if n is not None and made:
+            for t, o in zip(made, graph.outputs_of(graph.node(entry, (n,), ()), len(made)), strict=True):
+                t._node = o
+    return tuple(made)
+
+
+class ViewOf(NamedTuple):
+    """A view as the operation that makes it, and its arguments."""
+
+    view: Any
+    arguments: tuple[Any, ...]
+
+
+def by_metadata(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose result is a view that follows from the metadata of its first argument, and the other arguments: worked out once.
+
+    ``fn`` gives a :class:`ViewOf` or a :class:`PartsEntry`; anything else is the result itself.
+    """
+    @functools.wraps(fn)
+    def call(input: Any, *args: Any, **kwargs: Any) -> Any:
+        key = (call, args, *kwargs.items()) if kwargs else (call, args)
+        try:
+            known = input._meta.views[key]
+        except (KeyError, AttributeError, TypeError) as error:
+            if error.__class__ is TypeError and list in map(type, args):
+                return call(input, *[tuple(a) if a.__class__ is list else a for a in args], **kwargs)
+            known = fn(input, *args, **kwargs)
+            if known.__class__ is ViewOf:
+                view, how = known
+                view(input, *how)
+                known = input._meta.views[view.operation, how]
+            elif known.__class__ is PartsEntry:
+                known = input._meta.views.setdefault((known.name, known.metas), known)     # one for all ways to write it
+            else:
+                return known
+            if all(by_value(v) for v in (*args, *kwargs.values())):
+                remember(input._meta.views, key, known)
+        return alias(input, *known) if known.__class__ is tuple else parts(input, known)
+
+    return call
 
 
 from weakref import ref as _weak  # noqa: E402

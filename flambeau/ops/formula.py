@@ -145,6 +145,20 @@ class Operand:
         return e.cast(compute_dtype(self.dtype))
 
 
+class Number:
+    """A Python number in the place of a 0-d operand."""
+
+    __slots__ = ("dtype", "value")
+    shape: tuple[int, ...] = ()
+    ndim = 0
+
+    def __init__(self, value: Expr, d: dtype) -> None:
+        self.value, self.dtype = value, d
+
+    def __getitem__(self, indices: tuple[()]) -> Expr:
+        return self.value
+
+
 def check(index: Expr, size: int, message: str) -> Expr:
     """``index``, or an execution error with ``message`` when it is not in ``0 .. size-1``."""
     _build.checks = True
@@ -184,12 +198,12 @@ def bounds(e: Expr) -> tuple[int | None, int | None]:
                 return a // c, b // c
             if e.op == "mod" and c == d and c > 0:
                 return (0, c - 1) if a < 0 or b >= c else (a, b)
-            if e.op == "minimum":
-                return min(a, c), min(b, d)
-            if e.op == "maximum":
-                return max(a, c), max(b, d)
         if e.op == "mod" and c is not None and c == d and c > 0:
             return 0, c - 1
+        if e.op == "minimum":
+            return None if a is None or c is None else min(a, c), min((x for x in (b, d) if x is not None), default=None)
+        if e.op == "maximum":
+            return max((x for x in (a, c) if x is not None), default=None), None if b is None or d is None else max(b, d)
     if e.op == "where":
         (a, b), (c, d) = bounds(e.args[1]), bounds(e.args[2])
         if a is not None and b is not None and c is not None and d is not None:

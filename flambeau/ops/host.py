@@ -1,4 +1,4 @@
-"""Library routines on host arrays: sorting, searching, finding.
+"""Sorting, searching, finding: library routines on host arrays, and formulas for sorting few elements.
 
 A routine whose result has a shape known beforehand is recorded like any call and runs in stream order; one whose shape depends
 on the values executes what is pending and makes its result at once.  Sorting routines only find positions: the values are then
@@ -14,10 +14,11 @@ from ..core.dtype import bfloat16, bool_, float32, int32, int64
 from ..core.shape import Meta, meta, wrap_dim
 from ..ir import expression as ir
 from . import definition
-from .composite import public
+from .composite import composite, public
 from .definition import OPS, compute, host
+from .formula import Scattered, Sum, over
 from .formula import out as axes
-from .indexing import _given
+from .indexing import _given, bits
 from .results import named
 
 
@@ -28,12 +29,8 @@ def host_array(t: Any) -> Any:
 
 
 def from_host(a: Any) -> Any:
-    """A tensor over a NumPy array made here."""
-    import numpy as np
-
-    t = OPS["from_numpy"](np.ascontiguousarray(a).reshape(a.shape))
-    t._buffer.exposed = 0        # nobody else writes it
-    return t
+    """A tensor of a NumPy array made here."""
+    return OPS["_from_array"](a)
 
 
 def _plain(t: Any) -> Any:
@@ -53,11 +50,14 @@ def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
     """Positions of the elements that are not zero: an int64 tensor ``(count, ndim)``, or with ``as_tuple`` one 1-d tensor per axis."""
     import numpy as np
 
-    a = host_array(input)
+    a = bits(_plain(input))
+    found = a.nonzero() if a.ndim else a.reshape(1).nonzero()
     if as_tuple:
-        return tuple([from_host(x) for x in np.nonzero(np.atleast_1d(a))])
-    where = np.argwhere(a) if a.ndim else np.empty((int(bool(a)), 0), np.int64)
-    return _given(out, from_host(where.astype(np.int64, copy=False)))
+        return tuple([from_host(x) for x in found])
+    where = found[0].base       # usually the very matrix: what is found are its columns
+    if where is None or where.shape != (found[0].size, a.ndim):
+        where = np.stack(found, 1)[:, :a.ndim]
+    return _given(out, from_host(where))
 
 
 @public
@@ -114,6 +114,48 @@ def _stable(a: Any, axis: int, descending: bool) -> Any:
         return np.argsort(a, axis=axis, kind="stable")
     # from behind, so that equal elements keep their order when the result is turned around
     return a.shape[axis] - 1 - np.flip(np.argsort(np.flip(a, axis), axis=axis, kind="stable"), axis)
+
+
+RANKED = 1024, 256      # elements that are sorted, or a few of which are chosen, by counting how many come before each one
+
+
+@compute(name="_ranks")
+def _ranks(input, dim: int, descending: bool):
+    i = axes(*input.shape)
+    k = over(input.shape[dim])
+    a, b = input[i], input[i.replace(dim, k)]
+    if input.dtype is bool_:
+        a, b = a.cast(int32), b.cast(int32)
+    if descending:
+        before, after = _less(a, b), _less(b, a)
+    else:
+        before, after = _less(b, a), _less(a, b)
+    return Sum(ir.where(before | (~after & (k < i[dim])), ir.const(1, int32), ir.const(0, int32)), k)
+
+
+def _less(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+    """Whether ``a < b``, NaN counting as the largest."""
+    return (a < b) | (b.ne(b) & a.eq(a)) if a.dtype.is_floating_point else a < b
+
+
+@compute(name="_by_ranks")
+def _by_ranks(ranks, dim: int, k: int):
+    i = axes(*ranks.shape)
+    rank = ranks[i].cast(int64)
+    return Scattered(ir.const(0, int64), tuple(i.replace(dim, rank)), i[dim], tuple([k if d == dim else s for d, s in enumerate(ranks.shape)]), guard=rank < k)
+
+
+@composite
+def _few_in_order(input: Any, dim: int, descending: bool, k: int) -> Any:
+    return OPS["_by_ranks"](OPS["_ranks"](input, dim, descending), dim, k)
+
+
+def in_order(input: Any, d: int, descending: bool) -> Any:
+    """The positions that sort ``input`` along ``d``."""
+    x = input.detach()
+    if x._meta.numel and x._meta.ndim and (n := x._meta.shape[d]) <= RANKED[0]:
+        return _few_in_order(x, d, descending, n)
+    return OPS["_order"](_plain(x), d, descending)
 
 
 def _best_outs(input: Meta, k: int, dim: int, largest: bool, ordered: bool) -> Meta:
@@ -179,14 +221,14 @@ def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = Fal
     Equal elements keep their order.  NaN counts as larger than every number.
     """
     d = wrap_dim(dim, input.ndim, "sort", input.shape)
-    order = OPS["_order"](_plain(input.detach()), d, bool(descending))
+    order = in_order(input, d, bool(descending))
     return _give_pair(out, SORTED(along_sort(input, d, order), order))
 
 
 @public
 def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """The positions that put ``input`` in order along ``dim``."""
-    return OPS["_order"](_plain(input.detach()), wrap_dim(dim, input.ndim, "argsort", input.shape), bool(descending))
+    return in_order(input, wrap_dim(dim, input.ndim, "argsort", input.shape), bool(descending))
 
 
 @public
@@ -206,7 +248,11 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     n = input.shape[d] if input.ndim else 1
     if not 0 <= k <= n:
         raise RuntimeError(f"selected index k out of range\ntopk: k={k}, but dimension {d} has size {n} (shape {list(input.shape)}).")
-    places = OPS["_best"](_plain(input.detach()), k, d, bool(largest), bool(sorted))
+    x = input.detach()
+    if x._meta.numel and k and input.ndim and n <= RANKED[1]:
+        places = _few_in_order(x, d, bool(largest), k)
+    else:
+        places = OPS["_best"](_plain(x), k, d, bool(largest), bool(sorted))
     return _give_pair(out, TOP(along_topk(input, d, places), places))
 
 
@@ -255,6 +301,9 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return
     import numpy as np
 
     a = host_array(input)
+    if dim is None and not (return_inverse or return_counts):
+        a = np.sort(a, None)
+        return _distinct(input, a[np.concatenate([np.ones(min(1, a.size), bool), a[1:] != a[:-1]])], None, None, False, False)
     if dim is None:
         values, inverse, counts = np.unique(a.reshape(-1), return_inverse=True, return_counts=True, equal_nan=False)
         inverse = inverse.reshape(a.shape)

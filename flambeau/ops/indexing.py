@@ -11,14 +11,17 @@ from itertools import pairwise
 from typing import Any
 
 from ..autograd.graph import MODE
+from ..core.arrays import array_over
+from ..core.device import CPU
 from ..core.dtype import bool_, compute_dtype, int32, int64
-from ..core.limits import iinfo
+from ..core.limits import as_element, iinfo
 from ..core.shape import Meta, broadcast_shapes, contiguous_strides, layout, wrap_dim
 from ..ir import expression as ir
 from ..ir.expression import Expr
+from ..stream.record import STATE
 from . import definition
 from .composite import public
-from .definition import OPS, compute, inplace_call, pointwise, view
+from .definition import NUMBERS, OPS, compute, inplace_call, pointwise, view
 from .formula import Indices, Operand, Scattered, check, out
 
 OUT_OF_BOUNDS = "IndexError|index {index} is out of bounds for dimension %d with size {size}"
@@ -164,7 +167,7 @@ def _places(i: Sequence[Expr], shape: Sequence[int], dims: Sequence[int], tensor
             for d, n in enumerate(shape)]
 
 
-def _index_formula(input, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, dims: tuple):
+def _index_formula(input, dims: tuple, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None):
     tensors = [x for x in (i0, i1, i2, i3, i4, i5, i6, i7) if x is not None]
     common = broadcast_indices(tensors)
     shape, at = _arrangement(input.shape, dims, common)
@@ -179,11 +182,11 @@ _masked_index = compute(_index_formula, name="_masked_index", node="MaskedSelect
 @_index.backward
 @_masked_index.backward
 def _(g, input_meta, i0, i1, i2, i3, i4, i5, i6, i7, dims):
-    return OPS["_index_add"](g, i0, i1, i2, i3, i4, i5, i6, i7, shape=tuple(input_meta.shape), dims=dims), *(None,) * 8
+    return OPS["_index_add"](g, dims, i0, i1, i2, i3, i4, i5, i6, i7, shape=tuple(input_meta.shape)), *(None,) * 8
 
 
 @compute(name="_index_add")
-def _index_add(g, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, shape: tuple, dims: tuple):
+def _index_add(g, dims: tuple, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, shape: tuple):
     tensors = [x for x in (i0, i1, i2, i3, i4, i5, i6, i7) if x is not None]
     common = broadcast_indices(tensors)
     at = _arrangement(shape, dims, common)[1]
@@ -193,12 +196,11 @@ def _index_add(g, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=N
 
 @_index_add.backward
 def _(g, i0, i1, i2, i3, i4, i5, i6, i7, dims):
-    return OPS["_index"](g, i0, i1, i2, i3, i4, i5, i6, i7, dims=dims), *(None,) * 8
+    return OPS["_index"](g, dims, i0, i1, i2, i3, i4, i5, i6, i7), *(None,) * 8
 
 
-@compute(name="_index_put", node="IndexPut")
-def _index_put(input, values, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None, *, dims: tuple, accumulate: bool,
-               trusted: bool = False):
+@compute(name="_index_put", node="IndexPut", numbers=("values",))
+def _index_put(input, values, dims: tuple, accumulate: bool, trusted: bool, i0, i1=None, i2=None, i3=None, i4=None, i5=None, i6=None, i7=None):
     tensors = [x for x in (i0, i1, i2, i3, i4, i5, i6, i7) if x is not None]
     common = broadcast_indices(tensors)
     shape, at = _arrangement(input.shape, dims, common)
@@ -213,22 +215,33 @@ def _(g, values_meta, i0, i1, i2, i3, i4, i5, i6, i7, dims, accumulate):
     indices = (i0, i1, i2, i3, i4, i5, i6, i7)
     own = g
     if not accumulate:
-        own = OPS["_index_put"](g, OPS["zeros"]((), dtype=g.dtype, device=g.device), *indices, dims=dims, accumulate=False)
-    return own, OPS["_index"](g, *indices, dims=dims), *(None,) * 8
+        own = OPS["_index_put"](g, 0.0, dims, False, False, *indices)
+    return own, OPS["_index"](g, dims, *indices) if values_meta.__class__ is Meta else None, *(None,) * 8
 
 
 def read_at(input: Any, dims: tuple[int, ...], tensors: Sequence[Any]) -> Any:
     """``input`` read at integer tensors standing at ``dims``."""
-    return OPS["_index"](input, *tensors, dims=dims)
+    return OPS["_index"](input, dims, *tensors)
 
 
 def put_at(input: Any, dims: tuple[int, ...], tensors: Sequence[Any], values: Any, accumulate: bool) -> Any:
     """Store ``values`` in ``input`` at integer tensors standing at ``dims``."""
-    check_put(input._meta, dims, tensors, values)
-    if values._buffer is input._buffer:
-        values = values.clone()
+    if isinstance(values, NUMBERS):
+        values = as_element(values, input._meta.dtype)
+    else:
+        form = input._meta, values._meta, dims, *[x._meta for x in tensors]
+        if form not in _FITTING:
+            check_put(input._meta, dims, tensors, values)
+            if len(_FITTING) > 20_000:
+                _FITTING.clear()
+            _FITTING.add(form)
+        if values._buffer is input._buffer:
+            values = values.clone()
     tensors = [valid(x, input._meta.shape[d], OUT_OF_BOUNDS % d, True) for d, x in zip(dims, tensors, strict=True)]
-    return inplace_call(_index_put.operation, (input, values, *tensors), {"dims": dims, "accumulate": accumulate, "trusted": True})
+    return inplace_call(_index_put.operation, (input, values, dims, accumulate, True, *tensors), {})
+
+
+_FITTING: set[Any] = set()      # metadata that were checked
 
 
 def check_put(m: Meta, dims: tuple[int, ...], tensors: Sequence[Any], values: Any) -> None:
@@ -343,21 +356,23 @@ def _scatter_into(op: Any, input: Any, dim: int, index: Any, src: Any, *more: An
     """The in-place form of a scatter."""
     d = wrap_dim(dim, input.ndim)
     index = valid(index, _length(input.shape, d), OUT_OF_RANGE % d)
-    return inplace_call(op.operation, (input, dim, index, src, *more), {"trusted": True})
+    return inplace_call(op.operation, (input, dim, index, src, *more, True), {})
 
 
-@compute(name="_scatter", node=lambda input, index, src, **_: f"ScatterBackward{int(src.ndim == 0)}")
-def _scatter(input, dim: int, index, src, *, trusted: bool = False):
+@compute(name="_scatter", node=lambda input, index, src, **_: f"ScatterBackward{int(src.__class__ is not Meta or src.ndim == 0)}", numbers=("src",))
+def _scatter(input, dim: int, index, src, trusted: bool = False):
     return _scattered("scatter", input, dim, index, src, "", trusted)
 
 
 @_scatter.backward
 def _(g, dim, index, src_meta):
-    return OPS["_scatter"](g, dim, index, _zeros((), g)), None, _from_places(g, dim, index, src_meta)
+    return OPS["_scatter"](g, dim, index, 0.0), None, _from_places(g, dim, index, src_meta)
 
 
-def _from_places(g: Any, dim: int, index: Any, src: Meta) -> Any:
+def _from_places(g: Any, dim: int, index: Any, src: Any) -> Any:
     """The gradient of a scattered ``src``: what arrived at the places it went to, zero where the index did not reach."""
+    if src.__class__ is not Meta:       # a number
+        return None
     part = OPS["gather"](g, dim, index)
     if src.ndim == 0 and part.ndim:
         return part.sum()
@@ -367,7 +382,7 @@ def _from_places(g: Any, dim: int, index: Any, src: Meta) -> Any:
 
 
 @compute(name="_scatter_add", node="ScatterAdd")
-def _scatter_add(input, dim: int, index, src, *, trusted: bool = False):
+def _scatter_add(input, dim: int, index, src, trusted: bool = False):
     return _scattered("scatter_add", input, dim, index, src, "sum", trusted)
 
 
@@ -398,7 +413,7 @@ def _as_src(input: Any, src: Any) -> Any:
 _REDUCE = {"add": "sum", "multiply": "prod"}
 
 
-def _scatter_form(dim: Any, index: Any, src: Any, value: Any, reduce: str | None) -> tuple[Any, Any]:
+def _scatter_form(src: Any, value: Any, reduce: str | None) -> tuple[Any, Any]:
     if reduce is not None and reduce not in _REDUCE:
         raise RuntimeError("reduce argument must be either add or multiply.")
     return (src if value is None else value), reduce
@@ -410,25 +425,27 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
 
     ``out[index[i][j]][j] = src[i][j]`` for ``dim=0``.  ``reduce``: "add" or "multiply" instead of replacing.
     """
-    src, reduce = _scatter_form(dim, index, src, value, reduce)
-    src = _as_src(input, src)
+    src, reduce = _scatter_form(src, value, reduce)
     if reduce is None:
+        if isinstance(src, NUMBERS):
+            src = as_element(src, input.dtype)
         return OPS["_scatter"](input, dim, index, src, out=out)
-    return OPS["_scatter_combine"](input, dim, index, src, _REDUCE[reduce], out=out)
+    return OPS["_scatter_combine"](input, dim, index, _as_src(input, src), _REDUCE[reduce], out=out)
 
 
 @public(name="scatter_", function=False)
 def scatter_(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
     """The in-place form of :func:`scatter`."""
-    src, reduce = _scatter_form(dim, index, src, value, reduce)
-    src = _as_src(input, src)
+    src, reduce = _scatter_form(src, value, reduce)
     if reduce is None:
+        if isinstance(src, NUMBERS):
+            src = as_element(src, input.dtype)
         return _scatter_into(_scatter, input, dim, index, src)
-    return _scatter_into(_scatter_combine, input, dim, index, src, _REDUCE[reduce])
+    return _scatter_into(_scatter_combine, input, dim, index, _as_src(input, src), _REDUCE[reduce])
 
 
 @compute(name="_scatter_combine", node="ScatterReduce")
-def _scatter_combine(input, dim: int, index, src, combine: str, *, trusted: bool = False):
+def _scatter_combine(input, dim: int, index, src, combine: str, trusted: bool = False):
     return _scattered("scatter_reduce", input, dim, index, src, combine, trusted)
 
 
@@ -635,7 +652,7 @@ def index_add_(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 
 
 
 @compute(name="_index_copy", node="IndexCopy")
-def _index_copy(input, dim: int, index, source, *, trusted: bool = False):
+def _index_copy(input, dim: int, index, source, trusted: bool = False):
     d, i = _slices("index_copy", input, dim, index, source, IndexError)
     return _stored(input, d, i, index, source[i], "", OUT_OF_COPY, trusted)
 
@@ -656,11 +673,11 @@ def index_copy_(input: Any, dim: int, index: Any, source: Any) -> Any:
     """The in-place form of :func:`index_copy`."""
     d = wrap_dim(dim, input.ndim)
     index = valid(index, _length(input.shape, d), OUT_OF_COPY % d)
-    return inplace_call(_index_copy.operation, (input, dim, index, source), {"trusted": True})
+    return inplace_call(_index_copy.operation, (input, dim, index, source, True), {})
 
 
 @compute(name="_index_fill", node="IndexFill")
-def _index_fill(input, dim: int, index, value, *, trusted: bool = False):
+def _index_fill(input, dim: int, index, value, trusted: bool = False):
     d = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
         raise RuntimeError("Index has to be a vector/scalar")
@@ -692,7 +709,7 @@ def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
     d = wrap_dim(dim, input.ndim)
     if index.dtype is int64:
         index = valid(index, _length(input.shape, d), OUT_OF_BOUNDS % d, True)
-    return inplace_call(_index_fill.operation, (input, dim, index, _as_src(input, value)), {"trusted": True})
+    return inplace_call(_index_fill.operation, (input, dim, index, _as_src(input, value), True), {})
 
 
 def _index_reduced(input: Any, dim: int, index: Any, source: Any, reduce: str, include_self: bool) -> Any:
@@ -742,7 +759,7 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
     if not tensors:
         return input.clone()
     check_put(input._meta, dims, tensors, values)
-    return OPS["_index_put"](input, values, *tensors, dims=dims, accumulate=accumulate)
+    return OPS["_index_put"](input, values, dims, accumulate, False, *tensors)
 
 
 def numbered(input: Any, indices: Any) -> list[tuple[int, Any]]:
@@ -866,14 +883,34 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None, *, out: Any
 # ------------------------------------------------------------------ masks
 
 
+def read_at_once(input: Any) -> bool:
+    """Whether what is read under a mask has no gradient, and can be read now, as the mask must be."""
+    return (input._node is None or not MODE.grad) and input._meta.device is CPU and STATE.tracing is None
+
+
+def masked(input: Any, d: int, mask: Any) -> Any:
+    """The elements of ``input`` where ``mask`` holds, which stands for as many of its dimensions from ``d`` on; without a gradient."""
+    a, b = bits(input), bits(mask)
+    return OPS["_from_array"](a[(slice(None),) * d + (b,)], input._meta.dtype)
+
+
+def bits(t: Any) -> Any:
+    """The elements as they are stored, as a NumPy array."""
+    t._ready()
+    m = t._meta
+    return array_over(t._buffer.ptr + m.offset * m.dtype.itemsize, m.shape, None if m.contiguous else m.strides, m.dtype)
+
+
 @public
 def masked_select(input: Any, mask: Any, *, out: Any = None) -> Any:
     """The elements of ``input`` where ``mask`` holds, in order, as one dimension."""
     if mask.dtype is not bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
+    if out is None and input.shape == mask.shape and read_at_once(input):
+        return masked(input, 0, mask)
     shape = broadcast_shapes(input.shape, mask.shape)
     where = OPS["nonzero"](mask.expand(shape).reshape(-1), as_tuple=True)
-    return OPS["_masked_index"](input.expand(shape).reshape(-1), *where, dims=(0,), out=out)
+    return OPS["_masked_index"](input.expand(shape).reshape(-1), (0,), *where, out=out)
 
 
 def _masked_source(input: Any, mask: Any, source: Any) -> tuple[Any, ...] | None:

@@ -5,6 +5,7 @@ A view is a function from metadata to metadata; no instruction is recorded.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ from ..ir.loops import Nest
 from ..stream.record import signature
 from . import definition
 from .composite import public
-from .definition import OPS, compute, title, view
+from .definition import OPS, PartsEntry, ViewOf, by_metadata, compute, title, view
 from .formula import Operand, out
 
 # ------------------------------------------------------------------ views
@@ -307,20 +308,25 @@ def _view_dtype(input: Meta, dtype: DType):
 
 
 @public(name="view", function=False)
+@by_metadata
 def _public_view(input: Any, *shape: Any, dtype: Any = None) -> Any:
     """The same elements with another shape, without a copy; raises ``RuntimeError`` where that is impossible. ``view(dtype)`` reads the bits anew."""
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], DType)):
-        return OPS["view_as_dtype"](input, dtype or shape[0])
-    return OPS["_view"](input, as_shape(shape, "view"))
+        return ViewOf(OPS["view_as_dtype"], (dtype or shape[0],))
+    return ViewOf(OPS["_view"], (as_shape(shape, "view"),))
 
 
 @public
+@by_metadata
 def reshape(input: Any, *shape: Any) -> Any:
     """The same elements with another shape: a view where possible, else a copy."""
-    size = infer_size(as_shape(shape, "reshape"), input._meta.numel)
+    return _reshaped(input, infer_size(as_shape(shape, "reshape"), input._meta.numel))
+
+
+def _reshaped(input: Any, size: tuple[int, ...]) -> Any:
     if view_strides(input._meta, size) is None:
         return OPS["_view"](input.clone(), size)
-    return OPS["_view"](input, size)
+    return ViewOf(OPS["_view"], (size,))
 
 
 @public
@@ -347,12 +353,12 @@ def _shape_form(view_op: Any, name: str) -> Any:
         kwargs.pop("implicit", None)
         if kwargs:
             raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
-        return view_op(input, as_shape(sizes, name))
+        return ViewOf(view_op, (as_shape(sizes, name),))
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = {"expand": "Axes of size 1 stretched to the given sizes (-1 keeps a size); a view.",
                     "permute": "Dimensions reordered; a view."}[name]
-    return public(call)
+    return public(by_metadata(call))
 
 
 expand = _shape_form(_expand_view, "expand")
@@ -372,6 +378,7 @@ def broadcast_to(input: Any, size: Any) -> Any:
 
 
 @public
+@by_metadata
 def squeeze(input: Any, dim: Any = None) -> Any:
     """Dimensions of size 1 removed: all, or those named; a view."""
     n = input._meta.ndim
@@ -382,16 +389,17 @@ def squeeze(input: Any, dim: Any = None) -> Any:
         dims = tuple(wrap_dim(d, n) for d in dim)
     else:
         dims = (wrap_dim(dim, n, "squeeze", input.shape),)
-    return OPS["_squeeze"](input, dims)
+    return ViewOf(OPS["_squeeze"], (dims,))
 
 
 @public
+@by_metadata
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Dimensions from ``start_dim`` to ``end_dim`` joined into one."""
     m = input._meta
     a, b = wrap_dim(start_dim, m.ndim, "flatten"), wrap_dim(end_dim, m.ndim, "flatten")
     if m.ndim == 0:
-        return input.reshape(1)
+        return _reshaped(input, (1,))
     if a > b:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if a == b:
@@ -399,7 +407,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     n = 1
     for s in m.shape[a:b + 1]:
         n *= s
-    return input.reshape((*m.shape[:a], n, *m.shape[b + 1:]))
+    return _reshaped(input, (*m.shape[:a], n, *m.shape[b + 1:]))
 
 
 @public
@@ -409,6 +417,7 @@ def ravel(input: Any) -> Any:
 
 
 @public
+@by_metadata
 def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     """A dimension split into ``sizes`` (one may be -1)."""
     m = input._meta
@@ -422,8 +431,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     if (-1 not in sizes and known != m.shape[d]) or (-1 in sizes and (known == 0 or m.shape[d] % known)):
         raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({m.shape[d]}) in the input tensor")
     full = infer_size(sizes, m.shape[d])
-    shape = (*m.shape[:d], *full, *m.shape[d + 1:])
-    return input.view(shape) if view_strides(m, shape) is not None else input.reshape(shape)
+    return _reshaped(input, (*m.shape[:d], *full, *m.shape[d + 1:]))
 
 
 @public(name="swapaxes")
@@ -445,6 +453,7 @@ def adjoint(input: Any) -> Any:
 
 
 @public
+@by_metadata
 def movedim(input: Any, source: Any, destination: Any) -> Any:
     """Dimensions moved to other places, the rest in order; a view."""
     n = input._meta.ndim
@@ -457,7 +466,7 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
     for s, d in zip(src, dst, strict=True):
         order[d] = s
     rest = iter([i for i in range(n) if i not in src])
-    return input.permute([o if o >= 0 else next(rest) for o in order]) if n else input.alias()
+    return ViewOf(_permute_view, (tuple([o if o >= 0 else next(rest) for o in order]),)) if n else input.alias()
 
 
 @public
@@ -467,6 +476,7 @@ def moveaxis(input: Any, source: Any, destination: Any) -> Any:
 
 
 @public
+@by_metadata
 def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
     """``length`` positions of a dimension from ``start``; a view."""
     m = input._meta
@@ -483,10 +493,11 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
         start += n
     if start + length > n:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
-    return OPS["_slice"](input, d, start, start + length, 1)
+    return ViewOf(OPS["_slice"], (d, start, start + length, 1))
 
 
 @public
+@by_metadata
 def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     """At most ``chunks`` views of equal size along a dimension; the last may be smaller."""
     if chunks <= 0:
@@ -498,10 +509,11 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     size = (n + chunks - 1) // chunks
     if size == 0:
         return tuple(narrow(input, d, 0, 0) for _ in range(chunks))
-    return split(input, size, d)
+    return _cut("Split", input._meta, d, [min(size, n - i) for i in range(0, n, size)])
 
 
 @public
+@by_metadata
 def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
     """Views along a dimension: of one size (the last may be smaller), or of the sizes in a list."""
     m = input._meta
@@ -523,12 +535,17 @@ def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
         if sum(sizes) != n or any(s < 0 for s in sizes):
             raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
                                f"but got split_sizes={sizes}")
+    return _cut("Split" if isinstance(split_size_or_sections, int) else "SplitWithSizes", m, d, sizes)
+
+
+def _cut(name: str, m: Meta, d: int, sizes: list[int]) -> PartsEntry:
+    """The views of these sizes along a dimension, one after another."""
     metas = []
     at = 0
     for s in sizes:
         metas.append(slice_meta(m, d, at, at + s, 1))
         at += s
-    return definition.parts(input, "Split" if isinstance(split_size_or_sections, int) else "SplitWithSizes", metas, lambda grads: OPS["cat"](grads, d))
+    return PartsEntry(name, metas, lambda grads: OPS["cat"](grads, d))
 
 
 @public
@@ -596,13 +613,14 @@ _split_along("dsplit", lambda n: 2, 3)
 
 
 @public
+@by_metadata
 def unbind(input: Any, dim: int = 0) -> Any:
     """The positions of a dimension as a tuple of views."""
     if input._meta.ndim == 0:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     d = wrap_dim(dim, input._meta.ndim)
     m = input._meta
-    return definition.parts(input, "Unbind", [select_meta(m, d, i) for i in range(m.shape[d])], lambda grads: OPS["stack"](grads, d))
+    return PartsEntry("Unbind", [select_meta(m, d, i) for i in range(m.shape[d])], lambda grads: OPS["stack"](grads, d))
 
 
 @public
@@ -843,16 +861,16 @@ def cat(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
     return _into(out, _cat(tensors, dim), tensors)
 
 
-def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
+def _cat(tensors: Any, dim: int) -> Any:
     if isinstance(tensors, definition.Tensor):
         raise TypeError("cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
     tensors = list(tensors)
     try:
-        sig = _cat_known.get((dim, *[x._meta for x in tensors]))
+        sig = _joined.get(("cat", dim, *[x._meta for x in tensors]))
     except (AttributeError, TypeError):
         sig = None
     if sig is not None:
-        return _join(sig, tensors, node)
+        return _join(sig, tensors)
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(tensors):
@@ -872,50 +890,44 @@ def _cat(tensors: Any, dim: int, node: str = "CatBackward0") -> Any:
                 raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected size {first.shape[k]} but got size {x.shape[k]} "
                                    f"for tensor number {i} in the list.\ncat(dim={d}): shapes are {', '.join(str(list(x.shape)) for x in used)}.")
     definition.common_device("cat", [x._meta for x in tensors])
-    common = definition.promote_kinds([x._meta for x in tensors])
-    shape = list(first.shape)
-    shape[d] = sum(x.shape[d] for x in used)
-    key = (tuple([x._meta for x in used]), d, common)
-    if key not in _cat_signatures and definition.wandering(_cat_places, (*key[0], d, common)):
-        return _cat([definition.fetched(x) for x in used], dim, node)
-    sig = _cat_signature(key, tuple(shape))
-    if len(used) == len(tensors) and dim.__class__ is int:
-        if len(_cat_known) > 20_000:
-            _cat_known.clear()
-        _cat_known[(dim, *[x._meta for x in used])] = sig
-    return _join(sig, used, node)
+    return _joined_anew("cat", used, dim, d, sum(x.shape[d] for x in used), definition.promote_kinds([x._meta for x in tensors]))
 
 
-_cat_signatures: dict[Any, Any] = {}
-_cat_known: dict[Any, Any] = {}         # by the arguments: what was checked before
-_cat_places: dict[Any, list[int]] = {}  # see ``definition.wandering``
+_joined: dict[Any, Any] = {}                # by the arguments
+_joined_places: dict[Any, list[int]] = {}   # see ``definition.wandering``
 
 
-def _cat_signature(key: tuple[tuple[Meta, ...], int, DType], shape: tuple[int, ...]) -> Any:
-    """One call that stores each part in its slice of the result; ``key``: of the parts, the dimension, the result's dtype."""
-    metas, d, common = key
-    sig = _cat_signatures.get(key)
+def _joined_anew(name: str, used: list[Any], dim: Any, d: int, length: int, common: DType) -> Any:
+    """Record a call that was checked and stores each part in its slice of the result, or, for ``stack``, at its position."""
+    metas = tuple([x._meta for x in used])
+    key = (name, d, common, metas)
+    if key not in _joined and definition.wandering(_joined_places, (name, d, common, *metas)):
+        used = [definition.fetched(x) for x in used]
+        metas = tuple([x._meta for x in used])
+        key = (name, d, common, metas)
+    sig = _joined.get(key)
     if sig is None:
-        if len(_cat_signatures) > 20_000:
-            _cat_signatures.clear()
+        if len(_joined) > 20_000:
+            _joined.clear()
+        shape = list(metas[0].shape)
+        shape[d:d + (name == "cat")] = [length]
         result = meta(shape, None, 0, common, metas[0].device)
-        slices = []
-        at = 0
-        for m in metas:
-            slices.append(slice_meta(result, d, at, at + m.shape[d], 1))
-            at += m.shape[d]
-        sig = _cat_signatures[key] = signature("cat", metas, (result,), _lower_cat, params=slices, stable=("cat", *key))
-        spans = [(m.offset // result.strides[d] if m.numel else 0, m.shape[d]) for m in slices]
-        sig.grad = {n: _CatEntry(n, d, spans, list(metas)) for n in ("CatBackward0", "StackBackward0")} if common.is_floating_point else None
-    return sig
+        ends = list(itertools.accumulate([m.shape[d] for m in metas])) if name == "cat" else []
+        places = [slice_meta(result, d, e - m.shape[d], e, 1) for e, m in zip(ends, metas, strict=True)] if ends else [
+            select_meta(result, d, i) for i in range(length)]
+        sig = _joined[key] = signature(name, metas, (result,), _lower_cat, params=places, stable=key,
+                                       grad=_JoinEntry(name, d, metas) if common.is_floating_point else None)
+    if dim.__class__ is int:
+        _joined[name, dim, *metas] = sig
+    return _join(sig, used)
 
 
-def _join(sig: Any, parts: list[Any], node: str) -> Any:
+def _join(sig: Any, parts: list[Any]) -> Any:
     made = definition.record_fresh(sig, parts, ())
     if sig.grad is not None and MODE.grad:
-        edges = tuple([x._node for x in parts])
-        if any(e is not None for e in edges):
-            made._node = graph.node(sig.grad[node], edges, ())
+        edges = [x._node for x in parts]
+        if edges.count(None) < len(edges):
+            made._node = graph.node(sig.grad, tuple(edges), ())
     return made
 
 
@@ -927,17 +939,21 @@ def _lower_cat(sig: Any, slots: Any, results: Any, scalar: int, new_slot: Any, o
     return steps
 
 
-class _CatEntry:
+class _JoinEntry:
     """The gradient of ``cat`` and ``stack``: slices."""
 
-    def __init__(self, name: str, dim: int, spans: list[tuple[int, int]], metas: list[Meta]) -> None:
-        self.name, self.dim, self.spans, self.metas = name, dim, spans, metas
+    def __init__(self, name: str, dim: int, metas: Sequence[Meta]) -> None:
+        self.name, self.dim, self.metas = name.capitalize() + "Backward0", dim, metas
+        self.stacked = name == "stack"
         self.passes = definition.Passes()
 
     def run(self, node: Any, g: Any) -> list[Any]:
         out = []
-        for (a, n), m, e in zip(self.spans, self.metas, node.edges, strict=True):
-            out.append(None if e is None else definition.fit(narrow(g, self.dim, a, n), m))
+        at = 0
+        for i, (m, e) in enumerate(zip(self.metas, node.edges, strict=True)):
+            n = 1 if self.stacked else m.shape[self.dim]
+            out.append(None if e is None else definition.fit(OPS["select"](g, self.dim, i) if self.stacked else narrow(g, self.dim, at, n), m))
+            at += n
         return out
 
 
@@ -965,14 +981,23 @@ def concatenate(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any
 def stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Any:
     """Tensors of one shape joined along a new dimension."""
     tensors = list(tensors)
-    if not tensors:
-        raise RuntimeError("stack expects a non-empty TensorList")
-    shape = tensors[0].shape
-    for i, x in enumerate(tensors):
-        if x.shape != shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at entry {i}")
-    d = wrap_dim(dim, len(shape) + 1)
-    return _into(out, _cat([x.unsqueeze(d) for x in tensors], d, "StackBackward0"), tensors)
+    try:
+        sig = _joined.get(("stack", dim, *[x._meta for x in tensors]))
+    except (AttributeError, TypeError):
+        sig = None
+    if sig is None:
+        if not tensors:
+            raise RuntimeError("stack expects a non-empty TensorList")
+        shape = tensors[0].shape
+        for i, x in enumerate(tensors):
+            if x.shape != shape:
+                raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at entry {i}")
+        metas = [x._meta for x in tensors]
+        definition.common_device("cat", metas)
+        made = _joined_anew("stack", tensors, dim, wrap_dim(dim, len(shape) + 1), len(tensors), definition.promote_kinds(metas))
+    else:
+        made = _join(sig, tensors)
+    return _into(out, made, tensors)
 
 
 @public(method=False)
@@ -1042,14 +1067,15 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
     for x in tensors:
         if x.ndim > 1:
             raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x} of shape {list(x.shape)}")
-    parts = [x.reshape(-1) for x in tensors]
+    parts = [x if x.ndim else x.reshape(1) for x in tensors]
     if indexing not in (None, "ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     swap = indexing == "xy" and len(parts) >= 2
     if swap:
         parts[0], parts[1] = parts[1], parts[0]
-    shape = [x.numel() for x in parts]
-    grids = [x.reshape([-1 if j == i else 1 for j in range(len(parts))]).expand(shape) for i, x in enumerate(parts)]
+    shape = tuple([x._meta.numel for x in parts])
+    last = len(parts) - 1
+    grids = [x.reshape((1,) * i + (-1,) + (1,) * (last - i)).expand(shape) for i, x in enumerate(parts)]
     if swap:
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)

@@ -18,7 +18,8 @@ from time import perf_counter, time_ns
 from typing import Any, NamedTuple
 
 from ..core import config
-from ..core.dtype import float64, get_default_dtype, int64
+from ..core.arrays import array_over
+from ..core.dtype import DTYPES, float64, get_default_dtype, int64
 from ..core.shape import span
 from ..ir.loops import BufferInfo, Host, Program
 from ..runtime import images, memory, pool
@@ -457,29 +458,16 @@ def _host_segment(step: Any, hosts: Sequence[Any]) -> Callable[[Any, list[Any]],
     _, number, operands = step
     host = hosts[number]
     n = len(host.inputs)
-    ins, outs = operands[:n], operands[n:]
     chosen = host.scalars
     attr = host.attr or {}
+    where = [(in_table, at, offset * DTYPES[d].itemsize, shape, strides, DTYPES[d]) for in_table, at, offset, shape, strides, d in operands]
 
     def run(picked: Any, scalars: list[Any]) -> None:
-        def arrays(where: Any) -> list[Any]:
-            return [
-                array_at(picked[at].ptr if in_table else Arena.address + at, offset, shape, strides, d)
-                for in_table, at, offset, shape, strides, d in where
-            ]
-
-        host.run(arrays(ins), arrays(outs), [scalars[i] for i in chosen], **attr)
+        arrays = [array_over((picked[at].ptr if in_table else Arena.address + at) + offset, shape, strides, d)
+                  for in_table, at, offset, shape, strides, d in where]
+        host.run(arrays[:n], arrays[n:], [scalars[i] for i in chosen], **attr)
 
     return run
-
-
-def array_at(address: int, offset: int, shape: Sequence[int], strides: Sequence[int], dtype_name: str) -> Any:
-    """A NumPy view of strided memory."""
-    from ..core.dtype import DTYPES
-    from ..ir.expression import Access
-    from ..runtime import reference
-
-    return reference.array_at(address, Access(0, offset, tuple(strides), DTYPES[dtype_name]), tuple(shape))
 
 
 __all__ = ["STATS", "LaunchPlan", "build", "record"]

@@ -35,6 +35,7 @@ from .record import (
     picker,
     release,
     taken_apart,
+    tick,
     watch,
 )
 
@@ -183,6 +184,7 @@ def _flush() -> None:
                 see(plan)
             plan = plan.then
         STATE.flushes += 1
+        STATE.flushed = tick()
         CALLS.clear()
         OPERANDS.clear()
         SCALARS.clear()
@@ -317,11 +319,13 @@ def _error(part: LaunchPlan, message: str, index: int | None, size: int | None, 
         while following is not None and call.sig.name == "_valid":
             call = next((c for c in following.calls if call.outs[0] in c.ins), call)
             following = following.then
-    if where is not None:
-        text += f"\n{call.sig.name.strip('_')} recorded at {where[0]}, line {where[1]}, in {where[2]}"
+    if where is None:
+        return _ERRORS[kind](text)
+    code, instruction, errors = where
+    if code is not None:
+        text += f"\n{call.sig.name.strip('_')} recorded at {code.co_filename}, line {record.line_of(code, instruction)}, in {code.co_name}"
     error = _ERRORS[kind](text)
-    if where is not None:
-        error.errors_of_thread = where[3]  # type: ignore[attr-defined]
+    error.errors_of_thread = errors  # type: ignore[attr-defined]
     return error
 
 

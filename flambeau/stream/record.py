@@ -24,7 +24,7 @@ from ..core.shape import Meta
 CALLS: list[Signature] = []
 OPERANDS: list[Buffer] = []     # of every call what it takes, then what it makes
 SCALARS: list[Any] = []         # run-time scalars in program order
-ORIGINS: list[tuple[int, Any]] = []   # (place in CALLS, user frame) of the calls that may fail while they execute
+ORIGINS: list[tuple[int, Any]] = []   # (place in CALLS, ``user_frame()``) of the calls that may fail while they execute
 UNUSUAL: set[int] = set()       # the ids of buffers that a call must look at before it takes them (0: at all, a composite is traced)
 LOCK = _thread.RLock()
 acquire, release = LOCK.acquire, LOCK.release
@@ -153,13 +153,14 @@ def signature(name: str, ins: Sequence[Any], outs: Sequence[Meta], lower: Callab
 
 
 class _State:
-    __slots__ = ("barrier", "bytes", "flushes", "tracing", "written")
+    __slots__ = ("barrier", "bytes", "flushed", "flushes", "tracing", "written")
 
     def __init__(self) -> None:
         self.barrier = False        # an exposed buffer is in the stream: flush when the call is complete
         self.bytes = 0              # of large pending results
         self.tracing: Any = None    # the composite being traced
         self.flushes = 0            # so far
+        self.flushed = 0            # when the last was
         self.written = 0            # when the last in-place write was recorded
 
 
@@ -209,8 +210,13 @@ def among(b: Buffer) -> bool:
 
 
 def pending(b: Buffer) -> bool:
-    """Whether the buffer's contents are not what they will be once all recorded calls are executed, or may not be."""
+    """Whether a recorded call is still to make, to write or to read the buffer's contents."""
     return not b.ptr or (bool(CALLS) and among(b))
+
+
+def unwritten(b: Buffer) -> bool:
+    """Whether the buffer's contents are not what they will be, or may not be; calls that only read it do not count."""
+    return not b.ptr or (STATE.written > STATE.flushed and bool(CALLS) and among(b))
 
 
 def unshared(b: Buffer) -> bool:
@@ -345,15 +351,26 @@ def package_globals(names: dict[str, Any]) -> None:
     _OURS.add(id(names))
 
 
-def user_frame() -> tuple[str, int, str, list[BaseException]]:
-    """File, line and function of the nearest caller outside the package, and where this thread's errors go."""
-    f = sys._getframe(1)
+def user_frame() -> tuple[Any, int, list[BaseException]]:
+    """Code and instruction of the nearest caller outside the package, and where this thread's errors go.
+
+    Few calls fail, so the line is worked out where it is asked for: ``line_of``.
+    """
+    f = sys._getframe(2)        # the caller is the package's own
     while f is not None:
-        if id(f.f_globals) not in _OURS:
-            name = f.f_globals.get("__name__", "")
-            if not (name == _PACKAGE or name.startswith(_PACKAGE + ".")) or f.f_globals.get("__flambeau_user__"):
-                return f.f_code.co_filename, f.f_lineno, f.f_code.co_name, THREAD.errors
-            if getattr(sys.modules.get(name), "__dict__", None) is f.f_globals:
-                _OURS.add(id(f.f_globals))      # stays where it is
+        while id(f.f_globals) in _OURS:
+            f = f.f_back  # type: ignore[assignment]
+            if f is None:
+                return None, 0, THREAD.errors
+        name = f.f_globals.get("__name__", "")
+        if not (name == _PACKAGE or name.startswith(_PACKAGE + ".")) or f.f_globals.get("__flambeau_user__"):
+            return f.f_code, f.f_lasti, THREAD.errors
+        if getattr(sys.modules.get(name), "__dict__", None) is f.f_globals:
+            _OURS.add(id(f.f_globals))      # stays where it is
         f = f.f_back  # type: ignore[assignment]
-    return "?", 0, "?", THREAD.errors
+    return None, 0, THREAD.errors
+
+
+def line_of(code: Any, instruction: int) -> int:
+    """The line of an instruction (its offset in bytes)."""
+    return next((line for start, end, line in code.co_lines() if start <= instruction < end and line), code.co_firstlineno)

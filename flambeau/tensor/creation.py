@@ -17,8 +17,10 @@ from typing import Any, TypeAlias
 from ..autograd import graph
 from ..autograd.graph import MODE
 from ..core import dtype as dtypes
+from ..core.arrays import array_over, dtype_of
 from ..core.device import CPU, META, device
 from ..core.dtype import DTYPES, bfloat16, bool_, dtype, float32, float64, int64, scalar_dtype
+from ..core.limits import as_element, fits
 from ..core.shape import COUNTABLE, Meta, Size, as_shape, contiguous_strides, count, meta, too_wide
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
@@ -122,7 +124,7 @@ def _fill(key: Any, m: Meta, make: Callable[[], Expr], scalars: str = "") -> Sig
 def _lower_fill(sig: Signature, slots: Sequence[int], results: Sequence[int], scalar: int, new_slot: Any, origin: Any) -> list[Any]:
     nest = sig.params
     value = ir.rewrite(nest.value, lambda x: ir.scalar(x.attr + scalar, x.dtype) if x.op == "scalar" else None) if scalar else nest.value
-    return [Nest("map", nest.sizes, nest.kept, value, nest.store._replace(slot=results[0]), origin=origin)]
+    return [Nest("map", nest.sizes, nest.kept, value, nest.store._replace(slot=(*slots, *results)[0]), origin=origin)]
 
 
 Maker: TypeAlias = Callable[[Any], Any]     # makes a tensor, out of numbers of the generator that it is given
@@ -146,46 +148,33 @@ def filling(m: Meta, key: Any, make: Callable[[], Expr], scalars: Sequence[Any] 
 
 def constant(m: Meta, value: float | int | bool) -> Any:
     """A tensor of one value that is part of the code (0 and 1, so that they fold)."""
-    return filling(*_constant(m, value))(None)
+    key, make = _constant(m.dtype, value)
+    return filling(m, key, make)(None)
 
 
-def _constant(m: Meta, value: float | int | bool) -> tuple[Meta, Any, Callable[[], Expr]]:
-    d = m.dtype
-    return m, ("constant", float(value)), lambda: ir.const(value, dtypes.compute_dtype(d)).cast(d)
+def _constant(d: dtype, value: float | int | bool) -> tuple[Any, Callable[[], Expr]]:
+    return ("constant", float(value)), lambda: ir.const(value, dtypes.compute_dtype(d)).cast(d)
 
 
 def filled(m: Meta, value: Any) -> Any:
-    """A tensor of one value that is given at run time."""
-    d = m.dtype
-    if value == 0 or value == 1:
-        if not (value == 0 and isinstance(value, float) and math.copysign(1.0, value) < 0):
-            return constant(m, value)
+    """A tensor of one value."""
+    return filling(m, *element(m.dtype, value))(None)
+
+
+def element(d: dtype, value: Any) -> tuple[Any, Callable[[], Expr], tuple[Any, ...], str]:
+    """What tells fills with a value from others, the expression of an element, the run-time numbers in it and their letters."""
+    if (value == 0 or value == 1) and not (value == 0 and isinstance(value, float) and math.copysign(1.0, value) < 0):
+        return *_constant(d, value), (), ""
     c = dtypes.compute_dtype(d)
-    floating = c.is_floating_point
-    if d is bool_:
-        value = int(bool(value))
-    elif not _fits(value, d):
-        raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(d.name, d.name)} without overflow\n"
-                           f"full: {value} does not fit into {d.name}.")
-    elif not floating:
-        value = int(value)
-    else:
-        value = float(value)
-    return filling(m, "scalar", lambda: ir.scalar(0, c).cast(d), (value,), "d" if floating else "q")(None)
+    return "scalar", lambda: ir.scalar(0, c).cast(d), (as_element(value, d),), "d" if c.is_floating_point else "q"
 
 
-_C_NAMES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t", "float32": "float"}
-
-
-def _fits(value: float, d: dtype) -> bool:
-    """Whether a number can be written into a tensor of dtype ``d``; of whole numbers, a small negative one wraps into uint8."""
-    if d.is_floating_point:
-        return d is not float32 or not math.isfinite(value) or abs(value) <= _LARGEST["float32"]
-    bits = 8 * d.itemsize
-    if isinstance(value, float):
-        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if d.is_signed else (0, (1 << bits) - 1)
-        return low <= value <= high
-    return -(1 << (bits - 1)) <= value < (1 << (bits - 1)) if d.is_signed else -(1 << bits) < value < 1 << bits
+def fill_into(m: Meta, key: Any, make: Callable[[], Expr], letters: str) -> Signature:
+    """The signature of a call that stores such an element everywhere in a layout of a buffer."""
+    nest = Nest("map", tuple(m.shape), m.ndim, make(), Access(-1, m.offset, m.strides, m.dtype))
+    sig = signature("fill", (m,), (), _lower_fill, letters, (0,), params=nest, stable=("fill_into", key, m))
+    sig.kinds = ()      # the destination is not an operand
+    return sig
 
 
 def _sizes(size: Sequence[Any], kwargs: dict[str, Any], name: str = "") -> tuple[int, ...]:
@@ -270,14 +259,14 @@ def constructor(read: Callable[..., Reading]) -> Callable[..., Any]:
 def zeros(*size: Any, **kwargs: Any) -> Reading:
     """A tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``, with ``dtype=``, ``device=``, ``requires_grad=``, ``out=``."""
     m, grad, out = _options(_sizes(size, kwargs, "zeros"), dtypes.get_default_dtype(), kwargs)
-    return filling(*_constant(m, 0)), grad, out
+    return filling(m, *_constant(m.dtype, 0)), grad, out
 
 
 @constructor
 def ones(*size: Any, **kwargs: Any) -> Reading:
     """A tensor of ones; arguments as :func:`zeros`."""
     m, grad, out = _options(_sizes(size, kwargs), dtypes.get_default_dtype(), kwargs)
-    return filling(*_constant(m, 1)), grad, out
+    return filling(m, *_constant(m.dtype, 1)), grad, out
 
 
 @public(method=False)
@@ -312,7 +301,7 @@ def ones_constant(m: Meta) -> Any:
             return constant(m, 1)
         if len(_ones) > 20_000:
             _ones.clear()
-        _, key, make = _constant(m, 1)
+        key, make = _constant(m.dtype, 1)
         sig = _ones[m] = _fill(key, m, make)
     t = _new(definition.Tensor)
     t._meta = m
@@ -337,14 +326,14 @@ def _like(name: str, input: Any, kwargs: dict[str, Any]) -> tuple[Meta, bool]:
 def zeros_like(input: Any, **kwargs: Any) -> Reading:
     """Zeros of the shape, dtype and device of ``input``."""
     m, grad = _like("zeros_like", input, kwargs)
-    return filling(*_constant(m, 0)), grad, None
+    return filling(m, *_constant(m.dtype, 0)), grad, None
 
 
 @constructor
 def ones_like(input: Any, **kwargs: Any) -> Reading:
     """Ones of the shape, dtype and device of ``input``."""
     m, grad = _like("ones_like", input, kwargs)
-    return filling(*_constant(m, 1)), grad, None
+    return filling(m, *_constant(m.dtype, 1)), grad, None
 
 
 @constructor
@@ -528,14 +517,14 @@ def write_values(t: Any, values: list[Any]) -> None:
         elif d.is_floating_point:
             data = struct.pack(f"={len(values)}{d.code}", *values) if d is not float32 else array.array("f", values).tobytes()
         else:
-            bad = next((v for v in values if isinstance(v, float) and not _fits(v, d)), None)
+            bad = next((v for v in values if isinstance(v, float) and not fits(v, d)), None)
             ints = [] if bad is not None else [int(v) for v in values]
             try:
                 data = struct.pack(f"={len(values)}{d.code}", *ints)
             except struct.error:
                 bits = 8 * d.itemsize
                 if bad is None:
-                    bad = next((v for v in ints if not _fits(v, d)), None)
+                    bad = next((v for v in ints if not fits(v, d)), None)
                 if bad is not None:
                     raise RuntimeError(f"value cannot be converted to type {d.name} without overflow\ntensor: {bad} does not fit into {d.name}.") from None
                 data = b"".join((v & ((1 << bits) - 1)).to_bytes(d.itemsize, "little") for v in ints)
@@ -639,11 +628,26 @@ def object_error() -> TypeError:
                      "Make it numeric first: array.astype(np.float32).")
 
 
-def from_array(a: Any) -> Any:
-    """A tensor over the memory of a NumPy array that nobody else writes."""
-    t = over_array(a)
-    t._buffer.exposed = 0
+@public(method=False, name="_from_array", function=False)
+def from_array(a: Any, d: dtype | None = None) -> Any:
+    """A tensor of a NumPy array that nobody else writes; ``d``: of this type, as which its elements are stored.
+
+    Small ones are copied: memory of others has to be looked at by the calls that take it.
+    """
+    d = d or dtype_of(a.dtype)
+    if d is None or a.nbytes > _COPIED or stream.traced() is not None:
+        if not a.flags.c_contiguous:
+            a = a.copy()
+        t = over_array(a.view("int16") if d is bfloat16 else a)
+        t._buffer.exposed = 0
+        return t if d is None or t._meta.dtype is d else make_tensor(meta(a.shape, None, 0, d, CPU), t._buffer)
+    m = meta(a.shape, None, 0, d, CPU)
+    t = allocated(m)
+    array_over(t._buffer.ptr, m.shape, None, d)[...] = a
     return t
+
+
+_COPIED = 1 << 16       # bytes
 
 
 def over_array(a: Any) -> Any:

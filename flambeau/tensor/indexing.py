@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..autograd.graph import MODE
 from ..core import config
@@ -16,13 +16,12 @@ from ..core.device import CPU
 from ..core.dtype import bool_, float32, float64, int32, int64, uint8
 from ..core.errors import type_name
 from ..ops import definition
-from ..ops.definition import OPS, alias
-from ..ops.indexing import as_integers, index_result, partial_view, put_at, read_at
+from ..ops.definition import _TENSORS, OPS, alias, remember
+from ..ops.indexing import as_integers, index_result, masked, partial_view, put_at, read_at, read_at_once
 from ..stream.flush import flush
 from ..stream.record import LOCK, ORIGINS, STATE, pending, tick
 
 _MARK = object()             # first element of the keys under which views are remembered
-_KEPT = 20_000               # views remembered per metadata
 _ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor "
              "to a number\n"
              "A 0-dim tensor cannot be indexed. loss.item() gives the Python number (older code wrote loss.data[0]).")
@@ -37,11 +36,31 @@ def getitem(t: Any, index: Any) -> Any:
         For an index out of range (of a tensor index: when the result is observed), too many indices, or an object that is no index.
     """
     known = _known(t, index)
-    return _general(t, index) if known is None else alias(t, *known)
+    if known is None:
+        return _general(t, index)
+    if known.__class__ is tuple:
+        return alias(t, *known)
+    return read_at(known.of(t), known.dims, known.tensors(index))
+
+
+class _Places(NamedTuple):
+    """What an index with integer tensors was taken apart into."""
+
+    view: Any                       # what :func:`alias` makes the view of that its basic parts make; None: the tensor itself
+    dims: tuple[int, ...]           # axes of the view that the tensors stand at
+    at: tuple[int, ...] | None      # where they stand in the index; None: it is the only one
+
+    def of(self, t: Any) -> Any:
+        """The view."""
+        return t if self.view is None else alias(t, *self.view)
+
+    def tensors(self, index: Any) -> list[Any]:
+        """The tensors in an index of this form."""
+        return [index] if self.at is None else [index[i] for i in self.at]
 
 
 def _known(t: Any, index: Any) -> Any:
-    """What :func:`alias` makes the view of, if it was made before."""
+    """What :func:`alias` makes the view of, or the places of tensors, if an index of this form was seen before."""
     c = index.__class__
     key: Any
     if c is int:
@@ -54,6 +73,8 @@ def _known(t: Any, index: Any) -> Any:
                 parts.append(e)
             elif c is slice:
                 parts.append((e.start, e.stop, e.step))
+            elif c in _TENSORS and e._meta.ndim:
+                parts.append(e._meta.dtype)     # all there is to know of it here
             else:
                 return None
         key = tuple(parts)
@@ -61,6 +82,8 @@ def _known(t: Any, index: Any) -> Any:
         key = (_MARK, (index.start, index.stop, index.step))
     elif index is None or index is Ellipsis:
         key = (_MARK, index)
+    elif c in _TENSORS and index._meta.ndim:
+        key = index._meta.dtype
     else:
         return None
     try:
@@ -70,12 +93,17 @@ def _known(t: Any, index: Any) -> Any:
 
 
 def _general(t: Any, index: Any) -> Any:
-    view, places = _split(t, index)
+    if index.__class__ in _TENSORS and index._meta.dtype is bool_ and index._meta.ndim > 0 and index._meta.shape == t._meta.shape[:index._meta.ndim]:
+        view, places = t, [(0, index)]
+    else:
+        view, places = _split(t, index)
     if not places:
         return view
     if len(places) == 1 and places[0][1].dtype is bool_:
-        # the masked axes as one: a single list of positions
         d, mask = places[0]
+        if read_at_once(view):
+            return masked(view, d, mask)
+        # the masked axes as one: a single list of positions
         shape = view._meta.shape
         view = view.reshape((*shape[:d], mask._meta.numel, *shape[d + mask._meta.ndim:]))
         places = [(d, mask.reshape(-1))]
@@ -110,7 +138,13 @@ def setitem(t: Any, index: Any, value: Any) -> None:
     if index is False:
         return
     known = _known(t, index)
-    view, places = _split(t, index) if known is None else (alias(t, *known), [])
+    if known.__class__ is tuple:
+        _store(alias(t, *known), value, is_tensor)
+        return
+    if known is not None:
+        _put(known.of(t), known.dims, known.tensors(index), value, is_tensor)
+        return
+    view, places = _split(t, index)
     if not places:
         _store(view, value, is_tensor)
         return
@@ -125,12 +159,15 @@ def setitem(t: Any, index: Any, value: Any) -> None:
             value = value.reshape(())
         definition.inplace_call(OPS["_mask_put"].operation, (view, mask, value), {})
         return
-    if not is_tensor:
-        value = OPS["full"]((), value, dtype=m.dtype, device=m.device)
-    elif value.numel() == 1 and value.ndim == 0 and value.dtype is not m.dtype and len(places) == 1 and places[0][1].dtype is bool_:
+    if is_tensor and value.numel() == 1 and value.ndim == 0 and value.dtype is not m.dtype and len(places) == 1 and places[0][1].dtype is bool_:
         value = value.to(m.dtype)
-    dims, tensors = as_integers(m, places)
-    put_at(view, dims, tensors, _without_leading_ones(value, len(index_result(m, dims, tensors))), False)
+    _put(view, *as_integers(m, places), value, is_tensor)
+
+
+def _put(view: Any, dims: tuple[int, ...], tensors: list[Any], value: Any, is_tensor: bool) -> None:
+    if is_tensor and value._meta.ndim:
+        value = _without_leading_ones(value, len(index_result(view._meta, dims, tensors)))
+    put_at(view, dims, tensors, value, False)
 
 
 def _put_number(t: Any, index: Any, value: Any) -> bool:
@@ -273,26 +310,28 @@ def _split(t: Any, index: Any) -> tuple[Any, list[tuple[int, Any]]]:
                 out += 1
     spec.extend([(0, 1, s) for s in m.shape[d:]])
     if not last:
-        last = "Slice" if len(parts) == 1 and isinstance(parts[0], slice) else "Alias"
-        if places:
-            return t, places     # only tensors and whole axes
-    made, entry, params = partial_view(m, tuple(spec), last)
-    key = None if places else _key(index)
+        last = "Slice" if len(parts) == 1 and isinstance(parts[0], slice) else "" if places else "Alias"
+    # only tensors and whole axes: no view to make
+    view = partial_view(m, tuple(spec), last) if last else None
+    key = _key(index)
     if key is not None:
-        if len(m.views) > _KEPT:
-            m.views.clear()
-        m.views[key] = (made, entry, params)
-    return alias(t, made, entry, params), places
+        at = tuple([i for i, e in enumerate(index) if e.__class__ in _TENSORS]) if index.__class__ is tuple else None
+        remember(m.views, key, _Places(view, tuple([d for d, _ in places]), at) if places else view)
+    return t if view is None else alias(t, *view), places
 
 
 def _key(index: Any) -> Any:
-    """The key that :func:`getitem` looks for, when the parts of the index are plain numbers."""
+    """The key that :func:`_known` looks for, when the parts of the index are plain numbers and integer tensors."""
     if index.__class__ is int:
         return index
+    if index.__class__ in _TENSORS:
+        return index._meta.dtype if index._meta.ndim and (index._meta.dtype is int64 or index._meta.dtype is int32) else None
     parts = index if index.__class__ is tuple else (index,)
     key: list[Any] = [_MARK]
     for e in parts:
-        if e.__class__ is int or e is None or e is Ellipsis:
+        if e.__class__ in _TENSORS and e._meta.ndim and (e._meta.dtype is int64 or e._meta.dtype is int32):
+            key.append(e._meta.dtype)
+        elif e.__class__ is int or e is None or e is Ellipsis:
             key.append(e)
         elif e.__class__ is slice and all(v is None or v.__class__ is int for v in (e.start, e.stop, e.step)):
             key.append((e.start, e.stop, e.step))

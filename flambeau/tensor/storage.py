@@ -69,7 +69,7 @@ class UntypedStorage:
 
     def data_ptr(self) -> int:
         """The address of the first byte; pending work is executed first."""
-        self._like._ready()
+        self._like._ready(True)
         return int(self._buffer.ptr)
 
     def nbytes(self) -> int:

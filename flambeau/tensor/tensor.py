@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..autograd import engine, graph, inplace, passes  # noqa: F401
 from ..autograd.graph import MODE
 from ..core import dtype as dtypes
+from ..core.arrays import array_over
 from ..core.device import CPU, META, device
 from ..core.device import device as Device
 from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int8, int16, int32, int64, uint8
@@ -26,7 +27,7 @@ from ..ops import shape as _shape_operations  # noqa: F401
 from ..ops.definition import OPS, make_tensor
 from ..stream import record
 from ..stream.flush import flush
-from ..stream.record import CALLS, LOCK, Buffer, failed, new_buffer, pending, watch
+from ..stream.record import CALLS, LOCK, Buffer, failed, new_buffer, pending, unwatch, unwritten, watch
 from . import creation
 from .indexing import getitem, setitem
 
@@ -35,22 +36,22 @@ _READ = {d: (getattr(ctypes, d.ctype_name or "c_uint16"), d.itemsize) for d in d
 
 
 class _Exposure:
-    """Base of a NumPy array that shares a buffer's memory: while it lives, recorded work on the buffer is executed at once."""
+    """Held by a NumPy array that shares a buffer's memory: while it lives, recorded work on the buffer is executed at once."""
 
-    __slots__ = ("__array_interface__", "buffer", "counted")
-    __array_interface__: dict[str, Any]
+    __slots__ = ("buffer",)
 
-    def __init__(self, buffer: Buffer, counted: bool) -> None:
-        self.buffer, self.counted = buffer, counted
-        if counted:
-            with LOCK:
-                buffer.exposed += 1
-                watch(buffer)
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+        with LOCK:
+            buffer.exposed += 1
+            watch(buffer)
 
     def __del__(self) -> None:
-        if self.counted:
-            with LOCK:
-                self.buffer.exposed -= 1
+        b = self.buffer
+        with LOCK:
+            b.exposed -= 1
+            if not b.exposed and b.error is None:
+                unwatch(b)
 
 
 class Tensor:
@@ -283,7 +284,7 @@ class Tensor:
 
     def data_ptr(self) -> int:
         """The address of the first element; pending work is executed first."""
-        self._ready()
+        self._ready(True)
         return self._buffer.ptr + self._meta.offset * self._meta.dtype.itemsize
 
     def untyped_storage(self) -> Any:
@@ -306,10 +307,10 @@ class Tensor:
 
     # -------------------------------------------------------------- observation
 
-    def _ready(self) -> None:
-        """Execute what the value depends on."""
+    def _ready(self, shared: bool = False) -> None:
+        """Execute what the value depends on; ``shared``: and what reads it, as it may be changed by others."""
         b = self._buffer
-        if not b.ptr or pending(b):
+        if pending(b) if shared else unwritten(b):
             if self._meta.device is META:
                 raise NotImplementedError("Cannot copy out of meta tensor; no data!\n"
                                           "This tensor has only a shape (device='meta'). Create it on the CPU, or use to_empty().")
@@ -344,20 +345,21 @@ class Tensor:
         m = self._meta
         if not m.contiguous:
             return self.detach().clone()._bytes()
-        self._ready()
-        return ctypes.string_at(self._buffer.ptr + m.offset * m.dtype.itemsize, m.nbytes) if m.numel else b""
+        b, n = self._buffer, m.dtype.itemsize
+        if CALLS or not b.ptr or b.error is not None:
+            self._ready()
+        return ctypes.string_at(b.ptr + m.offset * n, m.numel * n) if m.numel else b""
 
     def _flat(self) -> list[Any]:
         d = self._meta.dtype
         if d is bfloat16:
             return self.detach().to(float32)._flat()
-        data = self._bytes()
-        return list(struct.unpack(f"={len(data) // d.itemsize}{d.code}", data))
+        return list(struct.unpack(f"={self._meta.numel}{d.code}", self._bytes()))
 
     def _at_hand(self) -> list[Any] | None:
         """The elements as a flat list when they are in memory already, else None: looking executes nothing."""
         b, m = self._buffer, self._meta
-        if b.error is not None or not m.contiguous or pending(b):
+        if b.error is not None or not m.contiguous or unwritten(b):
             return None
         read = _READ.get(m.dtype)
         if read is None:
@@ -368,8 +370,8 @@ class Tensor:
         """The elements as nested lists of Python numbers (a number for a 0-d tensor)."""
         values: list[Any] = self._flat()
         shape = self._meta.shape
-        if not shape:
-            return values[0]
+        if len(shape) < 2:
+            return values if shape else values[0]
         for n in reversed(shape[1:]):
             values = [values[i:i + n] for i in range(0, len(values), n)] if n else [[] for _ in range(_leading(shape, n))]
         if self._meta.numel == 0:
@@ -378,21 +380,13 @@ class Tensor:
 
     def _array(self, expose: bool = False) -> Any:
         """A NumPy array over the memory."""
-        import numpy as np
-
         m = self._meta
-        d = m.dtype
-        if d is bfloat16:
+        if m.dtype is bfloat16:
             raise TypeError("Got unsupported ScalarType BFloat16\nNumPy has no bfloat16: use x.float().numpy().")
-        size = d.itemsize
-        kind = {"bool": "|b1", "uint8": "|u1", "int8": "|i1"}.get(d.name) or f"<{'f' if d.is_floating_point else 'i'}{size}"
-        shared = _Exposure(self._buffer, expose)      # first, so that what another thread records from now on is executed at once
-        self._ready()
-        if m.numel == 0:
-            return np.empty(m.shape, kind)
-        shared.__array_interface__ = {"data": (self._buffer.ptr + m.offset * size, False), "shape": tuple(m.shape),
-                                      "strides": tuple(s * size for s in m.strides), "typestr": kind, "version": 3}
-        return np.asarray(shared)
+        b = self._buffer
+        owner = _Exposure(b) if expose else b       # first, so that what another thread records from now on is executed at once
+        self._ready(expose)
+        return array_over(b.ptr + m.offset * m.dtype.itemsize, m.shape, None if m.contiguous else m.strides, m.dtype, owner)
 
     def numpy(self, *, force: bool = False) -> Any:
         """A NumPy array that shares the tensor's memory.
@@ -707,11 +701,11 @@ class Tensor:
             if value.ndim:
                 raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
             return write(self, value, fill=True)
-        return write(self, creation.filled(meta((), None, 0, self.dtype, self.device), value), fill=True)
+        return fill(self, value)
 
     def zero_(self) -> Tensor:
         """Store 0 everywhere."""
-        return write(self, creation.constant(meta((), None, 0, self.dtype, self.device), 0), fill=True)
+        return fill(self, 0)
 
     def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
         """Become a view of the memory of ``source``."""
@@ -980,12 +974,46 @@ class _WriteEntry:
         return [None if own is None else OPS["zeros_like"](g), None if other is None else definition.fit(g, self.source)]
 
 
+def _plain(t: Tensor) -> bool:
+    """Whether writing to ``t`` needs no look at its graph or its version."""
+    base = t._base
+    return not t._buffer.inference and t._own_version is None and (base is None or base._own_version is None) and (
+        not MODE.grad or (t._node is None and (base is None or base._node is None)))
+
+
+def fill(t: Tensor, value: Any) -> Tensor:
+    """``t.fill_(value)`` for a number: recorded, with history."""
+    m = t._meta
+    if not _plain(t) or m.device is META:
+        return write(t, _number(m, value), fill=True)
+    form, make, scalars, letters = creation.element(m.dtype, value)
+    known = _FILLS.get((m, form))
+    if known is None:
+        definition.check_inplace("copy_", t, m.shape, m.dtype, idempotent=True)
+        if definition.wandering(_fill_places, (m, form)):
+            source = _number(m, value)
+            record.append(definition.storing(source._meta, m), (source._buffer, t._buffer), (m.offset,))
+            return t
+        if len(_FILLS) > 20_000:
+            _FILLS.clear()
+        known = _FILLS[m, form] = creation.fill_into(m, form, make, letters)
+    record.append(known, (t._buffer,), scalars)
+    return t
+
+
+def _number(m: Meta, value: Any) -> Tensor:
+    return creation.filled(meta((), None, 0, m.dtype, m.device), value)  # type: ignore[no-any-return]
+
+
+_FILLS: dict[tuple[Meta, Any], record.Signature] = {}
+_fill_places: dict[Any, list[int]] = {}     # see ``definition.wandering``
+
+
 def write(t: Tensor, src: Tensor, fill: bool = False) -> Tensor:
     """``t.copy_(src)``: recorded, with history; ``fill``: ``src`` is one value, which may be stored twice in one place."""
     m, s = t._meta, src._meta
-    b, base = t._buffer, t._base
-    plain = src._buffer is not b and not b.inference and t._own_version is None and (base is None or base._own_version is None) and (
-        not MODE.grad or (t._node is None and src._node is None and (base is None or base._node is None)))
+    b = t._buffer
+    plain = src._buffer is not b and _plain(t) and (src._node is None or not MODE.grad)
     if plain:
         known = _COPIES.get((m, s))
         if known is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import flambeau as fl
 from flambeau.ops.composite import composite
 
-from .common import shown
+from .common import at_hand, shown
 
 
 def _way(input: Any, weight: Any, bias: Any) -> str:
@@ -340,7 +340,11 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
         return fl.zeros(*tensor.shape, num_classes, dtype=fl.int64)
-    low, high = tensor.min().item(), tensor.max().item()
+    labels = at_hand(tensor)
+    if labels is None:
+        least, most = tensor.aminmax()
+        labels = [least.item(), most.item()]
+    low, high = min(labels), max(labels)
     if low < 0:
         raise RuntimeError("Class values must be non-negative.")
     if num_classes == -1:
@@ -349,4 +353,9 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         raise RuntimeError("num_classes should be positive")
     elif num_classes <= high:
         raise RuntimeError("Class values must be smaller than num_classes.")
+    return _one_hot(tensor, num_classes)
+
+
+@composite
+def _one_hot(tensor: Any, num_classes: int) -> Any:
     return (tensor.unsqueeze(-1) == fl.arange(num_classes, device=tensor.device)).long()
