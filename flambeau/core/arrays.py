@@ -34,10 +34,12 @@ def kind_of(d: dtype) -> Any:
 
 def dtype_of(kind: Any) -> dtype | None:
     """Our type for one of NumPy's that is stored alike."""
-    if len(_dtypes) < len(DTYPES) - 1:
+    found = _dtypes.get(kind)
+    if found is None:
         for d in DTYPES.values():
             kind_of(d)
-    return _dtypes.get(kind)
+        found = _dtypes.get(kind)
+    return found
 
 
 def array_over(address: int, shape: Sequence[int], strides: Sequence[int] | None, d: dtype, owner: Any = None) -> Any:
