@@ -245,6 +245,10 @@ def test_what_is_no_view_is_not_remembered_as_one():
         assert x.flatten(0, 0) is x
         assert torch.zeros(()).flatten().shape == (1,)
         assert [p.shape[0] for p in torch.zeros(0, 3).chunk(2)] == [0, 0]
+        assert x.view(3, 2).shape == x.reshape(3, 2).shape == (3, 2) and x.flatten(0).shape == (6,) and len(x.chunk(2)) == 2
+        for wrong in (lambda: x.view(6 / 2, 2), lambda: x.reshape(3.0, 2), lambda: x.flatten(0.0), lambda: x.narrow(0.0, 0, 1)):
+            with pytest.raises(TypeError):
+                wrong()
         for bad in (lambda: x.reshape(4), lambda: x.view(-1, -1), lambda: x.flatten(1, 0), lambda: x.split(-1), lambda: x.chunk(0)):
             with pytest.raises(RuntimeError):
                 bad()
