@@ -154,6 +154,26 @@ def test_writes_that_were_remembered_still_look_at_the_graph(write):
     assert made.tolist() == plain.tolist()
 
 
+def test_numbers_of_remembered_calls():
+    x = torch.arange(3)
+    for k in (1, 2, -(1 << 62), True, 5):
+        before = x.tolist()
+        x.add_(k)
+        assert x.tolist() == [v + k for v in before]
+    for _ in range(TIMES):
+        with pytest.raises(RuntimeError, match="can't be cast"):
+            x.add_(0.5)
+        with pytest.raises(RuntimeError, match="without overflow"):
+            x.add_(1 << 70)
+        y = torch.zeros(2, dtype=torch.bfloat16)
+        y.add_(1).mul_(3).sub_(0.5)
+        assert y.tolist() == [2.5, 2.5]
+    for _ in range(TIMES):
+        for value in (0.0, 1.5, 0, 2):
+            padded = torch.nn.functional.pad(torch.ones(1), (1, 0), value=value)
+            assert str(padded[0].item()) == str(float(value))
+
+
 def test_a_remembered_write_whose_operand_shares_memory():
     for _ in range(TIMES):
         x, y = torch.arange(4.0), torch.arange(4.0, 8.0)

@@ -81,7 +81,7 @@ class Operation:
         self.into: dict[Any, tuple[Signature, tuple[Any, ...]]] = {}            # by the arguments: in-place calls
         self.places: dict[Any, list[int]] = {}                                      # how many places a call was made at, see ``wandering``
         self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the first ones go through
-        self.short_into: dict[int, Callable[..., bool]] = {}        # the same for in-place calls
+        self.short_into: dict[Any, Callable[..., bool]] = {}        # the same for in-place calls, by the classes of the arguments
         DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into, self.places))
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
@@ -799,7 +799,7 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             return op.public(*[fetched(v) for v in args], **{k: fetched(v) for k, v in kwargs.items()})
         return _first(op, args, kwargs, written, given)
     if not kwargs and len(args) not in op.short:
-        op.short[len(args)] = straight("".join(["t" if v.__class__ in _TENSORS else "v" for v in args]))(op)
+        op.short[len(args)] = straight("".join(["t" if v.__class__ in _TENSORS else "f" if v.__class__ is float else "v" for v in args]))(op)
     return _recorded(sig, given if order is None else [given[i] for i in order], params, numbers, scalars)
 
 
@@ -1039,7 +1039,7 @@ def check_inplace(op_name: str, t: Any, result_shape: Sequence[int], result: dty
 
 def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """The in-place form: the first operand receives the result."""
-    straight = None if kwargs else op.short_into.get(len(args))
+    straight = None if kwargs else op.short_into.get(tuple(map(type, args)))
     if (straight is not None and straight(*args)) or _written_again(op, args, kwargs):
         return args[0]
     values, params = op.bind(args, kwargs)
@@ -1113,8 +1113,9 @@ def _written_again(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -
     base, b = args[0]._base, buffers[0]
     if b.inference or (base is not None and (base._own_version is not None or (MODE.grad and base._node is not None))) or any(x is b for x in buffers[1:]):
         return False
-    if not kwargs and len(args) not in op.short_into:
-        op.short_into[len(args)] = straight_into("".join(
+    classes = tuple(map(type, args))
+    if not kwargs and classes not in op.short_into:
+        op.short_into[classes] = straight_into("".join(
             ["t" if v.__class__ in _TENSORS else "n" if operand and v.__class__ in NUMBERS else "v" for v, operand in zip(args, op.takes)]))(op)
     buffers.append(b)
     stream.append(sig, buffers, scalars_of(op, sig, params, numbers) if sig.scalars else ())
@@ -1358,7 +1359,7 @@ def _any_call(op: Operation) -> Callable[..., Any]:
 
 @functools.cache
 def straight(kinds: str) -> Callable[[Operation], Callable[..., Any]]:
-    """How calls with arguments of these kinds (``t``: a tensor, ``v``: another value) are made without a loop.
+    """How calls with arguments of these kinds (``t``: a tensor, ``f``: a float, ``v``: another value) are made without a loop.
 
     That of :func:`general` over the arguments costs more than all the rest: here everything is written out as source text and compiled, once
     per sequence of kinds.  Whatever is not plain goes the long way.
@@ -1423,13 +1424,15 @@ def made(op):
         base = x0._base
         if base is not None and (base._own_version is not None or (MODE.grad and base._node is not None)):
             return False
-        if b0.inference or {each("b# is b0 or ").replace("b0 is b0 or ", "")} sig.scalars != "{"d" * kinds.count("n")}" or other_threads():
+        if b0.inference or {each("b# is b0 or ").replace("b0 is b0 or ", "")} other_threads():
             return False
         if UNUSUAL:
             look(({each("b#, ")}))
+        scalars = ({numbers}) if sig.scalars == "{"d" * kinds.count("n")}" else scalars_of(op, sig, params, [{numbers}])
         CALLS.append(sig)
         OPERANDS.extend(({each("b#, ")}b0))
-        {f"SCALARS.extend(({numbers}))" if numbers else ""}
+        if scalars:
+            SCALARS.extend(scalars)
         b0.wrote = STATE.written = tick()
         b0.versions += 1
         if len(OPERANDS) >= LIMIT[0]:
@@ -1444,14 +1447,15 @@ def _written_out(kinds: str) -> tuple[str, str, Callable[[str], str]]:
     def each(text: str) -> str:
         return "".join([text.replace("#", str(i)) for i, k in enumerate(kinds) if k == "t"])
 
-    forms = {"t": "x#._meta, ", "n": "x#.__class__, ", "v": "x#.__class__, x#, "}
+    forms = {"t": "x#._meta, ", "n": "x#.__class__, ", "f": "x#.__class__, x# or str(x#), ", "v": "x#.__class__, x#, "}
     return ", ".join([f"x{i}" for i in range(len(kinds))]), "".join([forms[k].replace("#", str(i)) for i, k in enumerate(kinds)]), each
 
 
 def _compiled(source: str, title: str) -> Any:
     names = {"MODE": MODE, "UNUSUAL": UNUSUAL, "META": META, "STATE": STATE, "CALLS": CALLS, "OPERANDS": OPERANDS, "SCALARS": SCALARS, "ORIGINS": ORIGINS,
              "LIMIT": LIMIT, "Buffer": Buffer, "Tensor": Tensor, "new": _new, "tick": tick, "stream": stream, "look": look, "other_threads": other_threads,
-             "user_frame": user_frame, "count_bytes": count_bytes, "attach": attach, "general": general}
+             "user_frame": user_frame, "count_bytes": count_bytes, "attach": attach, "general": general,
+             "scalars_of": scalars_of}
     exec(compile(source, f"<{title}>", "exec"), names)
     stream.package_globals(names)
     return names["made"]
