@@ -492,3 +492,21 @@ def test_few_elements_are_sorted_like_many(dtype, shape, monkeypatch):
                 many = ask()
             assert all(a.double().numpy().tobytes() == b.double().numpy().tobytes() and a.dtype is b.dtype and a.shape == b.shape
                        for a, b in zip(few, many, strict=True))
+
+
+def test_a_run_time_number_given_by_name_is_read_anew_by_every_call_in_place():
+    x, y, n = torch.ones(3), torch.arange(3.0), torch.arange(3)
+    want = [1.0, 1.0, 1.0]
+    for alpha in (0.5, 2, -1.5, 0.0, 3.0):
+        for _ in range(3):
+            x.add_(y, alpha=alpha)
+            want = [w + alpha * v for w, v in zip(want, [0, 1, 2])]
+        x.sub_(y, alpha=alpha)
+        want = [w - alpha * v for w, v in zip(want, [0, 1, 2])]
+        assert x.tolist() == want
+    for _ in range(3):
+        n.add_(n.clone(), alpha=2)
+    assert n.tolist() == [0, 27, 54]
+    for refused in (2.0, True):
+        with pytest.raises(RuntimeError, match="alpha"):
+            n.add_(n.clone(), alpha=refused)

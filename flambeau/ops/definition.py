@@ -1063,8 +1063,9 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         stored = record_into(op, kinds, params, tensors, numbers, t)
         if stored.writes:               # not at a place that was given as a number
             written = stored
-            if t._meta.device is not META and all(p == d for n, p, d in zip(op.params, params, op.default_params) if n in op.runtime):
-                key = _written_form(op, args, kwargs)[0]
+            key, _, _, settings, _ = _written_form(op, args, kwargs)
+            # a number that is given at run time is not in the key, so it has to be found without binding the arguments
+            if t._meta.device is not META and all(p == d for n, p, d in zip(op.params, params, op.default_params) if n in op.runtime and n not in settings):
                 if key[0] is t._meta and all(k.__class__ is Meta or k.__class__ is type or by_value(k) for k in key):
                     op.into[tuple(key)] = written, params
     if differentiable:
@@ -1077,13 +1078,15 @@ def inplace_call(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     return t
 
 
-def _written_form(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], list[Buffer], list[Any], bool]:
-    """What tells an in-place call from others, the buffers and numbers of its operands, and whether no graph or version of its own has a part in it."""
+def _written_form(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], list[Buffer], list[Any], dict[str, Any], bool]:
+    """What tells an in-place call from others, the buffers and numbers of its operands, the run-time numbers among its other arguments, and whether
+    no graph or version of its own has a part in it."""
     grad = MODE.grad
     plain = True
     key: list[Any] = []
     buffers: list[Buffer] = []
     numbers: list[Any] = []
+    settings: dict[str, Any] = {}
     for v, operand in zip(args, op.takes):
         c = v.__class__
         if c in _TENSORS:
@@ -1097,13 +1100,17 @@ def _written_form(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) ->
         else:
             key += c, v
     for k, v in kwargs.items():
-        key += k, v.__class__, v
-    return key, buffers, numbers, plain
+        if k in op.runtime and v.__class__ in NUMBERS:
+            key += k, v.__class__
+            settings[k] = v
+        else:
+            key += k, v.__class__, v
+    return key, buffers, numbers, settings, plain
 
 
 def _written_again(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     """Record an in-place call of plain tensors and numbers like one that was checked before; False where it is none."""
-    key, buffers, numbers, plain = _written_form(op, args, kwargs)
+    key, buffers, numbers, settings, plain = _written_form(op, args, kwargs)
     if not plain:
         return False
     try:
@@ -1117,6 +1124,8 @@ def _written_again(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -
     if not kwargs and classes not in op.short_into:
         op.short_into[classes] = straight_into("".join(
             ["t" if v.__class__ in _TENSORS else "n" if operand and v.__class__ in NUMBERS else "v" for v, operand in zip(args, op.takes)]))(op)
+    if settings:
+        params = tuple([settings.get(n, p) for n, p in zip(op.params, params)])
     buffers.append(b)
     stream.append(sig, buffers, scalars_of(op, sig, params, numbers) if sig.scalars else ())
     return True
