@@ -294,3 +294,19 @@ def test_gradients_of_one_rounding(name, d):
     for kinds in (once, twice):
         for half, single in zip(*kinds):
             assert (half - single).abs().max() <= 0.03 * single.abs().max()
+
+
+@pytest.mark.parametrize(("batch", "inner", "columns"), [(1, 4, 386), (1, 1, 400), (4, 4, 400), (2, 4, 388)])
+@pytest.mark.parametrize("kept", ["new", "transposed"])
+def test_batches_that_lie_between_one_another(batch, inner, columns, kept):
+    # one operand for the whole batch and another that is shifted a little from entry to entry: what a window over an image looks like
+    random = np.random.default_rng(0)
+    a = torch.tensor(random.integers(-5, 6, (64, 96))).float()
+    b = torch.tensor(random.integers(-5, 6, 2 * batch + 95 * inner + 105 * columns + 1)).float().as_strided((3, 96, 106), (batch, inner, columns))
+    want = a.numpy() @ b.numpy()
+    if kept == "new":
+        got = a @ b
+    else:
+        got = torch.zeros(64, 3, 106).transpose(0, 1)
+        torch.matmul(a, b, out=got)
+    np.testing.assert_array_equal(got.numpy(), want)

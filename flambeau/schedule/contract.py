@@ -132,13 +132,17 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
     return [*out, *stored(product, temporary)]
 
 
-def stored(product: Item, temporary: Callable[[int], int]) -> list[Item]:
-    """The product itself, if it can store its result where and as that is wanted, or else a product to a temporary and a map."""
+def stored(product: Item, temporary: Callable[[int], int], packed: Sequence[int] = ()) -> list[Item]:
+    """The product itself, if it can store its result where and as that is wanted, or else a product to a temporary and a map.
+
+    ``packed``: axes along which it can step only over what the following axes take.
+    """
     d, sizes, kept, store, finish = product.value.dtype, product.sizes, product.kept, product.store, product.finish
     product.scan_loads()
     plain = finish is None or finish.op == "acc"
     product.finish = None
-    if plain and store.dtype is d and store.strides[kept - 1] == 1 and all(store.slot != x.slot for x, _ in product.loads):
+    in_place = store.strides[kept - 1] == 1 and all(store.strides[a] == store.strides[a + 1] * sizes[a + 1] for a in packed)
+    if plain and store.dtype is d and in_place and all(store.slot != x.slot for x, _ in product.loads):
         product.scan_loads()
         return [product]
     made = sizes[:kept]

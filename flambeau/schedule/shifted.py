@@ -44,7 +44,7 @@ def shifted_sums(item: Item, temporary: Callable[[int], int], vector_bytes: int)
             assert loads is not None
             x, g = loads if image is found[0] else loads[::-1]
             product = replace(made, value=ir.make("mul", made.value.dtype, (g, x)), product=True, form=form)
-            return stored(product, temporary)
+            return stored(product, temporary, range(form.batch + 1, item.kept - 1))
     return None
 
 
