@@ -50,6 +50,26 @@ def test_what_is_marked():
     assert n._version == 1
 
 
+REPEATED = {
+    "gather": lambda x, i: x.gather(1, i), "index_select": lambda x, i: x.index_select(0, i[:, 0]), "cumsum": lambda x, i: x.cumsum(1),
+    "index": lambda x, i: x[i[:, 0]], "sort": lambda x, i: x.sort(1)[0], "flip": lambda x, i: x.flip(0), "roll": lambda x, i: x.roll(1, 0),
+    "repeat": lambda x, i: x.repeat(2, 1), "pool": lambda x, i: F.max_pool2d(x[None], 2), "cat": lambda x, i: torch.cat([x, x]),
+    "rand": lambda x, i: torch.rand(3), "zeros": lambda x, i: torch.zeros(3), "where": lambda x, i: torch.where(x > 0, x, 0.0),
+    "layer_norm": lambda x, i: F.layer_norm(x, (4,)), "add": lambda x, i: torch.add(x, x, alpha=2), "exp": lambda x, i: x.exp(),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_calls_like_earlier_ones_are_marked_where_they_are_made(name):
+    x, i = torch.rand(4, 4), torch.tensor([[0, 1], [1, 2], [0, 0], [3, 3]])
+    for _ in range(3):                      # whichever mode a call was remembered in
+        for _ in range(4):
+            assert not REPEATED[name](x, i).is_inference()
+        with torch.inference_mode():
+            for _ in range(4):
+                assert REPEATED[name](x, i).is_inference()
+
+
 REFUSED = {
     "in place": lambda a, w: a.add_(1), "a view in place": lambda a, w: a[:1].add_(1), "an element": lambda a, w: a.__setitem__(0, 5.0),
     "without gradients": lambda a, w: torch.no_grad()(lambda: a.add_(1))(), "out": lambda a, w: torch.add(w.detach(), 1, out=a), "zero": lambda a, w: a.zero_(),

@@ -1387,7 +1387,7 @@ def made(op):
             return general(op, ({x},), {{}})
         if UNUSUAL:
             look(({each("b#, ")}))
-        b = Buffer()
+        b = stream.Buffer()         # inference mode has one of its own
         b.ptr = 0
         if sig.checks:
             ORIGINS.append((len(CALLS), user_frame()))
@@ -1462,7 +1462,7 @@ def _written_out(kinds: str) -> tuple[str, str, Callable[[str], str]]:
 
 def _compiled(source: str, title: str) -> Any:
     names = {"MODE": MODE, "UNUSUAL": UNUSUAL, "META": META, "STATE": STATE, "CALLS": CALLS, "OPERANDS": OPERANDS, "SCALARS": SCALARS, "ORIGINS": ORIGINS,
-             "LIMIT": LIMIT, "Buffer": Buffer, "Tensor": Tensor, "new": _new, "tick": tick, "stream": stream, "look": look, "other_threads": other_threads,
+             "LIMIT": LIMIT, "Tensor": Tensor, "new": _new, "tick": tick, "stream": stream, "look": look, "other_threads": other_threads,
              "user_frame": user_frame, "count_bytes": count_bytes, "attach": attach, "general": general,
              "scalars_of": scalars_of}
     exec(compile(source, f"<{title}>", "exec"), names)
