@@ -110,4 +110,4 @@ class SGD(RuleOptimizer):
         lr, momentum, dampening, weight_decay, nesterov, maximize = _hyperparameters(group)
         if lr.__class__ is not float or weight_decay.__class__ is not float:
             lr, weight_decay = float(lr), float(weight_decay)
-        return (lr, momentum, 1.0 if batch.fresh else 1.0 - dampening, weight_decay), (weight_decay != 0.0, nesterov, maximize)
+        return (lr, float(momentum), 1.0 if batch.fresh else 1.0 - dampening, weight_decay), (weight_decay != 0.0, nesterov, maximize)
