@@ -87,7 +87,7 @@ def program_of(calls: list[Call], buffers: list[BufferInfo], scalars: str, lower
 
 
 ERRORS = (ctypes.c_int64 * 4)()      # the error block: 1 + site, index, size of the first failure; one bit per site that failed
-_errors_address = ctypes.addressof(ERRORS)
+errors_address = ctypes.addressof(ERRORS)
 _address = attrgetter("ptr")
 
 
@@ -98,7 +98,7 @@ class Arena:
     size = 0
 
 
-def _reserve(nbytes: int) -> None:
+def reserve(nbytes: int) -> None:
     if nbytes > Arena.size:
         if Arena.size:
             memory.release(Arena.address, Arena.size)
@@ -124,6 +124,7 @@ def buffer_bytes(calls: list[Call], count: int) -> list[int]:
 
 
 ANY_SIZE = 1 << 46
+_LONG = 1 << 21         # points
 
 
 class LaunchPlan:
@@ -134,7 +135,7 @@ class LaunchPlan:
 
     __slots__ = (
         "arena", "calls", "checks", "external", "hold", "nbytes", "outs", "pack", "pick", "plan", "program", "run", "scalars",
-        "segments", "shared", "then", "times",
+        "segments", "shared", "then", "times", "uses",
     )
 
     calls: list[Call]               # what it runs, with the bytes of all slots, which had memory, and the letters of the run-time numbers:
@@ -158,6 +159,7 @@ class LaunchPlan:
         self.hold: list[Any] = []
         self.outs: tuple[Any, ...] = ()
         self.then: LaunchPlan | None = None
+        self.uses = 0               # so far
 
 
 def build(signatures: Sequence[Signature], slots: Sequence[int], external: list[bool], live: list[bool]) -> LaunchPlan:
@@ -376,8 +378,8 @@ def _link(plan: LaunchPlan, made: Any, addresses: Sequence[int], hosts: Sequence
         if records:
             block = pool.launch_list(records)
             plan.hold.append(block)
-            # a plan of a few microseconds keeps the interpreter lock: handing it over costs more
-            walk = releasing if work > 20_000 else holding
+            # a plan of some microseconds keeps the interpreter lock: handing it over costs more
+            walk = releasing if work > _LONG else holding
             segments.append((walk, pool.head(block)))
             records, work = [], 0
 
@@ -401,21 +403,21 @@ def _link(plan: LaunchPlan, made: Any, addresses: Sequence[int], hosts: Sequence
     plan.pack = struct.Struct(f"=qq{n}q{plan.scalars}").pack
     plan.pick = picker(made.table)
     if made.arena:
-        _reserve(made.arena)
+        reserve(made.arena)
     if len(segments) == 1 and segments[0].__class__ is tuple and not OBSERVED:
         plan.segments = segments[0]
-        plan.run = _run_single
+        plan.run = run_single
     else:
         plan.run = _run_segments
 
 
-def _run_single(plan: LaunchPlan, buffers: Sequence[Buffer], scalars: list[Any]) -> Any:
+def run_single(plan: LaunchPlan, buffers: Sequence[Buffer], scalars: list[Any]) -> Any:
     walk, head = plan.segments
     if plan.shared and not pool.started:
         pool.start()
     if plan.arena > Arena.size:
-        _reserve(plan.arena)
-    walk(head + plan.pack(Arena.address, _errors_address, *map(_address, plan.pick(buffers)), *scalars))
+        reserve(plan.arena)
+    walk(head + plan.pack(Arena.address, errors_address, *map(_address, plan.pick(buffers)), *scalars))
     if ERRORS[0]:
         return failures(plan)
     return None
@@ -425,9 +427,9 @@ def _run_segments(plan: LaunchPlan, buffers: Sequence[Buffer], scalars: list[Any
     if plan.shared and not pool.started:
         pool.start()
     if plan.arena > Arena.size:
-        _reserve(plan.arena)
+        reserve(plan.arena)
     picked = plan.pick(buffers)
-    table = plan.pack(Arena.address, _errors_address, *map(_address, picked), *scalars)
+    table = plan.pack(Arena.address, errors_address, *map(_address, picked), *scalars)
     plan.times = times = [perf_counter()]
     for segment in plan.segments:
         if segment.__class__ is tuple:

@@ -7,13 +7,13 @@ reach any more (by reference counts) are temporaries of the plan.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any
 
 from ..core import config
 from ..core.errors import TraceError
-from . import cache, record
+from . import cache, record, straight
 from .cache import STATS, LaunchPlan
 from .record import (
     CALLS,
@@ -49,7 +49,7 @@ class Pattern:
     in all places again, the outcome must be ``OPERANDS``, and what was picked different buffers.
     """
 
-    __slots__ = ("appearances", "every", "external", "first", "fresh", "live", "plans", "slots")
+    __slots__ = ("appearances", "every", "external", "first", "fresh", "live", "plans", "slots", "straight")
 
     def __init__(self, signatures: Sequence[Signature], operands: Sequence[Buffer]) -> None:
         numbers: dict[Buffer, int] = {}
@@ -66,6 +66,12 @@ class Pattern:
         self.appearances = [appearances[s] for s in sorted(made)]
         self.plans: dict[tuple[int, ...], LaunchPlan] = {}      # by the reference counts of what is made
         self.live: dict[tuple[bool, ...], LaunchPlan] = {}      # by what of that somebody holds
+        self.straight: Callable[[], bool] | None = None         # executes what is pending by the plan that was used often, if it fits
+
+    def held(self, counts: Sequence[int]) -> tuple[bool, ...]:
+        """Who of what is made is held by somebody else."""
+        # besides the places in ``OPERANDS``, where each counts twice by now, a buffer is held by what was picked, twice, and by the argument of getrefcount
+        return tuple([c > 2 * n + 3 for c, n in zip(counts, self.appearances, strict=True)])
 
 
 class Plans:
@@ -132,8 +138,12 @@ def _flush() -> None:
     if STATE.tracing is not None:
         raise TraceError(f"{STATE.tracing.name}: the value of a tensor was asked for while the operation is traced; values exist only after recording")
     signatures = tuple(CALLS)
+    patterns = PLANS[0].patterns.get(signatures, ())
+    for p in patterns:
+        if p.straight is not None and p.straight():
+            return
     operands = tuple(OPERANDS)
-    for p in PLANS[0].patterns.get(signatures, ()):
+    for p in patterns:
         buffers = p.first(operands)
         if p.every(buffers) == operands and len({*buffers}) == len(buffers):
             break
@@ -171,13 +181,12 @@ def _flush() -> None:
             part = part.then
     except BaseException as error:
         if not failed:
-            # not a failed check but an interrupt, or no memory: nothing that this flush would have made exists
-            made = () if plan is None else [s for s, *_ in plan.outs]
-            for s, b in enumerate(buffers):
-                if b.ptr == 0 or s in made:
-                    b.error = error
-                    watch(b)
+            _broken(error, plan, buffers)
         raise
+    else:
+        plan.uses += 1
+        if plan.uses == straight.STEADY:
+            p.straight = straight.written_out(signatures, p.slots, p.held(counts), plan, OBSERVERS, _rhythm, _broken, _failing)
     finally:
         while OBSERVERS and plan is not None:
             for see in OBSERVERS:
@@ -195,6 +204,22 @@ def _flush() -> None:
         LIMIT[0] = 0 if config.eager else _rhythm.due
 
 
+def _broken(error: BaseException, plan: LaunchPlan | None, buffers: Sequence[Buffer]) -> None:
+    """Not a failed check but an interrupt, or no memory: nothing that this flush would have made exists."""
+    made = () if plan is None else [s for s, *_ in plan.outs]
+    for s, b in enumerate(buffers):
+        if b.ptr == 0 or s in made:
+            b.error = error
+            watch(b)
+
+
+def _failing(plan: LaunchPlan, buffers: Sequence[Buffer]) -> None:
+    """Raise the error of checks that failed, if this thread recorded them."""
+    own = _fail(plan, plan, cache.failures(plan), buffers)
+    if own is not None:
+        raise own
+
+
 def forget() -> None:
     """Execute everything that is pending, and make plans anew from here on."""
     with LOCK:
@@ -209,8 +234,7 @@ config.BEFORE_CHANGE.append(forget)
 def _find(signatures: Sequence[Signature], pattern: Pattern, counts: tuple[int, ...]) -> LaunchPlan:
     """Second level: reference counts normalised to one live bit per fresh buffer."""
     STATS["misses"] += 1
-    # besides the places in ``OPERANDS``, where each counts twice by now, a buffer is held by what was picked, twice, and by the argument of getrefcount
-    mask = tuple([c > 2 * n + 3 for c, n in zip(counts, pattern.appearances, strict=True)])
+    mask = pattern.held(counts)
     known = pattern.live
     plan = known.get(mask)
     if plan is None:
