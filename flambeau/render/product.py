@@ -16,7 +16,7 @@ the right edge is masked.  Every element adds its products in the order of k, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..ir.product import PANEL_PITCH, Direct, Product, Shifted, Window, Words
 from .llvm import render_window
@@ -401,6 +401,14 @@ class ProductWriter:
                                     ("ptr", w.plus(start, w.mul(step, rows))), ("i64", haste))):
             w.store(t, x, w.plus(place, 8 * i), 8)
 
+    def rows_of_a(self, w: Writer, a_row: str, a_k: str, rows: str, k: str) -> tuple[str, str, str]:
+        """Some rows of A as they lie in memory: how long, how far apart, and how many."""
+        return (w.mul(k, self.size), a_row, rows) if self.product.a_unit == "k" else (w.mul(rows, self.size), a_k, k)
+
+    def chosen(self, w: Writer, condition: str, one: Sequence[str | int], other: Sequence[str | int]) -> list[str]:
+        """The one description of rows, or the other one."""
+        return [w.select(condition, t, x, y) for t, x, y in zip(("ptr", "i64", "i64", "i64"), one, other, strict=True)]
+
     def asked(self, w: Writer, place: str) -> list[str]:
         """Address, end of the row, both distances, and haste; when all has been asked for, some place in the panel."""
         at, end, gap, step, stop, haste = (w.load(t, w.plus(place, 8 * i), 8) for i, t in enumerate(("ptr", "ptr", "i64", "i64", "ptr", "i64")))
@@ -645,6 +653,7 @@ class ProductWriter:
                 def tiles(j: str) -> None:
                     columns = w.sub(n1, j)
                     source, source_step = tile, str(self.pitch_b)
+                    bj = w.plus(bk, w.mul(j, b_column))
                     if isinstance(p.window, Window):
                         for g in range(p.vectors):
                             valid, column = w.min(w.sub(columns, g * p.lanes), p.lanes), w.add(j, g * p.lanes)
@@ -652,8 +661,6 @@ class ProductWriter:
                                 f"call void @NAME.window(ptr {bk}, ptr {window_words}, i64 {column}, i64 {valid}, ptr {taps}, i64 {k}, "
                                 f"ptr {w.plus(tile, g * v.bytes)})"))
                     else:
-                        bj = w.plus(bk, w.mul(j, b_column))
-
                         def pack() -> None:
                             self.pack_tile(w, bj, b_k, b_column, columns, k, tile)
                         if self.plain:
@@ -661,11 +668,14 @@ class ProductWriter:
                             source, source_step = w.select(in_place, "ptr", bj, tile), w.select(in_place, "i64", b_k, self.pitch_b)
                         else:
                             pack()
+                    next_a = (w.plus(ak, w.mul(k, a_k)), *self.rows_of_a(w, a_row, a_k, w.sub(i1, i0), k))
+                    after = next_a      # when the last panel is multiplied: the next columns of B, or the next k
+                    if not isinstance(p.window, Window):
                         beyond = w.plus(bj, w.mul(b_column, self.width))
-                        if p.b_unit == "column":
-                            self.ask(w, ahead, beyond, self.width * self.size, b_k, k, haste)
-                        else:
-                            self.ask(w, ahead, beyond, w.mul(k, self.size), b_column, self.width, haste)
+                        next_b = (beyond, self.width * self.size, b_k, k) if p.b_unit == "column" else (beyond, w.mul(k, self.size), b_column, self.width)
+                        more_columns = w.compare("sgt", columns, self.width)
+                        after = self.chosen(w, more_columns, next_b, next_a)
+                    self.ask(w, ahead, *after, haste)
                     opening = w.compare("eq", j, n0)
 
                     def panels(i: str, carried: list[str]) -> list[str]:
@@ -676,8 +686,8 @@ class ProductWriter:
                         def pack() -> None:
                             ai = w.plus(ak, w.mul(i, a_row))
                             self.pack_panel(w, ai, a_row, a_k, rows, k, panel)
-                            rows_of_a = (w.mul(k, self.size), a_row, rows) if p.a_unit == "k" else (w.mul(rows, self.size), a_k, k)
-                            self.ask(w, ahead, w.plus(ai, w.mul(a_row, rows)), *rows_of_a)
+                            further = (w.plus(ai, w.mul(a_row, rows)), *self.rows_of_a(w, a_row, a_k, rows, k))
+                            self.ask(w, ahead, *self.chosen(w, w.compare("sgt", w.sub(i1, i), rows), further, after))
                         w.when(opening, pack)
                         w.do(f"call void {self.tile_function(w, rows, columns)}(i64 {k}, ptr {panel}, ptr {source}, i64 {source_step}, "
                              f"ptr {cij}, i64 {c_row}, i64 {rows}, i64 {columns}, i64 {more}, ptr {ahead})")

@@ -44,6 +44,10 @@ MOST_TAPS = 8192
 PACKING = 36                # packing a window costs as much as this many rows of the result
 GATHERING = 128             # and copying an image whose neighbours lie further apart than two as this many for each time that an element is used
 PANELS = 16                 # of rows below which units are ranges of columns: packing B would be shared by too few
+PARTS = 16                  # of a long k, where rows and columns make up fewer than
+SHARED = 8                  # units, if each part has at least
+PART = 1024                 # of k and
+PART_WORK = 1 << 18         # multiply-adds
 
 
 @dataclass(slots=True)
@@ -96,6 +100,9 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
     dot = _few(roles, sizes, d) and not roles.a.args and _dot_factor(roles.b, roles, sizes, d)
     if not dot and min(rows, columns) <= NARROW:
         return [item]
+    parts = _parts(roles, sizes)
+    if parts > 1:
+        return [x for part in in_parts(item, (roles.outer or roles.inner)[0], parts, temporary) for x in (products(part, temporary, pairs) if part.combine else [part])]
     out: list[Item] = []
 
     def copied(x: Access, order: list[int], d: dtype = d) -> Access:
@@ -130,6 +137,43 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
         return [item]
     product = replace(item, value=ir.make("mul", d, (a, b)), product=True)
     return [*out, *stored(product, temporary)]
+
+
+def _parts(roles: Roles, sizes: Sequence[int]) -> int:
+    """In how many parts k is summed, so that threads have something to share where there are few rows and columns."""
+    batch, rows, columns, k = (elements([sizes[a] for a in axes]) for axes in (roles.batch, roles.rows, roles.columns, [*roles.outer, *roles.inner]))
+    units = batch * max(1, columns // 64, rows // UNIT_ROWS if rows >= 224 else 1)
+    if units >= SHARED:
+        return 1
+    axis = sizes[(roles.outer or roles.inner)[0]]
+    most = min(PARTS // units, k // PART, batch * rows * columns * k // units // PART_WORK, axis)
+    return next((n for n in range(most, most // 2, -1) if axis % n == 0), most)
+
+
+def in_parts(item: Item, axis: int, parts: int, temporary: Callable[[int], int]) -> list[Item]:
+    """A sum along an axis as so many sums of its parts, one of what is left over, and the sum of these in order."""
+    sizes, kept, d = item.sizes, item.kept, item.value.dtype
+    whole, rank = sizes[axis] // parts, len(sizes)
+    rest = sizes[axis] - whole * parts
+    count = elements(sizes[:kept])
+    slot = temporary((parts + (rest > 0)) * count * d.itemsize)
+    strides = row_major(sizes[:kept])
+
+    def some(first: int, each: int, number: int) -> Item:
+        """``number`` parts of ``each`` from ``first`` on."""
+        terms = [(first if a == axis else 0, (whole if a == axis else 0, *(int(a == x) for x in range(rank)))) for a in range(rank)]
+        part = item.moved(terms, (number, *sizes[:axis], each, *sizes[axis + 1:]), kept + 1)
+        part = replace(part, store=Access(slot, first // whole * count, (count, *strides, *(0,) * (rank - kept)), d), finish=None)
+        part.scan_loads()
+        return part
+    sums = [some(0, whole, parts)]
+    if rest:
+        sums.append(some(whole * parts, rest, 1))
+    load = ir.make("load", d, (), Access(slot, 0, (*strides, count), d))
+    total = Item("reduce", (*sizes[:kept], parts + (rest > 0)), kept, load, item.store._replace(strides=(*item.store.strides[:kept], 0)), "sum",
+                 item.finish, None, None, item.step)
+    total.scan_loads()
+    return [*sums, total]
 
 
 def stored(product: Item, temporary: Callable[[int], int], packed: Sequence[int] = ()) -> list[Item]:
