@@ -128,7 +128,7 @@ def random_case(seed: int, maps: bool = False, kinds: list[dtype] | None = None)
     most = 300 if not batch else 130
     m, n, k = (random_size(R, most) for _ in range(3))
     if R.random() < 0.08:                   # more than one block of k, of columns, of both, or a long side
-        long, short = R.choice([600, 1100, 2050]), R.choice([5, 17, 40])
+        long, short = R.choice([600, 1100, 2050, 5003]), R.choice([2, 5, 17, 40])
         both = R.randint(3, 4), R.randint(353, 480), R.randint(1000, 1024)
         m, n, k = R.choice([(short, short, long), (long, short, 33), (short, long, 33), (short, 40, long), both])
         batch = ()

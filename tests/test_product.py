@@ -165,6 +165,33 @@ def test_several_blocks_of_k_and_of_columns_in_one_unit(kind, turned):
     assert np.array_equal(z.numpy(), want)
 
 
+@pytest.mark.parametrize(("m", "k", "n"), [(16, 5003, 16), (1, 9001, 32), (2, 4096, 40), (40, 12289, 24), (8, 20000, 8)])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int32"])
+def test_a_long_k_is_summed_in_parts(kind, m, k, n):
+    """With a part that is left over, what follows after the sum of the parts, and numbers that are none only where they belong."""
+    rng = np.random.default_rng(k)
+    x, y, z = (rng.integers(-3, 4, s) for s in ((m, k), (k, n), (n,)))
+    d = getattr(torch, kind)
+    want = np.maximum(x @ y + z, 0)
+    for turned in range(4):
+        a = torch.from_numpy(np.ascontiguousarray(x.T)).to(d).t() if turned & 1 else torch.from_numpy(x).to(d)
+        b = torch.from_numpy(np.ascontiguousarray(y.T)).to(d).t() if turned & 2 else torch.from_numpy(y).to(d)
+        got = (a @ b + torch.from_numpy(z).to(d)).clamp(min=0)
+        exact = torch.from_numpy(want).to(d) if kind != "bfloat16" else (torch.from_numpy(x @ y).to(d) + torch.from_numpy(z).to(d)).clamp(min=0)
+        assert torch.equal(got, exact), turned
+    if kind == "float32":
+        a = torch.from_numpy(x).to(d)
+        a[0, k - 1] = float("nan")
+        assert (a @ b).isnan().sum().item() == n
+    assert torch.equal(torch.einsum("ik,kj->", torch.from_numpy(x).to(torch.int64), torch.from_numpy(y).to(torch.int64)), torch.tensor((x @ y).sum()))
+
+
+def test_parts_of_a_long_k_are_units_of_one_launch():
+    a, b = torch.randn(16, 20000), torch.randn(20000, 16)
+    text = str(torch.explain(lambda: torch.relu(a @ b + 1)))
+    assert "16 times 16 x 16, k 1250" in text and "2 launches" in text, text
+
+
 def in_a_process(code, *arguments, **environment):
     """What a fresh interpreter prints."""
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
@@ -252,6 +279,8 @@ def check_function(name, seed):
     big = lambda most: R.choice([R.randint(0, most), R.randint(0, most), R.choice([1, 16, 17, 32, 33, 64, 65, 100])])
     sizes = {"p": R.randint(0 if R.random() < 0.1 else 1, 6), "q": R.randint(1, 5), "1": 1}
     sizes |= {"i": big(50 if "iik" in letters else 160), "j": big(160), "k": big(300)}
+    if R.random() < 0.15:                   # few rows and columns and a long k: in parts
+        sizes |= {"i": R.randint(1, 24), "j": R.randint(1, 40), "k": R.randint(1000, 6000) // (30 if "kp kq" in letters else 1)}
     if name == "bilinear":
         sizes["p"] = sizes["p"] or 1        # PyTorch refuses inputs without features
     contents = [numbers(rng, tuple(sizes[x] for x in word), dtype, exact) for word in letters.split()]
@@ -503,6 +532,7 @@ for threads in map(int, sys.argv[1].split(",")):
         rng = np.random.default_rng(1)
         look(t(257, 600, dtype=d) @ t(600, 131, dtype=d))
         look(t(3, 130, 140, dtype=d) @ t(3, 150, 140, dtype=d).mT)
+        look(t(17, 6007, dtype=d) @ t(6007, 33, dtype=d))
         x, w, b = (y.requires_grad_() for y in (t(200, 300, dtype=d), t(180, 300, dtype=d), t(180, dtype=d)))
         y = torch.nn.functional.gelu(torch.nn.functional.linear(x, w, b))
         y.sum().backward()

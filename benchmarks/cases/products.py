@@ -6,6 +6,9 @@ SHAPES = [                                  # M x K x N
     (1024, 1024, 1024), (512, 512, 512), (256, 256, 256), (128, 128, 128), (2048, 2048, 2048), (1000, 999, 1001),
     (64, 784, 256), (64, 256, 128), (16, 16, 16), (4096, 64, 4096), (1, 4096, 4096), (4096, 4096, 1),
 ]
+LONG = [                                    # few rows and columns, a long k
+    (16, 100000, 16), (64, 65536, 64), (8, 1000000, 8), (128, 16384, 128), (32, 8192, 32), (1, 100000, 32), (8, 1000000, 1),
+]
 VARIANTS = ("", "A transposed", "B transposed", "A strided", "B strided", "float64")
 BATCH, OF = 96, (128, 64, 128)
 torch.manual_seed(0)
@@ -68,6 +71,9 @@ def cases():
         if m == 16:
             for variant in VARIANTS:
                 yield one("16x16x16, chain of 100", chain(16, variant, 100), 2 * 16**3, variant, repeat=100)
+    for m, k, n in LONG:
+        for variant in ("", "A transposed", "B transposed"):
+            yield one(f"{m}x{k}x{n}", product(m, k, n, variant), 2 * m * k * n, variant)
     m, k, n = OF
     for variant in VARIANTS:
         yield one(f"{BATCH} of {m}x{k}x{n}", product(m, k, n, variant, (BATCH,)), 2 * BATCH * m * k * n, variant)

@@ -24,6 +24,8 @@ from .writer import Vectors, Writer
 
 SPAN = 640 << 10            # bytes from the first to the last row of a block of B up to which it is not packed
 FEW = 5                     # and panels of A, if its rows do not all lie in the same sets of the first-level cache
+NEAR = 128 << 10            # bytes from the first to the last row of a block of A, which has its rows side by side, up to which it is not packed,
+SHARED = 4                  # if no more tiles side by side would share that
 SETS = 256                  # bytes from one line to the next one of the same set there
 UNROLL = 4                  # steps of k in a round of the micro-kernel
 
@@ -333,7 +335,8 @@ class ProductWriter:
         v, sum_ = self.v, self.sum
         table |= taps
         kind = "t" if taps else "s" if table else ""
-        w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
+        apart = ahead and not self.rowwise      # how far apart in A's panel every k lies is an argument
+        w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, {'i64 %ak, ' if apart else ''}ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
                    f"i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
         mask = None if taps else v.mask(w, w.sub("%columns", v.lanes * (n - 1)))
         asked = self.asked(w, "%keep") if ahead else []
@@ -355,12 +358,14 @@ class ProductWriter:
                 here = w.plus(b, w.load("i64", w.plus(far[0], 8 * u), 8)) if table else b
                 row = [v.load(w, w.plus(here, v.bytes * j), mask if j == n - 1 and not table else None) for j in range(n)]
                 for r in range(m):
-                    x = v.splat(w, w.load(v.element, w.plus(a, self.panel_place(r, u)), self.size))
+                    x = v.splat(w, w.load(v.element, w.plus(a, self.panel_place(r, 0 if apart else u)), self.size))
                     for j in range(n):
                         sums[r * n + j] = self.multiply_add(w, x, row[j], sums[r * n + j])
                 if not table:
                     b = w.plus(b, "%bk")
-            return [*sums, w.plus(a, self.panel_place(0, rounds)), b, *into, *([w.plus(far[0], 8 * rounds)] if table else far)]
+                if apart:
+                    a = w.plus(a, "%ak")
+            return [*sums, a if apart else w.plus(a, self.panel_place(0, rounds)), b, *into, *([w.plus(far[0], 8 * rounds)] if table else far)]
         whole = w.op(f"and i64 %k, {-UNROLL}")
         types = [sum_.t] * (m * n) + ["ptr"] * len(moving)
         values = ["zeroinitializer"] * (m * n) + moving
@@ -549,6 +554,11 @@ class ProductWriter:
         few = w.select(w.compare("eq", w.op(f"and i64 {b_k}, {SETS - 1}"), 0), "i64", self.product.rows, FEW * self.product.rows)
         return w.op(f"or i1 {w.compare('sle', rows, few)}, {w.compare('sle', w.mul(k, b_k), SPAN)}")
 
+    def whole_tile(self, w: Writer, rows: str) -> str:
+        """Whether a tile has all the rows that are computed."""
+        full, low = self.tile_heights()
+        return w.op(f"or i1 {w.compare('eq', rows, full)}, {w.compare('eq', rows, low)}")
+
     def tile_heights(self) -> list[int]:
         """As :func:`heights`, for this micro-kernel."""
         return heights(self.product.rows)
@@ -641,6 +651,10 @@ class ProductWriter:
                 else:
                     w.do(f"call void @NAME.taps(ptr {window_words}, i64 {k0}, i64 {k}, ptr {taps})")
                 in_place = self.in_place(w, w.sub(i1, i0), k, b_k) if self.plain else ""
+                a_in_place = ""
+                if p.a_unit == "row" and not p.pairs:
+                    few = w.compare("sle", w.sub(n1, n0), SHARED * self.width)
+                    a_in_place = w.op(f"and i1 {few}, {w.compare('sle', w.mul(k, a_k), NEAR)}")
                 low_tiles = self.low_tiles(w, w.sub(i1, i0))
                 haste = w.op(f"zext i1 {w.compare('sle', w.sub(i1, i0), p.rows)} to i64")      # only one tile is multiplied before the next columns
 
@@ -669,7 +683,7 @@ class ProductWriter:
                         else:
                             pack()
                     next_a = (w.plus(ak, w.mul(k, a_k)), *self.rows_of_a(w, a_row, a_k, w.sub(i1, i0), k))
-                    after = next_a      # when the last panel is multiplied: the next columns of B, or the next k
+                    after: Sequence[str] = next_a       # when the last panel is multiplied: the next columns of B, or the next k
                     if not isinstance(p.window, Window):
                         beyond = w.plus(bj, w.mul(b_column, self.width))
                         next_b = (beyond, self.width * self.size, b_k, k) if p.b_unit == "column" else (beyond, w.mul(k, self.size), b_column, self.width)
@@ -683,13 +697,20 @@ class ProductWriter:
                         rows = self.tile_rows(w, w.sub(i1, i), low)
                         taken["rows"] = rows
 
+                        ai = w.plus(ak, w.mul(i, a_row))
+
                         def pack() -> None:
-                            ai = w.plus(ak, w.mul(i, a_row))
                             self.pack_panel(w, ai, a_row, a_k, rows, k, panel)
                             further = (w.plus(ai, w.mul(a_row, rows)), *self.rows_of_a(w, a_row, a_k, rows, k))
                             self.ask(w, ahead, *self.chosen(w, w.compare("sgt", w.sub(i1, i), rows), further, after))
-                        w.when(opening, pack)
-                        w.do(f"call void {self.tile_function(w, rows, columns)}(i64 {k}, ptr {panel}, ptr {source}, i64 {source_step}, "
+                        factor = f"ptr {panel}"
+                        if a_in_place:
+                            here = w.op(f"and i1 {a_in_place}, {self.whole_tile(w, rows)}")
+                            w.when(w.op(f"and i1 {opening}, {w.op(f'xor i1 {here}, true')}"), pack)
+                            factor = f"ptr {w.select(here, 'ptr', ai, panel)}, i64 {w.select(here, 'i64', a_k, self.pitch_a)}"
+                        else:
+                            w.when(opening, pack)
+                        w.do(f"call void {self.tile_function(w, rows, columns)}(i64 {k}, {factor}, ptr {source}, i64 {source_step}, "
                              f"ptr {cij}, i64 {c_row}, i64 {rows}, i64 {columns}, i64 {more}, ptr {ahead})")
                         return [w.sub(low, 1), w.plus(panel, panel_bytes), w.plus(cij, w.mul(c_row, rows))]
                     ci = w.plus(w.plus(c, w.mul(i0, c_row)), w.mul(j, self.size))

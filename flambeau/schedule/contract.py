@@ -19,6 +19,7 @@ from ..core.dtype import bfloat16, dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.product import K_BYTES, Direct, Product, Window, Words
+from ..ir.simplify import nodes
 from .fuse import Group, Item, elements, is_zero, row_major
 from .plan import Later
 from .tile import Launchable, followed
@@ -46,7 +47,7 @@ GATHERING = 128             # and copying an image whose neighbours lie further 
 PANELS = 16                 # of rows below which units are ranges of columns: packing B would be shared by too few
 PARTS = 16                  # of a long k, where rows and columns make up fewer than
 SHARED = 8                  # units, if each part has at least
-PART = 1024                 # of k and
+PART = 512                  # of k and
 PART_WORK = 1 << 18         # multiply-adds
 
 
@@ -83,10 +84,10 @@ def factors(item: Item) -> tuple[Expr, Expr] | None:
     return found[0], found[1]
 
 
-def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> list[Item]:
+def products(item: Item, temporary: Callable[[int], int], pairs: str = "", part: bool = False) -> list[Item]:
     """The item itself, or copies of operands, the product in the engine's form, and a map that stores its result.
 
-    ``pairs``: how products of bfloat16 are formed, see :class:`~.product.Product`; "": as float32.
+    ``pairs``: how products of bfloat16 are formed, see :class:`~.product.Product`; "": as float32.  ``part``: of a longer k.
     """
     found = factors(item)
     if found is None or elements(item.sizes) < WORTH:
@@ -98,11 +99,13 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "") -> li
     rows, columns = (elements([sizes[a] for a in axes]) for axes in (roles.rows, roles.columns))
     # few rows are copied, if need be, to have k side by side where the large factor has
     dot = _few(roles, sizes, d) and not roles.a.args and _dot_factor(roles.b, roles, sizes, d)
-    if not dot and min(rows, columns) <= NARROW:
-        return [item]
-    parts = _parts(roles, sizes)
-    if parts > 1:
-        return [x for part in in_parts(item, (roles.outer or roles.inner)[0], parts, temporary) for x in (products(part, temporary, pairs) if part.combine else [part])]
+    if not part:
+        parts = _parts(roles, sizes)
+        if not dot and (columns <= NARROW or (rows <= NARROW and parts == 1)):
+            return [item]
+        if parts > 1:
+            *sums, total = in_parts(item, (roles.outer or roles.inner)[0], parts, temporary)
+            return [*[x for some in sums for x in products(some, temporary, pairs, True)], total]
     out: list[Item] = []
 
     def copied(x: Access, order: list[int], d: dtype = d) -> Access:
@@ -143,11 +146,12 @@ def _parts(roles: Roles, sizes: Sequence[int]) -> int:
     """In how many parts k is summed, so that threads have something to share where there are few rows and columns."""
     batch, rows, columns, k = (elements([sizes[a] for a in axes]) for axes in (roles.batch, roles.rows, roles.columns, [*roles.outer, *roles.inner]))
     units = batch * max(1, columns // 64, rows // UNIT_ROWS if rows >= 224 else 1)
-    if units >= SHARED:
+    axis = (roles.outer or roles.inner)[0]
+    if units >= SHARED or any(x.op == "axis" and x.attr == axis for guard in roles.b.args for x in nodes(guard)):
         return 1
-    axis = sizes[(roles.outer or roles.inner)[0]]
-    most = min(PARTS // units, k // PART, batch * rows * columns * k // units // PART_WORK, axis)
-    return next((n for n in range(most, most // 2, -1) if axis % n == 0), most)
+    size = sizes[axis]
+    most = min(PARTS // units, k // PART, rows * columns * k // PART_WORK, size)
+    return next((n for n in range(most, most // 2, -1) if size % n == 0), most)
 
 
 def in_parts(item: Item, axis: int, parts: int, temporary: Callable[[int], int]) -> list[Item]:
