@@ -689,7 +689,7 @@ class ProductWriter:
                         next_b = (beyond, self.width * self.size, b_k, k) if p.b_unit == "column" else (beyond, w.mul(k, self.size), b_column, self.width)
                         more_columns = w.compare("sgt", columns, self.width)
                         after = self.chosen(w, more_columns, next_b, next_a)
-                    self.ask(w, ahead, *after, haste)
+                    self.ask(w, ahead, *after, haste=haste)
                     opening = w.compare("eq", j, n0)
 
                     def panels(i: str, carried: list[str]) -> list[str]:
