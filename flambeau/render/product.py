@@ -16,7 +16,7 @@ the right edge is masked.  Every element adds its products in the order of k, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..ir.product import PANEL_PITCH, Direct, Product, Shifted, Window, Words
 from .llvm import render_window
@@ -27,6 +27,7 @@ FEW = 5                     # and panels of A, if its rows do not all lie in the
 NEAR = 128 << 10            # bytes from the first to the last row of a block of A, which has its rows side by side, up to which it is not packed,
 SHARED = 4                  # if no more tiles side by side would share that
 SETS = 256                  # bytes from one line to the next one of the same set there
+Rows = tuple[str, str | int, str | int, str | int]     # of memory: where they begin, how long and how far apart they are, how many
 UNROLL = 4                  # steps of k in a round of the micro-kernel
 
 
@@ -399,10 +400,11 @@ class ProductWriter:
     # What micro-kernels ask for in passing: at a place in scratch memory are the address where they go on, the end of the row there, the distance
     # from where they leave a row to the next one, the distance of rows, the end of the last row, and whether there is haste.
 
-    def ask(self, w: Writer, place: str, start: str, row_bytes: str | int, step: str, rows: str | int, haste: str = "0") -> None:
+    def ask(self, w: Writer, place: str, some: Rows, haste: str = "0") -> None:
         """Have some rows of memory asked for from now on."""
+        start, row_bytes, step, rows = some
         whole = w.op(f"and i64 {w.add(row_bytes, 127)}, -128")
-        for i, (t, x) in enumerate((("ptr", start), ("ptr", w.plus(start, row_bytes)), ("i64", w.sub(step, whole)), ("i64", step),
+        for i, (t, x) in enumerate((("ptr", start), ("ptr", w.plus(start, row_bytes)), ("i64", w.sub(str(step), whole)), ("i64", step),
                                     ("ptr", w.plus(start, w.mul(step, rows))), ("i64", haste))):
             w.store(t, x, w.plus(place, 8 * i), 8)
 
@@ -410,9 +412,10 @@ class ProductWriter:
         """Some rows of A as they lie in memory: how long, how far apart, and how many."""
         return (w.mul(k, self.size), a_row, rows) if self.product.a_unit == "k" else (w.mul(rows, self.size), a_k, k)
 
-    def chosen(self, w: Writer, condition: str, one: Sequence[str | int], other: Sequence[str | int]) -> list[str]:
-        """The one description of rows, or the other one."""
-        return [w.select(condition, t, x, y) for t, x, y in zip(("ptr", "i64", "i64", "i64"), one, other, strict=True)]
+    def chosen(self, w: Writer, condition: str, one: Rows, other: Rows) -> Rows:
+        """The one or the other."""
+        start, length, step, rows = (w.select(condition, t, x, y) for t, x, y in zip(("ptr", "i64", "i64", "i64"), one, other, strict=True))
+        return start, length, step, rows
 
     def asked(self, w: Writer, place: str) -> list[str]:
         """Address, end of the row, both distances, and haste; when all has been asked for, some place in the panel."""
@@ -682,14 +685,14 @@ class ProductWriter:
                             source, source_step = w.select(in_place, "ptr", bj, tile), w.select(in_place, "i64", b_k, self.pitch_b)
                         else:
                             pack()
-                    next_a = (w.plus(ak, w.mul(k, a_k)), *self.rows_of_a(w, a_row, a_k, w.sub(i1, i0), k))
-                    after: Sequence[str] = next_a       # when the last panel is multiplied: the next columns of B, or the next k
+                    next_a: Rows = (w.plus(ak, w.mul(k, a_k)), *self.rows_of_a(w, a_row, a_k, w.sub(i1, i0), k))
+                    after: Rows = next_a       # when the last panel is multiplied: the next columns of B, or the next k
                     if not isinstance(p.window, Window):
                         beyond = w.plus(bj, w.mul(b_column, self.width))
-                        next_b = (beyond, self.width * self.size, b_k, k) if p.b_unit == "column" else (beyond, w.mul(k, self.size), b_column, self.width)
+                        next_b: Rows = (beyond, self.width * self.size, b_k, k) if p.b_unit == "column" else (beyond, w.mul(k, self.size), b_column, self.width)
                         more_columns = w.compare("sgt", columns, self.width)
                         after = self.chosen(w, more_columns, next_b, next_a)
-                    self.ask(w, ahead, *after, haste=haste)
+                    self.ask(w, ahead, after, haste)
                     opening = w.compare("eq", j, n0)
 
                     def panels(i: str, carried: list[str]) -> list[str]:
@@ -702,7 +705,7 @@ class ProductWriter:
                         def pack() -> None:
                             self.pack_panel(w, ai, a_row, a_k, rows, k, panel)
                             further = (w.plus(ai, w.mul(a_row, rows)), *self.rows_of_a(w, a_row, a_k, rows, k))
-                            self.ask(w, ahead, *self.chosen(w, w.compare("sgt", w.sub(i1, i), rows), further, after))
+                            self.ask(w, ahead, self.chosen(w, w.compare("sgt", w.sub(i1, i), rows), further, after))
                         factor = f"ptr {panel}"
                         if a_in_place:
                             here = w.op(f"and i1 {a_in_place}, {self.whole_tile(w, rows)}")
