@@ -404,9 +404,9 @@ class ProductWriter:
         """Have some rows of memory asked for from now on."""
         start, row_bytes, step, rows = some
         whole = w.op(f"and i64 {w.add(row_bytes, 127)}, -128")
-        for i, (t, x) in enumerate((("ptr", start), ("ptr", w.plus(start, row_bytes)), ("i64", w.sub(str(step), whole)), ("i64", step),
+        for i, (t, x) in enumerate((("ptr", start), ("ptr", w.plus(start, row_bytes)), ("i64", w.sub(step, whole)), ("i64", step),
                                     ("ptr", w.plus(start, w.mul(step, rows))), ("i64", haste))):
-            w.store(t, x, w.plus(place, 8 * i), 8)
+            w.store(t, str(x), w.plus(place, 8 * i), 8)
 
     def rows_of_a(self, w: Writer, a_row: str, a_k: str, rows: str, k: str) -> tuple[str, str, str]:
         """Some rows of A as they lie in memory: how long, how far apart, and how many."""
