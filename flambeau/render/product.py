@@ -24,6 +24,7 @@ from .writer import Vectors, Writer
 
 SPAN = 640 << 10            # bytes from the first to the last row of a block of B up to which it is not packed
 FEW = 5                     # and panels of A, if its rows do not all lie in the same sets of the first-level cache
+WAY = 4096                  # rows of A at that distance are copied: all of them would lie in the same sets
 NEAR = 128 << 10            # bytes from the first to the last row of a block of A, which has its rows side by side, up to which it is not packed,
 SHARED = 4                  # if no more tiles side by side would share that
 SETS = 256                  # bytes from one line to the next one of the same set there
@@ -330,22 +331,24 @@ class ProductWriter:
     def micro(self, m: int, n: int, table: bool = False, taps: bool = False, ahead: bool = False) -> str:
         """``C[m x n vectors] (+)= A panel · B``.
 
-        With ``ahead`` it asks, in passing, for memory that :meth:`ask` described at ``%keep``.  With ``table`` the row of B for each k lies
+        With ``ahead`` it asks, in passing, for memory that :meth:`ask` described at ``%keep``, and A may have any distance from row to row, or from
+        k to k.  With ``table`` the row of B for each k lies
         where a table at ``%keep`` says; with ``taps`` also the tile is stored whole and afresh.
         """
         v, sum_ = self.v, self.sum
         table |= taps
         kind = "t" if taps else "s" if table else ""
-        apart = ahead and not self.rowwise      # how far apart in A's panel every k lies is an argument
-        w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, {'i64 %ak, ' if apart else ''}ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, "
-                   f"i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
+        w = Writer(f"define internal void @NAME.tile{m}x{n}{kind}(i64 %k, ptr %a, {'i64 %apart, ' if ahead else ''}ptr %b, i64 %bk, ptr %c, i64 %crow, "
+                   f"i64 %rows, i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
         mask = None if taps else v.mask(w, w.sub("%columns", v.lanes * (n - 1)))
         asked = self.asked(w, "%keep") if ahead else []
-        moving = ["%a", "%b", *([] if taps else ["%c"]), *(["%keep"] if table else asked[:2])]
+        # an address can express what is one or two rows away
+        thirds = [w.plus("%a", w.mul(r, "%apart")) if r else "%a" for r in range(0, m, 3)] if self.rowwise else ["%a"]
+        moving = [*thirds, "%b", *([] if taps else ["%c"]), *(["%keep"] if table else asked[:2])]
         end = "" if taps else w.plus("%c", w.mul("%rows", "%crow"))
 
         def step(values: list[str], rounds: int) -> list[str]:
-            sums, (a, b, *rest) = list(values[:m * n]), values[m * n:]
+            sums, a, (b, *rest) = list(values[:m * n]), values[m * n:m * n + len(thirds)], values[m * n + len(thirds):]
             into, far = ([], rest) if taps else (rest[:1], rest[1:])
             if rounds > 1 and not taps:         # in passing: a row of the result, and what comes next
                 c, = into
@@ -359,20 +362,28 @@ class ProductWriter:
                 here = w.plus(b, w.load("i64", w.plus(far[0], 8 * u), 8)) if table else b
                 row = [v.load(w, w.plus(here, v.bytes * j), mask if j == n - 1 and not table else None) for j in range(n)]
                 for r in range(m):
-                    x = v.splat(w, w.load(v.element, w.plus(a, self.panel_place(r, 0 if apart else u)), self.size))
+                    if self.rowwise:
+                        at = w.plus(w.plus(a[r // 3], w.mul(r % 3, "%apart")) if r % 3 else a[r // 3], u * self.size)
+                    else:
+                        at = w.plus(a[0], r * self.size + (0 if ahead else u * self.pitch_a))
+                    x = v.splat(w, w.load(v.element, at, self.size))
                     for j in range(n):
                         sums[r * n + j] = self.multiply_add(w, x, row[j], sums[r * n + j])
                 if not table:
                     b = w.plus(b, "%bk")
-                if apart:
-                    a = w.plus(a, "%ak")
-            return [*sums, a if apart else w.plus(a, self.panel_place(0, rounds)), b, *into, *([w.plus(far[0], 8 * rounds)] if table else far)]
+                if ahead and not self.rowwise:
+                    a = [w.plus(a[0], "%apart")]
+            if self.rowwise:
+                a = [w.plus(x, rounds * self.size) for x in a]
+            elif not ahead:
+                a = [w.plus(a[0], rounds * self.pitch_a)]
+            return [*sums, *a, b, *into, *([w.plus(far[0], 8 * rounds)] if table else far)]
         whole = w.op(f"and i64 %k, {-UNROLL}")
         types = [sum_.t] * (m * n) + ["ptr"] * len(moving)
         values = ["zeroinitializer"] * (m * n) + moving
         values = w.loop(0, whole, UNROLL, list(zip(types, values, strict=True)), lambda _, values: step(values, UNROLL))
         sums = w.loop(whole, "%k", 1, list(zip(types, values, strict=True)), lambda _, values: step(values, 1))
-        for i, x in enumerate(sums[m * n + 3:] if ahead else []):
+        for i, x in enumerate(sums[m * n + len(thirds) + 2:] if ahead else []):
             w.store("ptr", x, w.plus("%keep", 8 * i), 8)
         more = "false" if taps else w.compare("ne", "%more", 0)
         at = "%c"
@@ -436,10 +447,6 @@ class ProductWriter:
             return place
         place = four(place)
         return w.when(haste, lambda: four(place), lambda: place, ["ptr", "ptr"])
-
-    def panel_place(self, r: int, k: int) -> int:
-        """Where an element of A's panel lies."""
-        return r * PANEL_PITCH + k * self.size if self.rowwise else k * self.pitch_a + r * self.size
 
     def multiply_add(self, w: Writer, a: str, b: str, c: str) -> str:
         """``a · b + c``: a product, or the products of both halves of every word, added to the sums."""
@@ -557,6 +564,13 @@ class ProductWriter:
         few = w.select(w.compare("eq", w.op(f"and i64 {b_k}, {SETS - 1}"), 0), "i64", self.product.rows, FEW * self.product.rows)
         return w.op(f"or i1 {w.compare('sle', rows, few)}, {w.compare('sle', w.mul(k, b_k), SPAN)}")
 
+    def a_lies_well(self, w: Writer, a_row: str, a_k: str, k: str, columns: str) -> str:
+        """Whether tiles that compute no row in vain read A in place: its rows are not all in the same sets of the cache, or few columns would share a copy."""
+        if self.rowwise:
+            return w.compare("ne", w.op(f"and i64 {a_row}, {WAY - 1}"), 0)
+        few = w.compare("sle", columns, SHARED * self.width)
+        return w.op(f"and i1 {few}, {w.compare('sle', w.mul(k, a_k), NEAR)}")
+
     def whole_tile(self, w: Writer, rows: str) -> str:
         """Whether a tile has all the rows that are computed."""
         full, low = self.tile_heights()
@@ -622,6 +636,7 @@ class ProductWriter:
         taps = w.plus(tile, w.mul(k_room, self.pitch_b))
         panels_of_a = w.plus(taps, w.mul(k_room, 64)) if p.window is not None else taps
         panel_bytes = str(p.rows * PANEL_PITCH) if self.rowwise else w.mul(k_room, self.pitch_a)
+        pitched = p.pairs != "matrix"
         taken: dict[str, str] = {}          # the steps of loops that depend on what their bodies find
 
         def unit(u: str, _: list[str]) -> None:
@@ -654,10 +669,7 @@ class ProductWriter:
                 else:
                     w.do(f"call void @NAME.taps(ptr {window_words}, i64 {k0}, i64 {k}, ptr {taps})")
                 in_place = self.in_place(w, w.sub(i1, i0), k, b_k) if self.plain else ""
-                a_in_place = ""
-                if p.a_unit == "row" and not p.pairs:
-                    few = w.compare("sle", w.sub(n1, n0), SHARED * self.width)
-                    a_in_place = w.op(f"and i1 {few}, {w.compare('sle', w.mul(k, a_k), NEAR)}")
+                a_lies_well = self.a_lies_well(w, a_row, a_k, k, w.sub(n1, n0)) if pitched else ""
                 low_tiles = self.low_tiles(w, w.sub(i1, i0))
                 haste = w.op(f"zext i1 {w.compare('sle', w.sub(i1, i0), p.rows)} to i64")      # only one tile is multiplied before the next columns
 
@@ -699,20 +711,18 @@ class ProductWriter:
                         low, panel, cij = carried
                         rows = self.tile_rows(w, w.sub(i1, i), low)
                         taken["rows"] = rows
-
                         ai = w.plus(ak, w.mul(i, a_row))
+                        here = w.op(f"and i1 {a_lies_well}, {self.whole_tile(w, rows)}") if pitched else "false"
 
-                        def pack() -> None:
-                            self.pack_panel(w, ai, a_row, a_k, rows, k, panel)
+                        def prepare() -> None:
+                            w.when(here, lambda: None, lambda: self.pack_panel(w, ai, a_row, a_k, rows, k, panel))
                             further = (w.plus(ai, w.mul(a_row, rows)), *self.rows_of_a(w, a_row, a_k, rows, k))
                             self.ask(w, ahead, self.chosen(w, w.compare("sgt", w.sub(i1, i), rows), further, after))
-                        factor = f"ptr {panel}"
-                        if a_in_place:
-                            here = w.op(f"and i1 {a_in_place}, {self.whole_tile(w, rows)}")
-                            w.when(w.op(f"and i1 {opening}, {w.op(f'xor i1 {here}, true')}"), pack)
-                            factor = f"ptr {w.select(here, 'ptr', ai, panel)}, i64 {w.select(here, 'i64', a_k, self.pitch_a)}"
-                        else:
-                            w.when(opening, pack)
+                        w.when(opening, prepare)
+                        factor = f"ptr {w.select(here, 'ptr', ai, panel)}"
+                        if pitched:
+                            apart, packed = (a_row, PANEL_PITCH) if self.rowwise else (a_k, self.pitch_a)
+                            factor += f", i64 {w.select(here, 'i64', apart, packed)}"
                         w.do(f"call void {self.tile_function(w, rows, columns)}(i64 {k}, {factor}, ptr {source}, i64 {source_step}, "
                              f"ptr {cij}, i64 {c_row}, i64 {rows}, i64 {columns}, i64 {more}, ptr {ahead})")
                         return [w.sub(low, 1), w.plus(panel, panel_bytes), w.plus(cij, w.mul(c_row, rows))]
