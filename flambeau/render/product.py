@@ -363,10 +363,10 @@ class ProductWriter:
                 row = [v.load(w, w.plus(here, v.bytes * j), mask if j == n - 1 and not table else None) for j in range(n)]
                 for r in range(m):
                     if self.rowwise:
-                        at = w.plus(w.plus(a[r // 3], w.mul(r % 3, "%apart")) if r % 3 else a[r // 3], u * self.size)
+                        place = w.plus(w.plus(a[r // 3], w.mul(r % 3, "%apart")) if r % 3 else a[r // 3], u * self.size)
                     else:
-                        at = w.plus(a[0], r * self.size + (0 if ahead else u * self.pitch_a))
-                    x = v.splat(w, w.load(v.element, at, self.size))
+                        place = w.plus(a[0], r * self.size + (0 if ahead else u * self.pitch_a))
+                    x = v.splat(w, w.load(v.element, place, self.size))
                     for j in range(n):
                         sums[r * n + j] = self.multiply_add(w, x, row[j], sums[r * n + j])
                 if not table:
