@@ -409,14 +409,15 @@ class ProductWriter:
         return w.text()
 
     # What micro-kernels ask for in passing: at a place in scratch memory are the address where they go on, the end of the row there, the distance
-    # from where they leave a row to the next one, the distance of rows, the end of the last row, and whether there is haste.
+    # from where they leave a row to the next one, the distance of rows, the end of the last row, and how many pairs of lines at a time:
+    # no more than it takes, as what is under way from memory keeps the few places that the multiplied factors come through.
 
-    def ask(self, w: Writer, place: str, some: Rows, haste: str = "0") -> None:
+    def ask(self, w: Writer, place: str, some: Rows, pairs: str = "2") -> None:
         """Have some rows of memory asked for from now on."""
         start, row_bytes, step, rows = some
         whole = w.op(f"and i64 {w.add(row_bytes, 127)}, -128")
         for i, (t, x) in enumerate((("ptr", start), ("ptr", w.plus(start, row_bytes)), ("i64", w.sub(step, whole)), ("i64", step),
-                                    ("ptr", w.plus(start, w.mul(step, rows))), ("i64", haste))):
+                                    ("ptr", w.plus(start, w.mul(step, rows))), ("i64", pairs))):
             w.store(t, str(x), w.plus(place, 8 * i), 8)
 
     def rows_of_a(self, w: Writer, a_row: str, a_k: str, rows: str, k: str) -> tuple[str, str, str]:
@@ -429,15 +430,15 @@ class ProductWriter:
         return start, length, step, rows
 
     def asked(self, w: Writer, place: str) -> list[str]:
-        """Address, end of the row, both distances, and haste; when all has been asked for, some place in the panel."""
-        at, end, gap, step, stop, haste = (w.load(t, w.plus(place, 8 * i), 8) for i, t in enumerate(("ptr", "ptr", "i64", "i64", "ptr", "i64")))
+        """Address, end of the row, both distances, and pairs of lines; when all has been asked for, some place in the panel."""
+        at, end, gap, step, stop, pairs = (w.load(t, w.plus(place, 8 * i), 8) for i, t in enumerate(("ptr", "ptr", "i64", "i64", "ptr", "i64")))
         done = w.op(f"icmp uge ptr {at}, {stop}")
-        return [w.select(done, "ptr", "%a", at), w.select(done, "ptr", w.plus("%a", 1 << 20), end), gap, step, w.compare("ne", haste, 0)]
+        return [w.select(done, "ptr", "%a", at), w.select(done, "ptr", w.plus("%a", 1 << 20), end), gap, step, pairs]
 
-    def ask_for_some(self, w: Writer, place: list[str], gap: str, step: str, haste: str) -> list[str]:
-        """Four lines, or eight in haste; the next address and end of its row."""
-        def four(place: list[str]) -> list[str]:
-            for _ in range(2):
+    def ask_for_some(self, w: Writer, place: list[str], gap: str, step: str, pairs: str) -> list[str]:
+        """One, two or four pairs of lines; the next address and end of its row."""
+        def some(place: list[str], count: int) -> list[str]:
+            for _ in range(count):
                 at, end = place
                 w.prefetch(w.plus(at, 63), near=False)          # where rows are not aligned, what comes before has asked for their first line
                 w.prefetch(w.plus(at, 127), near=False)
@@ -445,8 +446,13 @@ class ProductWriter:
                 over = w.op(f"icmp uge ptr {at}, {end}")
                 place = [w.select(over, "ptr", w.plus(at, gap), at), w.select(over, "ptr", w.plus(end, step), end)]
             return place
-        place = four(place)
-        return w.when(haste, lambda: four(place), lambda: place, ["ptr", "ptr"])
+
+        def more(place: list[str], count: int) -> list[str]:
+            """Another ``count`` pairs where there are more than these, and so on."""
+            if count == 4:
+                return place
+            return w.when(w.compare("sgt", pairs, count), lambda: more(some(place, count), 2 * count), lambda: place, ["ptr", "ptr"])
+        return more(some(place, 1), 1)
 
     def multiply_add(self, w: Writer, a: str, b: str, c: str) -> str:
         """``a · b + c``: a product, or the products of both halves of every word, added to the sums."""
@@ -671,7 +677,9 @@ class ProductWriter:
                 in_place = self.in_place(w, w.sub(i1, i0), k, b_k) if self.plain else ""
                 a_lies_well = self.a_lies_well(w, a_row, a_k, k, w.sub(n1, n0)) if pitched else ""
                 low_tiles = self.low_tiles(w, w.sub(i1, i0))
-                haste = w.op(f"zext i1 {w.compare('sle', w.sub(i1, i0), p.rows)} to i64")      # only one tile is multiplied before the next columns
+                # pairs of lines that the next columns are asked for by: as fewer tiles are multiplied before these, more at a time
+                few, one = (w.compare("sle", w.sub(i1, i0), n * p.rows) for n in (3, 1))
+                few_pairs = w.select(one, "i64", 4, w.select(few, "i64", 2, 1))
 
                 def strips(j0: str, _: list[str]) -> None:
                     j1 = w.min(w.add(j0, n_block), n1)
@@ -699,12 +707,14 @@ class ProductWriter:
                             pack()
                     next_a: Rows = (w.plus(ak, w.mul(k, a_k)), *self.rows_of_a(w, a_row, a_k, w.sub(i1, i0), k))
                     after: Rows = next_a       # when the last panel is multiplied: the next columns of B, or the next k
+                    pairs = "2"
                     if not isinstance(p.window, Window):
                         beyond = w.plus(bj, w.mul(b_column, self.width))
                         next_b: Rows = (beyond, self.width * self.size, b_k, k) if p.b_unit == "column" else (beyond, w.mul(k, self.size), b_column, self.width)
                         more_columns = w.compare("sgt", columns, self.width)
                         after = self.chosen(w, more_columns, next_b, next_a)
-                    self.ask(w, ahead, after, haste)
+                        pairs = w.select(more_columns, "i64", few_pairs, 2)
+                    self.ask(w, ahead, after, pairs)
                     opening = w.compare("eq", j, n0)
 
                     def panels(i: str, carried: list[str]) -> list[str]:
@@ -717,7 +727,8 @@ class ProductWriter:
                         def prepare() -> None:
                             w.when(here, lambda: None, lambda: self.pack_panel(w, ai, a_row, a_k, rows, k, panel))
                             further = (w.plus(ai, w.mul(a_row, rows)), *self.rows_of_a(w, a_row, a_k, rows, k))
-                            self.ask(w, ahead, self.chosen(w, w.compare("sgt", w.sub(i1, i), rows), further, after))
+                            goes_on = w.compare("sgt", w.sub(i1, i), rows)
+                            self.ask(w, ahead, self.chosen(w, goes_on, further, after), w.select(goes_on, "i64", 2, 4))
                         w.when(opening, prepare)
                         factor = f"ptr {w.select(here, 'ptr', ai, panel)}"
                         if pitched:
