@@ -3,7 +3,7 @@
 Along an axis, some neighbouring results of a convolution are ``out · ((weight · taps) * (into · elements))`` with three small matrices
 (:class:`Algorithm`), and only the products of the *points* in between are multiplications: F(2, 3), two results of three taps, takes 4 where the
 sums take 6.  Along both axes a tile of 2 x 2 results takes 16 where the sums over 3 x 3 taps take 36.  Over all tiles, each point is a product of matrices,
-``M[p] = U[p] · V[p]`` (outputs x channels x tiles), with U the transformed weight, which the scheduler makes by maps, V the transformed input.
+``M[p] = U[p] · V[p]`` (outputs x channels x tiles), with U the transformed weight, which a kernel of its own makes (:class:`Filter`), V the transformed input.
 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.)
 
 A convolution with a stride is one for each remainder of its taps, added up (:func:`strided`), the gradient of such a one is one for each remainder of its
@@ -12,7 +12,7 @@ places (:func:`turned`).
 Larger kernels are sums of *blocks* of taps, and a third dimension's taps are such blocks as well: a block reads the input elsewhere, and what
 counts as channels of the product are the channels of every block.
 
-As :class:`~.product.Product`, a :class:`Winograd` says nothing of sizes; :class:`Words` names where the launch gives them.
+As :class:`~.product.Product`, the kernels say nothing of sizes; :class:`Words` and :class:`FilterWords` name where the launch gives them.
 """
 
 from __future__ import annotations
@@ -238,6 +238,47 @@ class Winograd:
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]
         return "\n".join(lines)
+
+
+class FilterWords(IntEnum):
+    """Positions in the argument list of a :class:`Filter`; offsets and strides in bytes."""
+
+    W_TABLE = 0             # of weight and transformed weight: position in the table, offset
+    W_OFFSET = 1
+    U_TABLE = 2
+    U_OFFSET = 3
+    OUTPUTS = 4             # of a group
+    CHANNELS = 5            # of a block
+    W_GROUP = 6
+    W_OUTPUT = 7
+    W_CHANNEL = 8
+    W_SLICE = 9
+    W_DOWN = 10             # of the taps
+    W_ACROSS = 11
+    SLICES = 12             # blocks of taps along every axis, and how many taps there are
+    BLOCKS_DOWN = 13
+    BLOCKS_ACROSS = 14
+    TAPS_DOWN = 15
+    TAPS_ACROSS = 16
+    PANELS = 17             # of a group
+    U_POINT = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The function that transforms the weight for a :class:`Winograd` with the same ``lanes``, ``rows``, ``down`` and ``across``.
+
+    ``partial``: some block has fewer taps than the algorithm.
+    """
+
+    lanes: int
+    rows: int
+    down: Algorithm
+    across: Algorithm
+    partial: bool
+
+    def __str__(self) -> str:
+        return f"a filter transformed for {self.down.name} down and {self.across.name} across, in panels of {self.rows} outputs"
 
 
 def panel_pitch(rows: int, lanes: int) -> int:

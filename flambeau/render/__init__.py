@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..ir.kernel import Kernel
 from ..ir.product import Product
 from ..ir.stencil import Stencil
-from ..ir.winograd import Winograd
+from ..ir.winograd import Filter, Winograd
 from ..runtime.cpu import AS_WRITTEN
 
 
-def render(kernel: Kernel | Product | Stencil | Winograd) -> str:
+def render(kernel: Kernel | Product | Stencil | Winograd | Filter) -> str:
     """The LLVM IR of a kernel of any kind: one function named ``@NAME`` and what it calls."""
     if isinstance(kernel, Product):
         from .product import render_product
@@ -19,7 +19,7 @@ def render(kernel: Kernel | Product | Stencil | Winograd) -> str:
         from .stencil import render_stencil
 
         return AS_WRITTEN + render_stencil(kernel)
-    if isinstance(kernel, Winograd):
+    if isinstance(kernel, Winograd | Filter):
         from .winograd import render_winograd
 
         return AS_WRITTEN + render_winograd(kernel)

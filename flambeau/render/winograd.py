@@ -1,6 +1,8 @@
 """Winograd convolutions as LLVM IR: two transforms around the micro-kernels of :mod:`.product`.
 
-Input: a :class:`~flambeau.ir.winograd.Winograd`; output: one text with the kernel ``@NAME`` in the ABI of all kernels.  A unit is a
+Input: a :class:`~flambeau.ir.winograd.Winograd` or a :class:`~flambeau.ir.winograd.Filter`; output: one text with the kernel ``@NAME`` in the ABI of all
+kernels.  A unit of a filter is a panel of outputs: a lane is an output, what it reads is gathered, and what is made of a channel goes to as many places
+as there are points, each of which goes on with the next channel.  A unit of the convolution is a
 range of rows of tiles, which may span images.  Its work, all of it on scratch memory between reading the input and storing the result:
 
     images, blocks, channels    tiles of the input, transformed, to V[point][block of tiles][channel][tile]
@@ -14,11 +16,12 @@ Vectors run along a row of tiles.  What lies outside of the input is a lane mask
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable, Sequence
 
 from ..core.dtype import float32
 from ..ir.product import Product
-from ..ir.winograd import APART, SIZE, Matrix, Winograd, Words, panel_pitch
+from ..ir.winograd import APART, SIZE, Filter, FilterWords, Matrix, Winograd, Words, panel_pitch
 from .llvm import render_window
 from .product import ProductWriter, heights
 from .writer import Vectors, Writer
@@ -26,31 +29,16 @@ from .writer import Vectors, Writer
 TOGETHER = 4                # outputs that are finished before their epilogue runs
 
 
-def render_winograd(kernel: Winograd) -> str:
+def render_winograd(kernel: Winograd | Filter) -> str:
     """The LLVM IR of one kernel; equal kernels give equal texts."""
-    return _Winograd(kernel).text()
+    return (_Filter(kernel) if isinstance(kernel, Filter) else _Winograd(kernel)).text()
 
 
-class _Winograd:
-    def __init__(self, kernel: Winograd) -> None:
-        self.kernel = kernel
-        self.v = Vectors("float", kernel.lanes, SIZE)
-        self.product = ProductWriter(Product(float32, "row", "column", 0, kernel.lanes, kernel.rows, kernel.vectors))
-        self.declared = self.product.declared
-        self.width = kernel.vectors * kernel.lanes              # tiles of a block
-        self.pitch = self.width * SIZE
-        self.panel_pitch = panel_pitch(kernel.rows, kernel.lanes) * SIZE
+class _Transforms:
+    """Matrices of an algorithm, times values in registers."""
 
-    def text(self) -> str:
-        k = self.kernel
-        functions = [self.product.micro(m, n) for m in heights(k.rows) for n in range(1, k.vectors + 1)]
-        functions += [self.input(), self.output(), self.multiply()]
-        if k.epilogue is not None:
-            functions.append(render_window(k.epilogue, "@NAME.finish", 5, k.roles, self.declared))
-        functions.append(self.main())
-        return "\n".join([*functions, *self.declared, ""])
-
-    # ------------------------------------------------------------ transforms
+    def __init__(self, lanes: int) -> None:
+        self.v = Vectors("float", lanes, SIZE)
 
     def combined(self, w: Writer, factors: Sequence[float], values: Sequence[str]) -> str:
         """A sum of multiples."""
@@ -67,7 +55,8 @@ class _Winograd:
         return total or "zeroinitializer"
 
     def constant(self, x: float) -> str:
-        return f"<{', '.join([f'float {x!r}'] * self.v.lanes)}>"
+        rounded, = struct.unpack("f", struct.pack("f", x))
+        return f"<{', '.join([f'float {rounded!r}'] * self.v.lanes)}>"
 
     def transformed(self, w: Writer, matrix: Matrix, values: Sequence[str]) -> list[str]:
         """The matrix times the values; two rows that differ by signs alone are a sum and a difference."""
@@ -82,6 +71,99 @@ class _Winograd:
             else:
                 out.append(self.combined(w, a, values))
         return out
+
+
+class _Filter(_Transforms):
+    def __init__(self, kernel: Filter) -> None:
+        super().__init__(kernel.lanes)
+        self.kernel = kernel
+
+    def text(self) -> str:
+        k, v = self.kernel, self.v
+        declared: dict[str, None] = {}
+        w = Writer("define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR", declared)
+
+        def word(n: int) -> str:
+            return w.load("i64", w.plus("%args", 8 * n), 8)
+        words = FilterWords
+        weight, points = (w.plus(w.load("ptr", w.plus("%table", w.mul(word(n), 8)), 8), word(n + 1)) for n in (words.W_TABLE, words.U_TABLE))
+        outputs, channels, panels, point = (word(n) for n in (words.OUTPUTS, words.CHANNELS, words.PANELS, words.U_POINT))
+        w_group, w_output, w_channel, w_slice, w_down, w_across = (word(n) for n in range(words.W_GROUP, words.W_ACROSS + 1))
+        slices, blocks_down, blocks_across = (word(n) for n in (words.SLICES, words.BLOCKS_DOWN, words.BLOCKS_ACROSS))
+        taps = word(words.TAPS_DOWN), word(words.TAPS_ACROSS)
+        pitch = panel_pitch(k.rows, k.lanes) * SIZE
+        panel_bytes = w.mul(w.mul(w.mul(slices, blocks_down), w.mul(blocks_across, channels)), pitch)
+        wide = f"<{k.lanes} x i32>"
+        one = w.op(f"insertelement {wide} poison, i32 {w.op(f'trunc i64 {w_output} to i32')}, i64 0")
+        iota = ", ".join(f"i32 {i}" for i in range(k.lanes))
+        apart = w.op(f"mul {wide} {w.op(f'shufflevector {wide} {one}, {wide} poison, {wide} zeroinitializer')}, <{iota}>")
+
+        def gathered(source: str, mask: str) -> str:
+            return w.call(v.t, f"llvm.masked.gather.{v.mangled}.v{k.lanes}p0", (f"<{k.lanes} x ptr>", w.op(f"getelementptr i8, ptr {source}, {wide} {apart}")),
+                          ("i32", str(SIZE)), (v.bit, mask), (v.t, "zeroinitializer"))
+
+        def unit(number: str, _: list[str]) -> None:
+            group, panel = w.div(number, panels), w.rem(number, panels)
+            first = w.mul(panel, k.rows)
+            start = w.plus(w.plus(weight, w.mul(group, w_group)), w.mul(first, w_output))
+            rows = w.min(w.sub(outputs, first), k.rows)
+            # a panel may be wider than a vector
+            groups = [(w.plus(start, w.mul(w_output, g * k.lanes)), v.mask(w, w.sub(rows, g * k.lanes)), g * v.bytes) for g in range(pitch // v.bytes)]
+
+            def block(z: str, y: str, x: str, to: str) -> str:
+                shift = w.add(w.add(w.mul(z, w_slice), w.mul(w.mul(y, k.down.taps), w_down)), w.mul(w.mul(x, k.across.taps), w_across))
+                there: dict[tuple[int, int], str] = {}
+                for i, j in itertools.product(range(k.down.taps), range(k.across.taps)) if k.partial else ():
+                    near = [w.compare("slt", w.add(w.mul(b, a.taps), t), n) for b, a, t, n in zip((y, x), (k.down, k.across), (i, j), taps, strict=True)]
+                    there[i, j] = w.op(f"and i1 {near[0]}, {near[1]}")
+
+                def channel(_: str, carried: list[str]) -> list[str]:
+                    source, to = carried
+                    for begin, mask, at in groups:
+                        here = w.plus(begin, source)
+                        lines = []
+                        for i in range(k.down.taps):
+                            values = []
+                            for j in range(k.across.taps):
+                                allowed = w.op(f"select i1 {there[i, j]}, {v.bit} {mask}, {v.bit} zeroinitializer") if k.partial else mask
+                                values.append(gathered(w.plus(here, w.add(w.mul(w_down, i), w.mul(w_across, j))), allowed))
+                            lines.append(self.transformed(w, k.across.weight, values))
+                        columns = [self.transformed(w, k.down.weight, [line[j] for line in lines]) for j in range(k.across.points)]
+                        place = w.plus(to, at)
+                        for i in range(k.down.points):
+                            for column in columns:
+                                v.store(w, column[i], place, align=v.bytes)
+                                place = w.plus(place, point)
+                    return [w.add(source, w_channel), w.plus(to, pitch)]
+                return w.loop(0, channels, 1, [("i64", shift), ("ptr", to)], channel)[1]
+            to = w.plus(points, w.mul(number, panel_bytes))
+            w.loop(0, slices, 1, [("ptr", to)], lambda z, to: w.loop(0, blocks_down, 1, [("ptr", to[0])], lambda y, to: w.loop(
+                0, blocks_across, 1, [("ptr", to[0])], lambda x, to: [block(z, y, x, to[0])])))
+        w.loop("%begin", "%end", 1, [], unit)
+        w.do("ret void")
+        return "\n".join([w.text(), *declared, ""])
+
+
+class _Winograd(_Transforms):
+    def __init__(self, kernel: Winograd) -> None:
+        super().__init__(kernel.lanes)
+        self.kernel = kernel
+        self.product = ProductWriter(Product(float32, "row", "column", 0, kernel.lanes, kernel.rows, kernel.vectors))
+        self.declared = self.product.declared
+        self.width = kernel.vectors * kernel.lanes              # tiles of a block
+        self.pitch = self.width * SIZE
+        self.panel_pitch = panel_pitch(kernel.rows, kernel.lanes) * SIZE
+
+    def text(self) -> str:
+        k = self.kernel
+        functions = [self.product.micro(m, n) for m in heights(k.rows) for n in range(1, k.vectors + 1)]
+        functions += [self.input(), self.output(), self.multiply()]
+        if k.epilogue is not None:
+            functions.append(render_window(k.epilogue, "@NAME.finish", 5, k.roles, self.declared))
+        functions.append(self.main())
+        return "\n".join([*functions, *self.declared, ""])
+
+    # ------------------------------------------------------------ transforms
 
     def between(self, w: Writer, first: str, end: str) -> str:
         """The lanes from ``first`` up to ``end``, which is not less."""

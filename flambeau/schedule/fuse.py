@@ -59,6 +59,21 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The filter of such a convolution, beside the nest that transforms it: its elements from one group, output, channel, slice, tap down and across to
+    the next; slices, taps down and across; outputs and groups, channels; elements of the result for a point."""
+
+    steps: tuple[int, int, int, int, int, int]
+    taps: tuple[int, int, int]
+    groups: int
+    outputs: int
+    channels: int
+    point: int
+    down: Algorithm
+    across: Algorithm
+
+
+@dataclass(frozen=True, slots=True)
 class Taps:
     """A sum over a small window (``stencil.py``) beside its nest: axes of the nest, how each moves a position, and the positions that exist."""
 
@@ -133,7 +148,7 @@ class Item:
     ragged: int = 0                 # first and last axis together cover only this many positions
     product: bool = False           # for the product engine
     pairs: str = ""                 # of bfloat16, how they are multiplied
-    form: Tiles | Taps | Phases | Shifts | None = None        # of a product: what it is, where the product engine is not for it
+    form: Tiles | Taken | Taps | Phases | Shifts | None = None        # of a product: what it is, where the product engine is not for it
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""

@@ -12,7 +12,6 @@ rounding of a large element reaches all results of its tiles, also those whose w
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +21,9 @@ from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.simplify import permutation
-from ..ir.winograd import SIZE, Algorithm, Winograd, Words, dilated, panel_pitch, scratch_bytes, strided, toom_cook, turned
+from ..ir.winograd import SIZE, Algorithm, Filter, Winograd, Words, dilated, panel_pitch, scratch_bytes, strided, toom_cook, turned
 from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
-from .fuse import Group, Item, Tiles, elements, row_major
+from .fuse import Group, Item, Taken, Tiles, elements, row_major
 from .residues import Residues, canonical, part_of
 from .tile import Launchable, followed
 
@@ -84,7 +83,7 @@ class _Depth:
 
 
 def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
-    """What replaces a nest: maps that transform the filter, the product, maybe a map that stores its result; None when it is not for this algorithm.
+    """What replaces a nest: what transforms the filter, the product, maybe a map that stores its result; None when it is not for this algorithm.
 
     With a dilation, every remainder of the places is a product of its own, or those along a row are one (:func:`~.ir.winograd.dilated`).
     """
@@ -261,56 +260,30 @@ class _Convolution:
         return ir.make("load", float32, (ir.const(0, ir.int64), guard), place)
 
     def filters(self, temporary: Callable[[int], int], vector_bytes: int) -> tuple[Access, list[Item]]:
-        """The transformed filter over the axes of :meth:`product`, and maps that transform it along its rows, then down its columns."""
+        """The transformed filter over the axes of :meth:`product`, and what transforms it."""
         w, lanes, rows, _ = self.w.attr, *register_tile(float32, vector_bytes)
         down, across = self.down.algorithm, self.across.algorithm
         pitch = panel_pitch(rows, lanes)
-        outputs = self.size(self.output)
-        # groups, blocks (slices, down, across), channels
-        space = (self.size(*self.group), self.size(self.depth.tap), self.down.blocks, self.across.blocks, self.size(self.channel))
-        steps = [w.strides[self.group[0]] if self.group else 0, 0 if self.depth.tap is None else w.strides[self.depth.tap], 0, 0, w.strides[self.channel]]
-        offset = w.offset
-        tap_steps = []
-        for axis, d in ((2, self.down), (3, self.across)):
-            tap_steps.append(w.strides[d.tap] * (-1 if d.backwards else 1))
-            steps[axis] = d.algorithm.taps * tap_steps[-1]
-            offset += w.strides[d.tap] * (d.taps - 1) if d.backwards else 0
-        out: list[Item] = []
-
-        def stored(space: tuple[int, ...], values: list[Expr], place: Access, apart: int) -> None:
-            axes = [a for a in range(len(space)) if space[a] > 1]
-            for p, value in enumerate(values):
-                item = Item("map", space, len(space), value, place._replace(offset=p * apart), "", None, None, None, self.item.step)
-                out.append(item.moved(permutation(axes, len(space)), tuple(space[a] for a in axes), len(axes)))
-
-        def load(source: Access, guards: list[Expr]) -> Expr:
-            args = (ir.const(0, ir.int64), functools.reduce(lambda a, b: a & b, guards)) if guards else ()
-            return ir.make("load", float32, args, source._replace(fill=0 if guards else None))
-
-        def tap(j: int) -> Expr:
-            guards = []
-            for axis, d, k in ((2, self.down, ir.axis(5)), (3, self.across, ir.const(j, ir.int64))):
-                if d.blocks * d.algorithm.taps > d.taps:
-                    guards.append(ir.axis(axis) * d.algorithm.taps + k < d.taps)
-            return load(Access(w.slot, offset + j * tap_steps[1], (*steps, tap_steps[0], w.strides[self.output]), float32), guards)
-        first = (*space, down.taps, outputs)
-        half = temporary(across.points * elements(first) * SIZE)
-        stored(first, _transformed(across, [tap(j) for j in range(across.taps)]), Access(half, 0, row_major(first), float32), elements(first))
-
-        # the same with outputs in panels, and a row's points
-        depth = elements(space[1:])
-        point = space[0] * (-(-outputs // rows)) * depth * pitch
+        groups, outputs, depth = self.size(*self.group), self.size(self.output), self.blocks * self.size(self.channel)
+        panel = depth * pitch
+        point = groups * (-(-outputs // rows)) * panel
         slot = temporary(down.points * across.points * point * SIZE)
-        g, *between, _, _ = row_major(first)
-        second = (space[0], -(-outputs // rows), *space[1:], rows, across.points)
-        guards = [ir.axis(1) * rows + ir.axis(6) < outputs] if outputs % rows else []
-        lines = [load(Access(half, i * outputs, (g, rows, *between, 1, elements(first)), float32), guards) for i in range(down.taps)]
-        store = (*[s // rows * pitch for s in row_major(second[:-1])[:-1]], 1, point)
-        stored(second, _transformed(down, lines), Access(slot, 0, store, float32), across.points * point)
-        # the outputs are no even run over the panels; this one reaches as far, which is all that is asked of it
-        outer = (*[0 for _ in self.image], *[store[0] for _ in self.group])
-        slices = [] if self.depth.axis is None else [0]
-        return Access(slot, 0, (*outer, depth * pitch // rows, *slices, 0, 0, pitch, across.points * point, point), float32), out
+        tap_steps = [w.strides[d.tap] * (-1 if d.backwards else 1) for d in (self.down, self.across)]
+        offset = w.offset + sum(w.strides[d.tap] * (d.taps - 1) for d in (self.down, self.across) if d.backwards)
+        group = w.strides[self.group[0]] if self.group else 0
+        slices, depth_step = (1, 0) if self.depth.tap is None else (self.size(self.depth.tap), w.strides[self.depth.tap])
+        steps = group, w.strides[self.output], w.strides[self.channel], depth_step
+        channels, taps = self.size(self.channel), (slices, self.down.taps, self.across.taps)
+        form = Taken((*steps, tap_steps[0], tap_steps[1]), taps, groups, outputs, channels, point, down, across)
+        sizes = (down.points * across.points, groups, outputs, channels, *taps)
+        load = ir.make("load", float32, (), Access(w.slot, offset, (0, *form.steps), float32))
+        # the outputs are no even run over the panels; these reach as far, which is all that is asked of them
+        store = Access(slot, 0, (point, point // groups, panel // rows, self.blocks * pitch, 0, 0, 0), float32)
+        out = Item("reduce", sizes, 4, load, store, "sum", None, None, None, self.item.step, product=True, form=form)
+        out.scan_loads()
+        outer = (*[0 for _ in self.image], *[point // groups for _ in self.group])
+        kept = [] if self.depth.axis is None else [0]
+        return Access(slot, 0, (*outer, panel // rows, *kept, 0, 0, pitch, across.points * point, point), float32), [out]
 
     def product(self, source: Access, filters: Access, temporary: Callable[[int], int]) -> list[Item]:
         """The nest for the kernel: images, groups, outputs, slices, rows, columns, summed over channels of all blocks and the points of a tile."""
@@ -406,9 +379,21 @@ def _depth(image: list[int], rest: list[int], inside: dict[tuple[int, ...], tupl
     return _Depth(axis, tap, move, first, end)
 
 
-def _transformed(algorithm: Algorithm, w: Sequence[Expr]) -> list[Expr]:
-    """Taps as points, along one axis."""
-    return [functools.reduce(lambda a, b: a + b, [x if f == 1 else x * f for f, x in zip(row, w, strict=True) if f]) for row in algorithm.weight]
+def lower_filter(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int], vector_bytes: int) -> list[Launchable]:
+    """The launch of a group that transforms a filter."""
+    item = g.items[0]
+    form = item.form
+    assert isinstance(form, Taken)
+    lanes, rows, _ = register_tile(float32, vector_bytes)
+    slices, *taps = form.taps
+    blocks = [-(-n // d.taps) for n, d in zip(taps, (form.down, form.across), strict=True)]
+    panels = -(-form.outputs // rows)
+    group, output, channel, depth, *tap_steps = (s * SIZE for s in form.steps)
+    words = [w for a in (item.value.attr, item.store) for w in address(a, locate)]
+    words += [form.outputs, form.channels, group, output, channel, depth, *tap_steps, slices, *blocks, *taps, panels, form.point * SIZE]
+    partial = any(n % d.taps for n, d in zip(taps, (form.down, form.across), strict=True))
+    text = f"{form.groups * form.outputs} x {form.channels} filters of {' x '.join(map(str, form.taps))} taps, {form.groups * panels} units"
+    return [Launchable(Filter(lanes, rows, form.down, form.across, partial), tuple(words), form.groups * panels, frozenset([item.store.slot]), text)]
 
 
 def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int],
