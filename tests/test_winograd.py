@@ -79,7 +79,7 @@ def every_size(monkeypatch):
     """Lets the algorithm run at sizes at which it does not pay."""
     monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
     monkeypatch.setattr("flambeau.runtime.images.put", lambda *key: None)
-    for limit in ("CHANNELS", "BOTH_CHANNELS", "TILES", "VECTOR_BYTES"):
+    for limit in ("CHANNELS", "BOTH_CHANNELS", "TILES", "TILES_ALONE", "VECTOR_BYTES"):
         monkeypatch.setattr(winograd, limit, 1)
     flush.forget()
     yield
@@ -148,6 +148,7 @@ SHAPES = [     # size of the input, kernel, padding
     ((28, 28), (5, 5), (2, 2)), ((27, 31), (5, 5), (0, 0)), ((27, 31), (3, 5), (1, 2)), ((40, 20), (6, 6), (1, 3)), ((9, 20), (4, 3), (2, 0)),
     ((9, 20, 12), (3, 3, 3), (1, 1, 1)), ((9, 13, 12), (3, 3, 3), (0, 0, 2)), ((5, 20, 11), (2, 3, 3), (1, 0, 2)), ((3, 20, 12), (1, 3, 3), (0, 0, 2)),
     ((8, 18, 12), (3, 5, 5), (1, 2, 2)), ((4, 9, 9), (5, 3, 3), (2, 1, 1)),
+    ((61,), (3,), (0,)), ((1500,), (9,), (4,)), ((700,), (10,), (12,)), ((600,), (4,), (3,)), ((9, 130), (1, 5), (0, 2)),
 ]
 
 
@@ -270,6 +271,23 @@ def test_the_error_is_within_its_bound(taps, stride, roundings, every_size):
         assert error <= 2e-5 * np.sqrt(channels) * taps * float(x.abs().max() * w.abs().max())
 
 
+def test_the_error_along_one_axis_is_within_its_bound(every_size):
+    taps, results = 3, 4
+    algorithm = toom_cook(taps, results)
+    exact = np.einsum("rp,pt,pe->rte", *map(np.array, (algorithm.out, algorithm.weight, algorithm.into)))
+    for r in range(results):
+        for t in range(taps):
+            np.testing.assert_allclose(exact[r, t], np.arange(algorithm.elements) == r + t, atol=1e-13)
+    channels, r = 40, np.random.default_rng(taps)
+    for draw in (r.standard_normal, lambda shape: r.choice([-1.0, 1.0], shape) * (1 + r.random(shape) * 1e-3)):
+        x, w = (torch.from_numpy(draw(shape).astype(np.float32)) for shape in ((2, channels, 700), (16, channels, 2 * taps)))
+        assert kernels(lambda: F.conv1d(x, w)) == 1  # noqa: B023
+        error = np.abs(F.conv1d(x, w).numpy() - F.conv1d(x.double(), w.double()).numpy()).max()
+        bound = (2 * channels + 16) * 2.0 ** -24 * algorithm.growth * 2 * channels * float(x.abs().max()) * float(w.abs().max())
+        assert error <= bound
+        assert error <= 2e-5 * np.sqrt(channels) * taps * float(x.abs().max() * w.abs().max())
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_operands_need_not_be_contiguous(layout, every_size):
     change = LAYOUTS[layout]
@@ -286,6 +304,10 @@ def test_what_the_algorithm_is_not_for():
     assert kernels(lambda: F.conv2d(x.double(), w.double())) == 0
     assert kernels(lambda: F.conv2d(x, w[:, :1], groups=32)) == 0
     assert kernels(lambda: F.conv2d(x[:, :, :4, :4], w)) == 0
+    line, taps = random(2, 32, 200), random(32, 32, 9, seed=1)
+    assert kernels(lambda: F.conv1d(line, taps)) == 1
+    assert kernels(lambda: F.conv1d(line, taps, stride=2)) == kernels(lambda: F.conv1d(line, taps, dilation=2)) == 0
+    assert kernels(lambda: F.conv1d(line.mT.contiguous().mT, taps)) == kernels(lambda: F.conv2d(x, taps[..., None])) == 0
 
 
 def test_bias_activation_and_residual_run_on_finished_tiles():

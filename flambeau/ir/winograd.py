@@ -9,6 +9,9 @@ sums take 6.  Along both axes a tile of 2 x 2 results takes 16 where the sums ov
 A convolution with a stride is one for each remainder of its taps, added up (:func:`strided`), the gradient of such a one is one for each remainder of its
 places (:func:`turned`).
 
+Where there are taps along one axis only, there is an algorithm for that one, and with a larger tile, as errors do not multiply: F(4, 3) takes 6 multiplications
+instead of 12.  Long rows are cut into pieces.
+
 Larger kernels are sums of *blocks* of taps, and a third dimension's taps are such blocks as well: a block reads the input elsewhere, and what
 counts as channels of the product are the channels of every block.
 
@@ -83,21 +86,23 @@ class Algorithm:
         return max(sum(abs(x) * total(w) * total(i) for x, w, i in zip(row, self.weight, self.into, strict=True)) for row in self.out)
 
 
-# The points, beside infinity, at which polynomials with as many coefficients as there are taps are multiplied.  For five taps those of small numbers
-# that can be told from one another best: the largest error is then less than that of a sum over the taps.
+# The points, beside infinity, at which polynomials are multiplied, by their number.  Five are those of small numbers
+# that can be told from one another best: the largest error of F(2, 5) is then less than that of a sum over the taps.
 AT = {1: (0.0,), 2: (0.0, 1.0), 3: (0.0, 1.0, -1.0), 5: (0.0, 0.625, -0.625, 1.5, -1.5)}
+
+ALONE = Algorithm("one", ((1.0,),), ((1.0,),), ((1.0,),), 1)       # of an axis without taps: every element is a point and a result
 
 
 @functools.cache
-def toom_cook(taps: int) -> Algorithm:
-    """Two results of some taps: the transpose of multiplying polynomials by their values at some points."""
-    at = AT[taps]
+def toom_cook(taps: int, results: int = 2) -> Algorithm:
+    """Some results of some taps: the transpose of multiplying polynomials by their values at some points."""
+    at = AT[taps + results - 2]
 
     def polynomial(roots: Sequence[float]) -> tuple[float, ...]:
         out = [1.0]
         for r in roots:
-            out = [a - r * b for a, b in zip([0.0, *out], [*out, 0.0], strict=True)]
-        return (*out, *[0.0] * (taps + 1 - len(out)))
+            out = [a - r * b for a, b in zip([0.0, *out], [*out, 0.0])]
+        return (*out, *[0.0] * (taps + results - 1 - len(out)))
     weight, into = [], []
     for p in at:
         others = [q for q in at if q != p]
@@ -105,7 +110,8 @@ def toom_cook(taps: int) -> Algorithm:
         weight.append(tuple([p ** i / abs(scale) for i in range(taps)]))
         into.append(tuple([math.copysign(1, scale) * c for c in polynomial(others)]))
     last = (*[0.0] * (taps - 1), 1.0)
-    return Algorithm(f"F(2, {taps})", (*weight, last), (*into, polynomial(at)), ((*[1.0] * len(at), 0.0), (*at, 1.0)), 2)
+    out = tuple([(*[p ** r for p in at], float(r == results - 1)) for r in range(results)])
+    return Algorithm(f"F({results}, {taps})", (*weight, last), (*into, polynomial(at)), out, results)
 
 
 @functools.cache
@@ -202,7 +208,8 @@ class Words(IntEnum):
     END_SLICE = 32
     BLOCKS = 33             # how many there are, and at which word: offset in the input, rows, columns and slices further on
     BLOCKS_AT = 34
-    EPILOGUE = 35
+    PIECE = 35              # of rows that are cut into pieces, which count as slices: results of a piece; else 0
+    EPILOGUE = 36
 
 
 @dataclass(frozen=True, slots=True)

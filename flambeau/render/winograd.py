@@ -352,10 +352,12 @@ class _Winograd(_Transforms):
         unit_rows, units, k_block, o_block = (word(n) for n in (Words.UNIT, Words.UNITS, Words.K_BLOCK, Words.O_BLOCK))
         first_row, end_row, first_column, end_column, first_slice, end_slice = (word(n) for n in (
             Words.FIRST_ROW, Words.END_ROW, Words.FIRST_COLUMN, Words.END_COLUMN, Words.FIRST_SLICE, Words.END_SLICE))
-        depth, x_depth, c_depth, blocks = (word(n) for n in (Words.DEPTH, Words.X_DEPTH, Words.C_DEPTH, Words.BLOCKS))
+        depth, x_depth, c_depth, blocks, piece = (word(n) for n in (Words.DEPTH, Words.X_DEPTH, Words.C_DEPTH, Words.BLOCKS, Words.PIECE))
+        whole = w.compare("eq", piece, 0)
+        piece_width = w.select(whole, "i64", width, piece)
         blocks_at = w.plus("%args", w.mul(word(Words.BLOCKS_AT), 8))
         block_channels, channels = channels, w.mul(channels, blocks)
-        tile_rows, tiles = (w.div(w.add(n, a.results - 1), a.results) for n, a in ((height, k.down), (width, k.across)))
+        tile_rows, tiles = (w.div(w.add(n, a.results - 1), a.results) for n, a in ((height, k.down), (piece_width, k.across)))
         # as ir.winograd.scratch_bytes says
         points = k.down.points * k.across.points
         most = w.mul(w.div(w.add(w.mul(unit_rows, tiles), self.width - 1), self.width), self.width)     # tiles of a unit, in whole blocks
@@ -385,12 +387,13 @@ class _Winograd(_Transforms):
             def transform(n: str, y0: str, y1: str, first: str) -> None:
                 number, z = w.div(n, depth), w.rem(n, depth)
                 image = w.plus(w.plus(xg, w.mul(number, x_steps[0])), w.mul(z, x_depth))
+                skipped = w.mul(z, w.mul(w.div(piece, k.across.results), k.across.step))
 
                 def block(_: str, carried: list[str]) -> list[str]:
                     at, to = carried
                     offset, down, across, behind = (w.load("i64", w.plus(at, 8 * i), 8) for i in range(4))
                     exists = w.compare("ult", w.sub(w.add(z, behind), first_slice), w.sub(end_slice, first_slice))
-                    start = w.sub(first_row, down)
+                    start, across = w.sub(first_row, down), w.add(across, skipped)
                     there = [start, w.select(exists, "i64", w.sub(end_row, down), start), w.sub(first_column, across), w.sub(end_column, across)]
 
                     def channel(_: str, carried: list[str]) -> list[str]:
@@ -419,14 +422,17 @@ class _Winograd(_Transforms):
                     def restore(n: str, y0: str, y1: str, first: str) -> None:
                         number, z = w.div(n, depth), w.rem(n, depth)
                         cn = w.plus(w.plus(cg, w.mul(number, c_steps[0])), w.mul(z, c_depth))
+                        skipped = w.mul(z, piece)
+                        columns = w.min(w.sub(width, skipped), piece_width)
 
                         def output(o: str, _: list[str]) -> None:
                             source = w.plus(w.plus(m, w.mul(w.sub(o, o0), m_row)), w.mul(first, SIZE))
-                            w.do(f"call void @NAME.output(ptr {source}, i64 {m_point}, i64 {y0}, i64 {y1}, i64 {tiles}, i64 {height}, i64 {width}, "
+                            w.do(f"call void @NAME.output(ptr {source}, i64 {m_point}, i64 {y0}, i64 {y1}, i64 {tiles}, i64 {height}, i64 {columns}, "
                                  f"ptr {w.plus(cn, w.mul(o, c_steps[2]))}, i64 {c_steps[3]}, i64 {c_steps[2]})")
                         w.loop(s0, s1, 1, [], output)
                         if k.epilogue is not None:
-                            pixels = [w.mul(w.mul(y0, k.down.results), width), w.mul(w.min(w.mul(y1, k.down.results), height), width)]
+                            pixels = [w.add(w.mul(w.mul(y0, k.down.results), width), skipped),
+                                      w.add(w.mul(w.sub(w.min(w.mul(y1, k.down.results), height), 1), width), w.add(skipped, columns))]
                             ends = [number, w.add(number, 1), group, w.add(group, 1), s0, s1, *pixels, z, w.add(z, 1)]
                             words = w.plus("%args", 8 * Words.EPILOGUE)
                             w.do(f"call void @NAME.finish(ptr %table, ptr {words}, {', '.join(f'i64 {e}' for e in ends)})")

@@ -45,12 +45,12 @@ CHUNK = 1 << 14             # elements of a chunk when a large array is reduced 
 class Tiles:
     """A convolution for Winograd's algorithm (``winograd.py``) beside its nest: the axes of images, groups and slices, if there are such, which
     rows, columns and slices of the input exist (first, end), counted from the first that the first tile reads, and of every block of taps the offset in
-    the input and how many rows, columns and slices further on it reads."""
+    the input and how many rows, columns and slices further on it reads.  No rows: there is an axis of columns only."""
 
     image: int | None
     group: int | None
     slices: int | None
-    rows: tuple[int, int]
+    rows: tuple[int, int] | None
     columns: tuple[int, int]
     depth: tuple[int, int]
     blocks: tuple[tuple[int, int, int, int], ...]

@@ -1,13 +1,14 @@
 """Convolutions among the nests that Winograd's algorithm is for: which, how their filter is transformed, and how they are cut.
 
 A nest ``C[n, g, o, y, x] = Σ X[n, g, c, y ± ky, x ± kx] · W[g, o, c, ky, kx]`` with three to six taps each way, maybe with a stride of 2, maybe with a third
-dimension, is told by its accesses alone, so a convolution and its gradient with respect to the input are one case.  :func:`convolution` replaces it by
-a map over W for every point, which fuse into one kernel, and a nest for :mod:`..render.winograd`.
+dimension, or with taps along one axis alone, is told by its accesses alone, so a convolution and its gradient with respect to the input are one case.
+:func:`convolution` replaces it by a nest that transforms W and one for the convolution, both for :mod:`..render.winograd`.
 
 To first order the error is at most ``(C + R) · 2**-24 · G · C · max|X| · max|W|`` with C channels, those of all blocks of taps, R the roundings of
-the transforms (10, or 30 for five taps), G the product of both algorithms' ``growth`` (64 for 3 x 3 taps, 25 with a stride of 2, 1132 for 5 x 5), and
-the maximum over the tile; added up tap by tap it is, for T taps, at most ``T C · 2**-24 · T C · max|X| · max|W|``.  A NaN, an infinity, or the
-rounding of a large element reaches all results of its tiles, also those whose windows do not include it.
+the transforms (10, or 30 for five taps, 16 along one axis), G the product of both algorithms' ``growth`` (64 for 3 x 3 taps, 25 with a stride of 2,
+1132 for 5 x 5; 24 along one axis), and the maximum over the tile; added up tap by tap it is, for T taps, at
+most ``T C · 2**-24 · T C · max|X| · max|W|``.  A NaN, an infinity, or the rounding of a large element reaches all results of its tiles, also those whose
+windows do not include it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.simplify import permutation
-from ..ir.winograd import SIZE, Algorithm, Filter, Winograd, Words, dilated, panel_pitch, scratch_bytes, strided, toom_cook, turned
+from ..ir.winograd import ALONE, SIZE, Algorithm, Filter, Winograd, Words, dilated, panel_pitch, scratch_bytes, strided, toom_cook, turned
 from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Taken, Tiles, elements, row_major
 from .residues import Residues, canonical, part_of
@@ -33,9 +34,12 @@ TILES = 32                  # over all images, from which transforming the filte
 VECTOR_BYTES = 32           # from which masked loads and stores are single instructions
 UNIT_TILES = (64, 128)      # about as many in a unit: fewer where there are many channels, so that it stays in the second-level cache
 UNIT_BYTES = 5 << 18        # of the transformed tiles of its input, between these
+PIECE_STEP = 16             # tiles, the most lanes there are
 BYTES = 7 << 20             # of scratch memory for a unit
 K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
 O_BLOCK = 112               # outputs at a time
+MOST_ALONE = 16             # taps of an axis alone,
+TILES_ALONE = 8             # and tiles along it, from which vectors are full enough
 MOST_DILATION = 4
 MOST_TAPS = {(1, 1): 6, (2, 1): 5, (1, 2): 3}       # along an axis, by stride and dilation
 SAVED = 1.4                 # multiplications by the taps for each that is left, from which the transforms pay
@@ -50,8 +54,8 @@ class _Direction:
     """
 
     algorithm: Algorithm
-    axis: int
-    tap: int
+    axis: int | None
+    tap: int | None
     taps: int
     dilation: int
     backwards: bool
@@ -87,7 +91,7 @@ def convolution(item: Item, temporary: Callable[[int], int], vector_bytes: int) 
 
     With a dilation, every remainder of the places is a product of its own, or those along a row are one (:func:`~.ir.winograd.dilated`).
     """
-    found = factors(item) if config.winograd and vector_bytes >= VECTOR_BYTES and len(item.sizes) - item.kept in (3, 4) else None
+    found = factors(item) if config.winograd and vector_bytes >= VECTOR_BYTES and len(item.sizes) - item.kept in (2, 3, 4) else None
     if found is None or item.value.dtype is not float32:
         return None
     for which in (0, 1):
@@ -201,8 +205,9 @@ class _Convolution:
             if axis not in (spatial[0].axis, spatial[1].axis):
                 roles.setdefault((bool(xs[axis]), bool(ws[axis])), []).append(axis)
         image, group, output = (roles.pop(moves, []) for moves in ((True, False), (True, True), (False, True)))
-        rest = [a for a in range(kept, len(sizes)) if a not in (spatial[0].tap, spatial[1].tap) and xs[a] and ws[a]]
-        if roles or len(image) > 2 or len(group) > 1 or len(output) != 1 or len(rest) != len(sizes) - kept - 2:
+        others = [a for a in range(kept, len(sizes)) if a not in (spatial[0].tap, spatial[1].tap)]
+        rest = [a for a in others if xs[a] and ws[a]]
+        if roles or len(image) > 2 or len(group) > 1 or len(output) != 1 or rest != others:
             return None
         depth = _depth(image, rest, inside, kept, sizes)
         if depth is None or len(rest) != 1:
@@ -222,6 +227,11 @@ class _Convolution:
         tiles = -(-self.size(self.across.axis) // across.results)
         count = self.size(*self.image, self.depth.axis) * (-(-self.size(self.down.axis) // down.results))
         channels, outputs = self.size(self.channel), self.size(self.output)
+        if self.down.axis is None and tiles < TILES_ALONE:
+            return False
+        if self.down.axis is None and self.depth.axis is None:
+            each = piece_of_row(across.points, tiles, self.blocks * channels)
+            tiles, count = each, count * -(-tiles // each)
         return self.down.saved * self.across.saved >= SAVED \
             and min(channels, outputs) >= CHANNELS and channels + outputs >= BOTH_CHANNELS and count * tiles >= TILES \
             and (self.across.unit == 1 or self.depth == _Depth(None, None)) \
@@ -234,7 +244,7 @@ class _Convolution:
         slot, offset, copies = self.x.attr.slot, self.x.attr.offset + self.down.start + self.across.start, []
         strides = [*(xs[a] for a in outer), self.down.unit, self.across.unit]
         if strides[-1] != 1:        # the zeros around it are copied, too
-            space = (*(sizes[a] for a in outer), *((-(-sizes[d.axis] // d.algorithm.results) - 1) * d.algorithm.step + d.algorithm.elements
+            space = (*(sizes[a] for a in outer), *((-(-self.size(d.axis) // d.algorithm.results) - 1) * d.algorithm.step + d.algorithm.elements
                                                     + (d.blocks - 1) * d.algorithm.taps * d.dilation for d in (self.down, self.across)))
             offset, strides = 0, list(row_major(space))
             slot = temporary(elements(space) * SIZE)
@@ -245,7 +255,7 @@ class _Convolution:
                 d.first, d.end = 0, size
         *steps, channel, row, column = strides
         slices = [] if self.depth.axis is None else [xs[self.depth.axis]]
-        places = (d.algorithm.step // d.algorithm.results * s for d, s in ((self.down, row), (self.across, column)))
+        places = (d.algorithm.step // d.algorithm.results * s for d, s in ((self.down, row), (self.across, column)) if d.axis is not None)
         return Access(slot, offset, (*steps, 0, *slices, *places, channel, row, column), float32), copies
 
     def element(self, outer: Sequence[int], space: tuple[int, ...]) -> Expr:
@@ -268,8 +278,9 @@ class _Convolution:
         panel = depth * pitch
         point = groups * (-(-outputs // rows)) * panel
         slot = temporary(down.points * across.points * point * SIZE)
-        tap_steps = [w.strides[d.tap] * (-1 if d.backwards else 1) for d in (self.down, self.across)]
-        offset = w.offset + sum(w.strides[d.tap] * (d.taps - 1) for d in (self.down, self.across) if d.backwards)
+        down_step, across_step = (0 if d.tap is None else w.strides[d.tap] for d in (self.down, self.across))
+        tap_steps = [s * (-1 if d.backwards else 1) for s, d in ((down_step, self.down), (across_step, self.across))]
+        offset = w.offset - sum(s * (d.taps - 1) for s, d in zip(tap_steps, (self.down, self.across), strict=True) if d.backwards)
         group = w.strides[self.group[0]] if self.group else 0
         slices, depth_step = (1, 0) if self.depth.tap is None else (self.size(self.depth.tap), w.strides[self.depth.tap])
         steps = group, w.strides[self.output], w.strides[self.channel], depth_step
@@ -283,14 +294,15 @@ class _Convolution:
         out.scan_loads()
         outer = (*[0 for _ in self.image], *[point // groups for _ in self.group])
         kept = [] if self.depth.axis is None else [0]
-        return Access(slot, 0, (*outer, panel // rows, *kept, 0, 0, pitch, across.points * point, point), float32), [out]
+        places = [0 for d in (self.down, self.across) if d.axis is not None]
+        return Access(slot, 0, (*outer, panel // rows, *kept, *places, pitch, across.points * point, point), float32), [out]
 
     def product(self, source: Access, filters: Access, temporary: Callable[[int], int]) -> list[Item]:
         """The nest for the kernel: images, groups, outputs, slices, rows, columns, summed over channels of all blocks and the points of a tile."""
         down, across = self.down.algorithm, self.across.algorithm
         slices = [] if self.depth.axis is None else [self.depth.axis]
-        order = [*self.image, *self.group, self.output, *slices, self.down.axis, self.across.axis, self.channel, self.down.tap, self.across.tap]
-        order += [] if self.depth.tap is None else [self.depth.tap]
+        axes = [*self.image, *self.group, self.output, *slices, self.down.axis, self.across.axis, self.channel, self.down.tap, self.across.tap, self.depth.tap]
+        order = [a for a in axes if a is not None]
         kept, xs = self.item.kept, self.x.attr.strides
         item = self.item.moved(permutation(order, len(order)), tuple(self.item.sizes[a] for a in order), kept)
         *_, row, column = source.strides
@@ -304,14 +316,18 @@ class _Convolution:
         # blocks read elsewhere than the nest says: anywhere
         somewhere = (ir.axis(0),) if len(blocks) > 1 else ()
         loads = ir.make("load", float32, somewhere, source), ir.make("load", float32, (), filters)
-        tiles = Tiles(0 if self.image else None, len(self.image) if self.group else None, kept - 3 if slices else None, (self.down.first, self.down.end),
+        rows = None if self.down.axis is None else (self.down.first, self.down.end)
+        output = len(self.image) + len(self.group)
+        tiles = Tiles(0 if self.image else None, len(self.image) if self.group else None, output + 1 if slices else None, rows,
                       (self.across.first, self.across.end), (self.depth.first, self.depth.end), tuple(blocks), down, across)
         product = replace(item, sizes=whole, store=store, value=ir.make("mul", float32, loads), product=True, form=tiles)
         return stored(product, temporary)
 
 
-def _algorithm(taps: int, stride: int, dilation: int) -> Algorithm:
-    """The one with the fewest points for all taps."""
+def _algorithm(taps: int, stride: int, dilation: int, alone: bool) -> Algorithm:
+    """The one with the fewest points for all taps; ``alone``: there are none along another axis."""
+    if alone:
+        return toom_cook(3, 4)
     if stride > 1:
         return strided(taps, stride)
     best = min((toom_cook(3), toom_cook(5)), key=lambda a: -(-taps // a.taps) * a.points)
@@ -321,10 +337,11 @@ def _algorithm(taps: int, stride: int, dilation: int) -> Algorithm:
 def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tuple[int, int]]) -> tuple[_Direction, _Direction] | None:
     """The two spatial axes, that with the smaller steps last; None when no taps and places move as those of a convolution of stride 1.
 
-    The positions that are understood are taken out of ``inside``.
+    Where there are taps along one axis alone, the other is none.  The positions that are understood are taken out of ``inside``.
     """
     xs, ws, rank = x.attr.strides, w.attr.strides, len(item.sizes)
     found: list[_Direction] = []
+    alone = rank - item.kept == 2
     for tap in sorted(range(item.kept, rank), key=lambda a: abs(xs[a])):
         apart = [(stride * dilation, stride, a) for a in range(item.kept) for stride, dilation in MOST_TAPS
                  if xs[tap] and abs(xs[a]) * dilation == stride * abs(xs[tap]) and not ws[a] and all(a != d.axis for d in found)]
@@ -332,10 +349,10 @@ def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tupl
             continue
         far, stride, axis = min(apart)
         dilation, taps = far // stride, item.sizes[tap]
-        if not 3 <= taps <= MOST_TAPS[stride, dilation]:
+        if not 3 <= taps <= (MOST_ALONE if alone else MOST_TAPS[stride, dilation]) or (alone and (stride, dilation) != (1, 1)):
             continue
         backwards = (xs[axis] > 0) != (xs[tap] > 0)
-        d = _Direction(_algorithm(taps, stride, dilation), axis, tap, taps, dilation, backwards, abs(xs[tap]) // dilation,
+        d = _Direction(_algorithm(taps, stride, dilation, alone), axis, tap, taps, dilation, backwards, abs(xs[tap]) // dilation,
                        (taps - 1) * xs[tap] if backwards else 0, 0, (item.sizes[axis] - 1) * stride + (taps - 1) * dilation + 1)
         moves = {axis: stride, tap: -dilation if backwards else dilation}
         for steps, (origin, limit) in list(inside.items()):
@@ -346,6 +363,8 @@ def _directions(item: Item, x: Expr, w: Expr, inside: dict[tuple[int, ...], tupl
                 del inside[steps]
         d.end = max(d.first, d.end)
         found.append(d)
+    if alone and len(found) == 1 and found[0].unit == 1:
+        found.append(_Direction(ALONE, None, None, 1, 1, False, 0, 0, 0, 1))
     if len(found) != 2:
         return None
     across, down = found
@@ -404,8 +423,10 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     assert isinstance(tiles, Tiles)
     kept, sizes = item.kept, item.sizes
     x, u, c = item.value.args[0].attr, item.value.args[1].attr, item.store
-    row, column, channel = range(kept - 2, kept + 1)
-    output = row - 1 if tiles.slices is None else row - 2
+    column, channel, x_row = kept - 1, kept, kept + 1
+    row = None if tiles.rows is None else kept - 2
+    pixels = column if row is None else row         # the first axis of these
+    output = pixels - 1 if tiles.slices is None else pixels - 2
 
     def size(axis: int | None) -> int:
         return 1 if axis is None else sizes[axis]
@@ -415,25 +436,45 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     images, groups, outputs, channels = size(tiles.image) * size(tiles.slices), size(tiles.group), sizes[output], sizes[channel]
     lanes, rows, vectors = register_tile(float32, vector_bytes)
     down, across = tiles.down, tiles.across
-    count = images * (-(-sizes[row] // down.results))
-    found = cut(down.points * across.points, count, -(-sizes[column] // across.results), channels, outputs, vector_bytes)
+    wide = -(-sizes[column] // across.results)
+    depth, piece = (size(tiles.slices), step(x, tiles.slices), step(c, tiles.slices)), 0
+    if row is None and tiles.slices is None:
+        wide = piece_of_row(across.points, wide, channels)
+        piece = wide * across.results
+        depth = -(-sizes[column] // piece), wide * across.step * SIZE, piece * SIZE
+        images *= depth[0]
+    count = images * (-(-size(row) // down.results))
+    found = cut(down.points * across.points, count, wide, channels, outputs, vector_bytes)
     assert found is not None
     unit, o_block = found
     units = -(-count // unit)
     words = [w for a in (x, u, c) for w in address(a, locate)]
-    words += [images, groups, outputs, channels // len(tiles.blocks), sizes[row], sizes[column]]
-    words += [step(x, a) for a in (tiles.image, tiles.group, channel, channel + 1)]
+    words += [images, groups, outputs, channels // len(tiles.blocks), size(row), sizes[column]]
+    words += [step(x, a) for a in (tiles.image, tiles.group, channel, x_row)]
     words += [step(c, a) for a in (tiles.image, tiles.group, output, row)]
-    words += [*tiles.rows, *tiles.columns, unit, units, K_BLOCK, o_block]
-    words += [size(tiles.slices), step(x, tiles.slices), step(c, tiles.slices), *tiles.depth, len(tiles.blocks), 0]
+    words += [*(tiles.rows or (0, 1)), *tiles.columns, unit, units, K_BLOCK, o_block]
+    words += [*depth, *tiles.depth, len(tiles.blocks), 0, piece]
     assert len(words) == Words.EPILOGUE
-    roles = [3 if a >= row else 2 if a == output else 4 if a == tiles.slices else 1 if a == tiles.group else 0 for a in range(kept)]
+    roles = [3 if a >= pixels else 2 if a == output else 4 if a == tiles.slices else 1 if a == tiles.group else 0 for a in range(kept)]
     kernel, written, rest = followed(Winograd(lanes, rows, vectors, down, across), words, g, roles, wanted, locate, vector_bytes)
     words[Words.BLOCKS_AT] = len(words)
     words += [w for offset, *further in tiles.blocks for w in (offset * SIZE, *further)]
-    text = (f"{images} images, {groups * channels} to {groups * outputs} channels of {sizes[row]} x {sizes[column]}: {down.name} by {across.name}, "
+    names, form = (across.name, f"{sizes[column]}") if row is None else (f"{down.name} by {across.name}", f"{sizes[row]} x {sizes[column]}")
+    text = (f"{images} {'pieces of ' if depth[0] > 1 and piece else ''}images, {groups * channels} to {groups * outputs} channels of {form}: {names}, "
             f"{units * groups} units of {unit} rows of tiles")
     return [Launchable(kernel, tuple(words), units * groups, written, text), *rest]
+
+
+def tiles_about(points: int, channels: int) -> int:
+    """How many tiles a unit should have."""
+    few, many = UNIT_TILES
+    return max(few, min(many, UNIT_BYTES // (points * SIZE * channels)))
+
+
+def piece_of_row(points: int, tiles: int, channels: int) -> int:
+    """The tiles of a piece of a long row: as many as a unit should have, or fewer, in whole vectors."""
+    pieces = -(-tiles // tiles_about(points, channels))
+    return tiles if pieces == 1 else -(-tiles // (pieces * PIECE_STEP)) * PIECE_STEP
 
 
 def cut(points: int, count: int, across: int, channels: int, outputs: int, vector_bytes: int) -> tuple[int, int] | None:
@@ -441,8 +482,7 @@ def cut(points: int, count: int, across: int, channels: int, outputs: int, vecto
     lanes, rows, vectors = register_tile(float32, vector_bytes)
     width = vectors * lanes
     o_block = min(-(-outputs // rows), max(1, O_BLOCK // rows)) * rows
-    few, many = UNIT_TILES
-    about = max(few, min(many, UNIT_BYTES // (points * SIZE * channels)))
+    about = tiles_about(points, channels)
     fitting = [r for r in range(1, max(1, about * 9 // 8 // across) + 1) if scratch_bytes(points, r * across, channels, o_block, lanes, width) <= BYTES]
     if not fitting:
         return None
