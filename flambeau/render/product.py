@@ -679,7 +679,7 @@ class ProductWriter:
                 low_tiles = self.low_tiles(w, w.sub(i1, i0))
                 # pairs of lines that the next columns are asked for by: as fewer tiles are multiplied before these, more at a time
                 few, one = (w.compare("sle", w.sub(i1, i0), n * p.rows) for n in (3, 1))
-                few_pairs = w.select(one, "i64", 4, w.select(few, "i64", 2, 1))
+                few_pairs = w.select(one, "i64", 4, w.select(few, "i64", 2, 1) if p.b_unit == "column" else 2)
 
                 def strips(j0: str, _: list[str]) -> None:
                     j1 = w.min(w.add(j0, n_block), n1)
