@@ -90,9 +90,11 @@ class Shifted:
     """A window that is kept, not summed over: every tap has a product of its own with the image, shifted (the gradient of a weight).
 
     k are the places of all images, along ``axes`` axes, the columns the image's channels.  A block of channels is copied with the zeros around
-    it, the channels of a place side by side, so that a tap's row of B for some place is that memory from an offset on.  Words: images, their
+    it, the channels of a place side by side, so that a tap's row of B for some place is that memory from an offset on.  Few channels may be *joined* with
+    the taps along a row: then those of neighbouring places are the columns.  Words: images, their
     strides in A and B, and how many are copied together; a channel's stride; a tap's in the result; taps, and how many belong to a unit; places
-    of the first axis that are copied together, places for each of these, places that are summed over at a time; per axis its size, step,
+    of the first axis that are copied together, places for each of these, places that are summed over at a time; channels; bytes from a place of the copy
+    to the next; per axis its size, step,
     origin, limit, stride of a position, extent in the copy; for every tap its offset in the copy; for every place its offset.
     """
 

@@ -91,7 +91,7 @@ class ProductWriter:
 
     # ------------------------------------------------------------ packing
 
-    def pack_transposed(self) -> str:
+    def pack_transposed(self, aligned: bool = True) -> str:
         """``[row][k]`` to ``[k][row]``: one vector's worth of rows (the last valid one repeated), by squares transposed in registers."""
         v = self.v
         w = Writer("define internal void @NAME.transpose(ptr %from, i64 %row, i64 %valid, i64 %k, ptr %to, i64 %pitch) #ATTR", self.declared)
@@ -103,7 +103,7 @@ class ProductWriter:
             at = w.mul(k, self.size)
             to = w.plus("%to", w.mul(k, "%pitch"))
             for row in v.transpose(w, [v.load(w, w.plus(s, at), mask) for s in starts]):
-                v.store(w, row, to, align=v.bytes)
+                v.store(w, row, to, align=v.bytes if aligned else 0)
                 to = w.plus(to, "%pitch")
         w.loop(0, "%k", v.lanes, [], square)
         w.do("ret void")

@@ -8,7 +8,8 @@ Input: a :class:`~flambeau.ir.product.Product` with a :class:`~flambeau.ir.produ
           rows by the height of a tile  the panel of A is packed as [place][row]
             taps                        micro-kernel: B's row for a place lies where a table says, from the tap's offset on
 
-Sums over chunks are added up in the result.
+Sums over chunks are added up in the result.  Of few channels a place of the copy has just these, so that a row of B is the channels of neighbouring places,
+which are those that the taps along a row see.  Vectors are stored whole, from the first place on: what is too much is overwritten by the next place.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ class ShiftedWriter(ProductWriter):
 
     def text(self) -> str:
         p = self.product
-        functions = [self.pack_transposed(), self.zeros()]
+        functions = [self.pack_transposed(aligned=False), self.zeros()]
         functions += [self.micro(m, n, table=True) for m in heights(p.rows) for n in range(1, p.vectors + 1)]
         return "\n".join([*functions, self.shifted_kernel(), *self.declared, ""])
 
     def zeros(self) -> str:
         """No channel has anything at ``count`` places."""
-        w = Writer("define internal void @NAME.zeros(i64 %count, ptr %to) #ATTR", self.declared)
+        w = Writer("define internal void @NAME.zeros(i64 %count, i64 %pitch, ptr %to) #ATTR", self.declared)
 
         def place(_: str, at: list[str]) -> list[str]:
             for g in range(self.product.vectors):
-                self.v.store(w, "zeroinitializer", w.plus(at[0], g * self.v.bytes), align=self.v.bytes)
-            return [w.plus(at[0], self.pitch_b)]
+                self.v.store(w, "zeroinitializer", w.plus(at[0], g * self.v.bytes))
+            return [w.plus(at[0], "%pitch")]
         w.loop(0, "%count", 1, [("ptr", "%to")], place)
         w.do("ret void")
         return w.text()
@@ -51,9 +52,9 @@ class ShiftedWriter(ProductWriter):
 
         def of(i: int) -> str:
             return w.load("i64", w.plus(own, 8 * i), 8)
-        images, a_image, b_image, many, channel_step, c_tap, taps, unit_taps, lead, inner, chunk = (of(i) for i in range(11))
-        sizes, steps, origins, limits, strides, extents = ([of(11 + 6 * a + i) for a in range(axes)] for i in range(6))
-        shifts = w.plus(own, 8 * (11 + 6 * axes))
+        images, a_image, b_image, many, channel_step, c_tap, taps, unit_taps, lead, inner, chunk, copied, pitch = (of(i) for i in range(13))
+        sizes, steps, origins, limits, strides, extents = ([of(13 + 6 * a + i) for a in range(axes)] for i in range(6))
+        shifts = w.plus(own, 8 * (13 + 6 * axes))
         places = w.plus(shifts, w.mul(taps, 8))
         blocks = w.div(w.add(channels, self.width - 1), self.width)
         groups = w.div(w.sub(w.add(taps, unit_taps), 1), unit_taps)
@@ -64,7 +65,7 @@ class ShiftedWriter(ProductWriter):
         rows_each, plane = "1", extents[-1]
         for e in extents[:-1]:
             rows_each, plane = w.mul(rows_each, e), w.mul(plane, e)
-        plane_bytes = w.mul(plane, self.pitch_b)
+        plane_bytes = w.mul(plane, pitch)
 
         def unit(number: str, _: list[str]) -> None:
             group = w.rem(number, groups)
@@ -95,17 +96,17 @@ class ShiftedWriter(ProductWriter):
                     at = w.plus(at, w.mul(w.add(starts[-1], before), self.size))
 
                     def some() -> None:
-                        w.do(f"call void @NAME.zeros(i64 {before}, ptr {to})")
-                        start = w.plus(to, w.mul(before, self.pitch_b))
+                        w.do(f"call void @NAME.zeros(i64 {before}, i64 {pitch}, ptr {to})")
+                        start = w.plus(to, w.mul(before, pitch))
                         for g in range(p.vectors):
-                            valid = w.sub(columns, g * p.lanes)
+                            valid = w.sub(w.sub(copied, c0), g * p.lanes)
                             w.when(w.compare("sgt", valid, 0), lambda valid=valid, g=g: w.do(  # type: ignore[misc]
                                 f"call void @NAME.transpose(ptr {w.plus(at, w.mul(channel_step, g * p.lanes))}, i64 {channel_step}, i64 {valid}, "
-                                f"i64 {there}, ptr {w.plus(start, g * self.v.bytes)}, i64 {self.pitch_b})"))
+                                f"i64 {there}, ptr {w.plus(start, g * self.v.bytes)}, i64 {pitch})"))
                         # squares are stored whole
-                        w.do(f"call void @NAME.zeros(i64 {after}, ptr {w.plus(start, w.mul(there, self.pitch_b))})")
-                    w.when(inside, some, lambda: w.do(f"call void @NAME.zeros(i64 {extents[-1]}, ptr {to})"))
-                    to = w.plus(to, w.mul(extents[-1], self.pitch_b))
+                        w.do(f"call void @NAME.zeros(i64 {after}, i64 {pitch}, ptr {w.plus(start, w.mul(there, pitch))})")
+                    w.when(inside, some, lambda: w.do(f"call void @NAME.zeros(i64 {extents[-1]}, i64 {pitch}, ptr {to})"))
+                    to = w.plus(to, w.mul(extents[-1], pitch))
                     return [to, *(following(w, index, extents[:-1]) if axes > 1 else [])]
                 w.loop(0, rows_each, 1, [("ptr", to), *[("i64", "0")] * (axes - 1)], row)
 

@@ -120,12 +120,13 @@ class Phases:
 class Shifts:
     """A product for every tap of a window (``shifted.py``) beside its nest: kept are so many axes of a batch, rows, the taps and channels,
     summed images, if there are several, and places.  For every axis of places, step, position of the first place and tap, number of positions,
-    stride of a position; for every axis of the taps, which of these it moves, and how far."""
+    stride of a position; for every axis of the taps, which of these it moves, and how far.  ``joined``: channels and the last taps are one axis of columns."""
 
     batch: int
     images: bool
     places: tuple[tuple[int, int, int, int], ...]
     taps: tuple[tuple[int, int], ...]
+    joined: bool
 
 
 @dataclass(slots=True, eq=False)

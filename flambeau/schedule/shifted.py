@@ -24,6 +24,7 @@ from .tile import Launchable, followed
 
 FULL = 0.6                  # of a block of channels, at least
 ROWS = 8                    # at least
+WASTE = 16                  # rows whose products packing windows costs: joined channels may leave as much of their vectors empty
 CHUNK = 512                 # places that are summed over at a time: a panel of A fills the first-level cache by two thirds
 COPY_BYTES = 640 << 10      # of images: a third of the second-level cache
 UNITS = 4                   # at least, if that leaves each
@@ -85,17 +86,27 @@ def _understood(item: Item, image: Expr, rows: Expr, vector_bytes: int) -> tuple
     channels = [a for a in window if all(a != t for t, _, _ in taps)]
     if left or not taps or len(images) > 1 or len(channels) != 1 or len(places) > 3:
         return None
-    count, lanes = sizes[channels[0]], vector_bytes // d.itemsize
-    if count < FULL * (-(-count // lanes) * lanes):
+    lanes, _, vectors = register_tile(d, vector_bytes)
+    taps.sort()
+    # few channels are joined with the taps that see neighbouring places
+    count, (last, along, move) = sizes[channels[0]], taps[-1]
+    columns = count * sizes[last]
+    joined = not _fills(count, lanes) and (along, move) == (0, 1) and columns <= vectors * lanes \
+        and sizes[outputs[0]] * (-(-columns // lanes) * lanes - columns) <= WASTE * columns
+    if not _fills(columns if joined else count, lanes):
         return None
     n = len(places)
-    taps.sort()
-    form = Shifts(len(batch), bool(images), tuple(reversed(about)), tuple((n - 1 - which, s) for _, which, s in taps))
+    form = Shifts(len(batch), bool(images), tuple(reversed(about)), tuple((n - 1 - which, s) for _, which, s in taps), joined)
     order = [*batch, *outputs, *(t for t, _, _ in taps), *channels, *images, *reversed(places)]
     made = tuple(sizes[a] for a in order)
     if elements([sizes[t] for t, _, _ in taps]) > elements([sizes[p] for p in places]):
         return None         # a convolution of images by a weight, seen the other way
     return (order, form) if _cut(form, made, kept, d, vector_bytes) is not None else None
+
+
+def _fills(columns: int, lanes: int) -> bool:
+    """Whether so many columns are most of the vectors that they take."""
+    return columns >= FULL * (-(-columns // lanes) * lanes)
 
 
 def _cut(form: Shifts, sizes: Sequence[int], kept: int, d: dtype, vector_bytes: int) -> tuple[int, int, int, list[int], list[int]] | None:
@@ -118,7 +129,8 @@ def _cut(form: Shifts, sizes: Sequence[int], kept: int, d: dtype, vector_bytes: 
         return [((lead if i == 0 else n) - 1) * p[0] + r + 1 for i, (n, p, r) in enumerate(zip(places, form.places, reach, strict=True))]
 
     def large(lead: int) -> bool:
-        return many * elements(extents(lead)) * vectors * lanes * d.itemsize > COPY_BYTES or many * lead * elements(places[1:]) > contract.MOST_TAPS
+        copied = many * elements(extents(lead)) * _place(form, sizes[kept - 1], lanes * vectors) * d.itemsize
+        return copied > COPY_BYTES or many * lead * elements(places[1:]) > contract.MOST_TAPS
     while many > 1 and large(places[0]):
         many -= 1
     lead = places[0]
@@ -134,6 +146,11 @@ def _cut(form: Shifts, sizes: Sequence[int], kept: int, d: dtype, vector_bytes: 
     return many, lead, chunk, extents(lead), first
 
 
+def _place(form: Shifts, channels: int, width: int) -> int:
+    """Elements of a place of the copy."""
+    return channels if form.joined else width
+
+
 def lower_shifted(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int], vector_bytes: int) -> list[Launchable]:
     """The launches of a group that is such a product: one, or a second one for the maps that follow."""
     item, form = g.items[0], g.items[0].form
@@ -146,36 +163,38 @@ def lower_shifted(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     assert found is not None
     many, lead, chunk, extents, first = found
     row, channel, places = form.batch, kept - 1, range(kept + form.images, len(sizes))
-    taps = sizes[row + 1:channel]
+    taps = sizes[row + 1:channel - form.joined]
+    columns = elements(sizes[channel - form.joined:kept])
     count = elements(taps)
     batch = elements(sizes[:row])
-    blocks = -(-sizes[channel] // (vectors * lanes))
+    blocks = -(-columns // (vectors * lanes))
     groups = max(1, min(count // UNIT_TAPS, -(-UNITS // (blocks * batch))))
     unit_taps = -(-count // groups)
     groups = -(-count // unit_taps)
     words = [w for x in (a, b, c) for w in address(x, locate)]
     words[Words.B_OFFSET] -= sum(p[1] * p[3] for p in form.places) * size
-    words += [sizes[row], sizes[channel], elements([sizes[p] for p in places]), a.strides[row] * size, size, 0, 0, c.strides[row] * size]
+    words += [sizes[row], columns, elements([sizes[p] for p in places]), a.strides[row] * size, size, 0, 0, c.strides[row] * size]
     words += [0] * (Words.BATCH - len(words))
     for axis in range(row):
         words += [sizes[axis], *(x.strides[axis] * size for x in (a, b, c))]
     words[Words.DIRECT] = len(words)
     inner = elements([sizes[p] for p in places[1:]])
     image = (sizes[kept], a.strides[kept] * size, b.strides[kept] * size) if form.images else (1, 0, 0)
-    words += [*image, many, b.strides[channel] * size, sizes[channel] * size, count, unit_taps, lead, inner, chunk]
+    pitch = _place(form, sizes[channel], vectors * lanes) * size
+    words += [*image, many, b.strides[channel] * size, columns * size, count, unit_taps, lead, inner, chunk, sizes[channel], pitch]
     for p, (step, _, limit, stride), start, extent in zip(places, form.places, first, extents, strict=True):
         words += [sizes[p], step, start, limit, stride * size, extent]
-    pitch = [elements(extents[i + 1:]) * vectors * lanes * size for i in range(len(extents))]
+    apart = [elements(extents[i + 1:]) * pitch for i in range(len(extents))]
     for index in itertools.product(*[range(t) for t in taps]):
         at = [p[1] - start for p, start in zip(form.places, first, strict=True)]
-        for i, (which, s) in zip(index, form.taps, strict=True):
+        for i, (which, s) in zip(index, form.taps, strict=False):
             at[which] += i * s
-        words.append(sum(x * s for x, s in zip(at, pitch, strict=True)))
-    steps = [p[0] * s for p, s in zip(form.places, pitch, strict=True)]
+        words.append(sum(x * s for x, s in zip(at, apart, strict=True)))
+    steps = [p[0] * s for p, s in zip(form.places, apart, strict=True)]
     for index in itertools.product(range(many), range(lead), *[range(sizes[p]) for p in places[1:]]):
-        words.append(index[0] * extents[0] * pitch[0] + sum(x * s for x, s in zip(index[1:], steps, strict=True)))
+        words.append(index[0] * extents[0] * apart[0] + sum(x * s for x, s in zip(index[1:], steps, strict=True)))
     product = Product(d, "k", "column", row, lanes, tile_rows, vectors, window=Window(len(places)))
     product, written, rest = followed(product, words, g, [], wanted, locate, vector_bytes, False)
-    text = (f"{f'{batch} times ' if batch > 1 else ''}{sizes[row]} x {sizes[channel]} for {count} taps, k {elements(sizes[kept:])}: "
+    text = (f"{f'{batch} times ' if batch > 1 else ''}{sizes[row]} x {columns} for {count} taps, k {elements(sizes[kept:])}: "
             f"images copied and shifted, {chunk} places at a time, {batch * blocks * groups} units")
     return [Launchable(product, tuple(words), batch * blocks * groups, written, text), *rest]
