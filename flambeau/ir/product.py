@@ -14,6 +14,7 @@ from ..core.dtype import dtype
 from .kernel import Kernel
 
 K_BYTES = 1024              # of k in a block: a tile of B and a panel of A fill the first-level cache
+MATRIX_K_BYTES = 4096       # for the matrix unit, which is supplied from the second-level cache as fast as with results that come and go
 PANEL_PITCH = K_BYTES + 64  # from row to row of a panel of A: not to the same few sets of the cache
 
 
@@ -122,6 +123,8 @@ class Product:
     pairs
         Not empty: the factors are bfloat16, side by side along k, and an element of them, for all that is said here, is a word of two.
         ``"words"``: an instruction adds both products to a float32.  ``"matrix"``: one adds those of 16 rows, columns and words.
+    rounds
+        Of pairs: the result is rounded to bfloat16 as it is stored; all of k is one block then.
     epilogue
         Its axes are the batch axes, rows, columns, each there or not as ``roles`` says.
     roles
@@ -137,6 +140,7 @@ class Product:
     vectors: int
     dot: bool = False
     pairs: str = ""
+    rounds: bool = False
     window: Window | Direct | Shifted | None = None
     epilogue: Kernel | None = None
     roles: tuple[int, ...] = ()
@@ -151,7 +155,7 @@ class Product:
         if self.window is not None:
             b = "reads windows" if isinstance(self.window, Window) else "is copied with its surroundings"
         tile = f"{self.rows} x {self.vectors} inner products" if self.dot else f"{self.rows} x {self.vectors * self.lanes}"
-        lines = [f"product of {'pairs of bfloat16' if self.pairs else self.dtype.name}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
+        lines = [f"product of {'pairs of bfloat16' if self.pairs else self.dtype.name}{', rounded' if self.rounds else ''}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
                  f"register tile {tile}"]
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]

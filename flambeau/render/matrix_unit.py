@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from ..ir.product import Product
 from .llvm import render_window
-from .product import ProductWriter
-from .writer import Writer
+from .product import SHARED, ProductWriter
+from .writer import Vectors, Writer
 
 ROW = 64                    # bytes of a row of a tile register
-TILE = 16 * ROW
 
 
 class MatrixWriter(ProductWriter):
@@ -48,6 +47,15 @@ class MatrixWriter(ProductWriter):
     def pack_panel(self, w: Writer, a: str, a_row: str, a_k: str, rows: str, k: str, panel: str) -> None:
         w.do(f"call void @NAME.chunks(ptr {a}, i64 {a_row}, i64 {rows}, i64 {k}, ptr {panel})")
 
+    def a_lies_well(self, w: Writer, a_row: str, a_k: str, k: str, columns: str) -> str:
+        """Where it has whole chunks of k, and its rows lie close together or there is little use for a copy."""
+        near = w.op(f"or i1 {w.compare('sle', a_row, w.mul(k, 8))}, {w.compare('sle', columns, SHARED * self.width)}")
+        return w.op(f"and i1 {w.compare('eq', w.op(f'and i64 {k}, 15'), 0)}, {near}")
+
+    def a_steps(self, a_row: str, a_k: str) -> list[tuple[str, int]]:
+        """From row to row, and from chunk to chunk."""
+        return [(a_row, ROW), (str(ROW), self.product.rows * ROW)]
+
     def tile_heights(self) -> list[int]:
         return [self.product.rows]
 
@@ -58,28 +66,68 @@ class MatrixWriter(ProductWriter):
         v, p = self.v, self.product
         w = Writer("define internal void @NAME.chunks(ptr %from, i64 %row, i64 %valid, i64 %k, ptr %to) #ATTR", self.declared)
 
-        def chunk(k: str, to: list[str]) -> list[str]:
-            mask = v.mask(w, w.sub("%k", k))
-            start = w.plus("%from", w.mul(k, 4))
-            w.loop(0, "%valid", 1, [], lambda r, _: v.store(w, v.load(w, w.plus(start, w.mul(r, "%row")), mask), w.plus(to[0], w.mul(r, ROW)), align=ROW))
-            w.loop("%valid", p.rows, 1, [], lambda r, _: v.store(w, "zeroinitializer", w.plus(to[0], w.mul(r, ROW)), align=ROW))
-            return [w.plus(to[0], p.rows * ROW)]
-        w.loop(0, "%k", 16, [("ptr", "%to")], chunk)
+        many = w.op(f"and i64 %k, {-v.lanes}")
+        room = w.op(f"and i64 {w.add('%k', v.lanes - 1)}, {-v.lanes}")
+
+        def row(r: str, valid: bool) -> None:
+            start, to = w.plus("%from", w.mul(r, "%row")), w.plus("%to", w.mul(r, ROW))
+
+            def some(k: str, mask: str | None) -> None:
+                x = v.load(w, w.plus(start, w.mul(k, 4)), mask) if valid else "zeroinitializer"
+                v.store(w, x, w.plus(to, w.mul(k, 4 * p.rows)), align=ROW)
+            w.loop(0, many if valid else room, v.lanes, [], lambda k, _: some(k, None))
+            if valid:
+                w.loop(many, "%k", v.lanes, [], lambda k, _: some(k, v.mask(w, w.sub("%k", k))))
+        w.loop(0, "%valid", 1, [], lambda r, _: row(r, True))
+        w.loop("%valid", p.rows, 1, [], lambda r, _: row(r, False))
         w.do("ret void")
         return w.text()
 
     def tiles(self, n: int) -> str:
-        """``C[32 x n vectors] (+)= A panel · B``, in place where all of the tile exists, or else on a copy of what does."""
+        """``C[32 x n vectors] (+)= A panel · B``: in place where all of the tile exists, or else, and where it is rounded, on a copy of what does."""
         p, sum_ = self.product, self.sum
-        w = Writer(f"define internal void @NAME.tile{p.rows}x{n}(i64 %k, ptr %a, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, i64 %columns, "
+        w = Writer(f"define internal void @NAME.tile{p.rows}x{n}(i64 %k, ptr %a, i64 %arow, i64 %achunk, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, i64 %columns, "
                    "i64 %more, ptr %keep) #ATTR", self.declared)
         results = [(i, j, i * n + j) for i in range(2) for j in range(n)]
         stage = w.op(f"alloca [{32 * n * ROW} x i8], align 64")
-        masks = [None] * (n - 1) + [sum_.mask(w, w.sub("%columns", sum_.lanes * (n - 1)))]
-        more = w.compare("ne", "%more", 0)
 
         def tile(name: str, *arguments: tuple[str, str]) -> None:
             w.call("void", f"llvm.x86.{name}", *arguments)
+
+        def every(name: str, at: str, step: str | int) -> None:
+            for i, j, t in results:
+                tile(name, ("i8", str(t)), ("ptr", w.plus(w.plus(at, w.mul(step, 16 * i)), j * ROW)), ("i64", str(step)))
+
+        def zero() -> None:
+            for *_, t in results:
+                tile("tilezero", ("i8", str(t)))
+
+        asked = self.asked(w, "%keep")
+        lower = w.mul("%arow", 16)
+
+        def products() -> None:
+            def chunk(_: str, at: list[str]) -> list[str]:
+                a, b, *far = at
+                far = self.ask_for_some(w, far, *asked[2:])
+                for i in range(2):
+                    tile("tileloadd64", ("i8", str(4 + i)), ("ptr", w.plus(a, lower) if i else a), ("i64", "%arow"))
+                    for j in range(n):
+                        if i == 0:
+                            tile("tileloadd64", ("i8", str(6 + j)), ("ptr", w.plus(b, j * ROW)), ("i64", str(self.pitch_b)))
+                        tile("tdpbf16ps", ("i8", str(i * n + j)), ("i8", str(4 + i)), ("i8", str(6 + j)))
+                return [w.plus(a, "%achunk"), w.plus(b, 16 * self.pitch_b), *far]
+            *_, at, end = w.loop(0, "%k", 16, [("ptr", x) for x in ("%a", "%b", *asked[:2])], chunk)
+            w.store("ptr", at, "%keep", 8)
+            w.store("ptr", end, w.plus("%keep", 8), 8)
+        if p.rounds:
+            zero()
+            products()
+            every("tilestored64", stage, n * ROW)
+            self.store_rounded(w, stage, n * ROW, "%c", "%crow", "%rows", "%columns", n)
+            w.do("ret void")
+            return w.text()
+        masks = [None] * (n - 1) + [sum_.mask(w, w.sub("%columns", sum_.lanes * (n - 1)))]
+        more = w.compare("ne", "%more", 0)
 
         def copy(source: tuple[str, str | int], to: tuple[str, str | int]) -> None:
             def row(_: str, at: list[str]) -> list[str]:
@@ -91,27 +139,22 @@ class MatrixWriter(ProductWriter):
         partly = w.op(f"xor i1 {whole}, true")
         w.when(w.op(f"and i1 {partly}, {more}"), lambda: copy(("%c", "%crow"), (stage, n * ROW)))
         at, step = w.select(whole, "ptr", "%c", stage), w.select(whole, "i64", "%crow", n * ROW)
-
-        def every(name: str) -> None:
-            for i, j, t in results:
-                tile(name, ("i8", str(t)), ("ptr", w.plus(w.plus(at, w.mul(step, 16 * i)), j * ROW)), ("i64", step))
-
-        def zero() -> None:
-            for *_, t in results:
-                tile("tilezero", ("i8", str(t)))
-        w.when(more, lambda: every("tileloadd64"), zero)
-
-        def chunk(_: str, at: list[str]) -> list[str]:
-            a, b = at
-            for i in range(2):
-                tile("tileloadd64", ("i8", str(4 + i)), ("ptr", w.plus(a, i * TILE)), ("i64", str(ROW)))
-                for j in range(n):
-                    if i == 0:
-                        tile("tileloadd64", ("i8", str(6 + j)), ("ptr", w.plus(b, j * ROW)), ("i64", str(self.pitch_b)))
-                    tile("tdpbf16ps", ("i8", str(i * n + j)), ("i8", str(4 + i)), ("i8", str(6 + j)))
-            return [w.plus(a, p.rows * ROW), w.plus(b, 16 * self.pitch_b)]
-        w.loop(0, "%k", 16, [("ptr", "%a"), ("ptr", "%b")], chunk)
-        every("tilestored64")
+        w.when(more, lambda: every("tileloadd64", at, step), zero)
+        products()
+        every("tilestored64", at, step)
         w.when(partly, lambda: copy((stage, n * ROW), ("%c", "%crow")))
         w.do("ret void")
         return w.text()
+
+    def store_rounded(self, w: Writer, source: str, source_step: int, to: str, step: str, rows: str, columns: str, n: int) -> None:
+        """Rows of n vectors of float32, as bfloat16; the unit has made nothing that is subnormal, which the instruction would flush."""
+        half = Vectors("i16", n * self.sum.lanes, 2)
+        mask = half.mask(w, columns)
+        name, made = ("cvtne2ps2bf16", "<32 x bfloat>") if n == 2 else ("cvtneps2bf16", "<16 x bfloat>")
+
+        def row(_: str, at: list[str]) -> list[str]:
+            sums = [(self.sum.t, self.sum.load(w, w.plus(at[0], j * ROW), align=ROW)) for j in reversed(range(n))]
+            x = w.call(made, f"llvm.x86.avx512bf16.{name}.512", *sums)
+            half.store(w, w.op(f"bitcast {made} {x} to {half.t}"), at[1], mask)
+            return [w.plus(at[0], source_step), w.plus(at[1], step)]
+        w.loop(0, rows, 1, [("ptr", source), ("ptr", to)], row)

@@ -64,6 +64,7 @@ class ProductWriter:
         self.sum = Vectors(element, product.lanes, d.itemsize)                   # of the result
         self.v = Vectors("i32", product.lanes, 4) if product.pairs else self.sum    # of the factors
         self.size = d.itemsize
+        self.result_size = 2 if product.rounds else d.itemsize
         self.declared: dict[str, None] = {}
         self.groups = -(-product.rows // product.lanes)         # vectors that hold a column of A's panel
         self.pitch_a = self.groups * self.v.bytes
@@ -152,18 +153,15 @@ class ProductWriter:
     def pack_pairs(self) -> str:
         """The columns of a tile of B from pairs of rows, as words; then zeros up to a whole vector's worth of words, as the matrix unit reads them."""
         p, v = self.product, self.v
-        half = Vectors("i16", p.lanes, 2)
+        half = Vectors("i16", p.vectors * p.lanes, 2)
         w = Writer("define internal void @NAME.columns(ptr %from, i64 %step, i64 %columns, i64 %k, ptr %to) #ATTR", self.declared)
-        masks = [half.mask(w, w.sub("%columns", g * p.lanes)) for g in range(p.vectors)]
+        mask = half.mask(w, "%columns")
         other = w.op("ashr i64 %step, 1")
-        shift = f"<{', '.join(['i32 16'] * p.lanes)}>"
 
         def pair(_: str, at: list[str]) -> list[str]:
             start, to = at
-            for g, mask in enumerate(masks):
-                here = w.plus(start, g * half.bytes)
-                low, high = (w.op(f"zext {half.t} {half.load(w, x, mask)} to {v.t}") for x in (here, w.plus(here, other)))
-                v.store(w, w.op(f"or {v.t} {low}, {w.op(f'shl {v.t} {high}, {shift}')}"), w.plus(to, g * v.bytes), align=v.bytes)
+            for i, words in enumerate(half.interleave(w, [half.load(w, x, mask) for x in (start, w.plus(start, other))])):
+                half.store(w, words, w.plus(to, i * half.bytes), align=half.bytes)
             return [w.plus(start, "%step"), w.plus(to, self.pitch_b)]
         _, end = w.loop(0, "%k", 1, [("ptr", "%from"), ("ptr", "%to")], pair)
 
@@ -424,6 +422,14 @@ class ProductWriter:
         """Some rows of A as they lie in memory: how long, how far apart, and how many."""
         return (w.mul(k, self.size), a_row, rows) if self.product.a_unit == "k" else (w.mul(rows, self.size), a_k, k)
 
+    def rows_of_b(self, w: Writer, start: str, b_k: str, b_column: str, k: str) -> Rows:
+        """A tile's columns of B as they lie in memory."""
+        if self.product.b_unit == "k":
+            return start, w.mul(k, self.size), b_column, self.width
+        if self.product.pairs:
+            return start, self.width * 2, w.op(f"ashr i64 {b_k}, 1"), w.mul(k, 2)
+        return start, self.width * self.size, b_k, k
+
     def chosen(self, w: Writer, condition: str, one: Rows, other: Rows) -> Rows:
         """The one or the other."""
         start, length, step, rows = (w.select(condition, t, x, y) for t, x, y in zip(("ptr", "i64", "i64", "i64"), one, other, strict=True))
@@ -577,10 +583,15 @@ class ProductWriter:
         few = w.compare("sle", columns, SHARED * self.width)
         return w.op(f"and i1 {few}, {w.compare('sle', w.mul(k, a_k), NEAR)}")
 
+    def a_steps(self, a_row: str, a_k: str) -> list[tuple[str, int]]:
+        """What micro-kernels are told of how A lies: in place, and packed."""
+        return [(a_row, PANEL_PITCH)] if self.rowwise else [(a_k, self.pitch_a)]
+
     def whole_tile(self, w: Writer, rows: str) -> str:
         """Whether a tile has all the rows that are computed."""
-        full, low = self.tile_heights()
-        return w.op(f"or i1 {w.compare('eq', rows, full)}, {w.compare('eq', rows, low)}")
+        full, *low = self.tile_heights()
+        all_ = w.compare("eq", rows, full)
+        return w.op(f"or i1 {all_}, {w.compare('eq', rows, low[0])}") if low else all_
 
     def tile_heights(self) -> list[int]:
         """As :func:`heights`, for this micro-kernel."""
@@ -642,7 +653,6 @@ class ProductWriter:
         taps = w.plus(tile, w.mul(k_room, self.pitch_b))
         panels_of_a = w.plus(taps, w.mul(k_room, 64)) if p.window is not None else taps
         panel_bytes = str(p.rows * PANEL_PITCH) if self.rowwise else w.mul(k_room, self.pitch_a)
-        pitched = p.pairs != "matrix"
         taken: dict[str, str] = {}          # the steps of loops that depend on what their bodies find
 
         def unit(u: str, _: list[str]) -> None:
@@ -675,7 +685,7 @@ class ProductWriter:
                 else:
                     w.do(f"call void @NAME.taps(ptr {window_words}, i64 {k0}, i64 {k}, ptr {taps})")
                 in_place = self.in_place(w, w.sub(i1, i0), k, b_k) if self.plain else ""
-                a_lies_well = self.a_lies_well(w, a_row, a_k, k, w.sub(n1, n0)) if pitched else ""
+                a_lies_well = self.a_lies_well(w, a_row, a_k, k, w.sub(n1, n0))
                 low_tiles = self.low_tiles(w, w.sub(i1, i0))
                 # pairs of lines that the next columns are asked for by: as fewer tiles are multiplied before these, more at a time
                 few, one = (w.compare("sle", w.sub(i1, i0), n * p.rows) for n in (3, 1))
@@ -710,7 +720,7 @@ class ProductWriter:
                     pairs = "2"
                     if not isinstance(p.window, Window):
                         beyond = w.plus(bj, w.mul(b_column, self.width))
-                        next_b: Rows = (beyond, self.width * self.size, b_k, k) if p.b_unit == "column" else (beyond, w.mul(k, self.size), b_column, self.width)
+                        next_b = self.rows_of_b(w, beyond, b_k, b_column, k)
                         more_columns = w.compare("sgt", columns, self.width)
                         after = self.chosen(w, more_columns, next_b, next_a)
                         pairs = w.select(more_columns, "i64", few_pairs, 2)
@@ -722,7 +732,7 @@ class ProductWriter:
                         rows = self.tile_rows(w, w.sub(i1, i), low)
                         taken["rows"] = rows
                         ai = w.plus(ak, w.mul(i, a_row))
-                        here = w.op(f"and i1 {a_lies_well}, {self.whole_tile(w, rows)}") if pitched else "false"
+                        here = w.op(f"and i1 {a_lies_well}, {self.whole_tile(w, rows)}")
 
                         def prepare() -> None:
                             w.when(here, lambda: None, lambda: self.pack_panel(w, ai, a_row, a_k, rows, k, panel))
@@ -731,13 +741,12 @@ class ProductWriter:
                             self.ask(w, ahead, self.chosen(w, goes_on, further, after), w.select(goes_on, "i64", 2, 4))
                         w.when(opening, prepare)
                         factor = f"ptr {w.select(here, 'ptr', ai, panel)}"
-                        if pitched:
-                            apart, packed = (a_row, PANEL_PITCH) if self.rowwise else (a_k, self.pitch_a)
-                            factor += f", i64 {w.select(here, 'i64', apart, packed)}"
+                        for in_memory, packed in self.a_steps(a_row, a_k):
+                            factor += f", i64 {w.select(here, 'i64', in_memory, packed)}"
                         w.do(f"call void {self.tile_function(w, rows, columns)}(i64 {k}, {factor}, ptr {source}, i64 {source_step}, "
                              f"ptr {cij}, i64 {c_row}, i64 {rows}, i64 {columns}, i64 {more}, ptr {ahead})")
                         return [w.sub(low, 1), w.plus(panel, panel_bytes), w.plus(cij, w.mul(c_row, rows))]
-                    ci = w.plus(w.plus(c, w.mul(i0, c_row)), w.mul(j, self.size))
+                    ci = w.plus(w.plus(c, w.mul(i0, c_row)), w.mul(j, self.result_size))
                     w.loop(i0, i1, lambda _: taken["rows"], [("i64", low_tiles), ("ptr", panels_of_a), ("ptr", ci)], panels)
                 w.loop(n0, n1, n_block, [], strips)
             w.loop(m0, m1, m_block, [], m_blocks)

@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any
 
 from ..ir.loops import Host, Program
-from .contract import lower_product, overwritten, products
+from .contract import lower_product, overwritten, products, rounded
 from .fuse import Group, Grouper, Item, Phases, Shifts, Taken, Taps, Tiles, canonical, elements, needed
 from .phases import in_phases, lower_phases
 from .plan import KernelLaunch, Later, Piece, Placed, Plan, assemble
@@ -98,6 +98,11 @@ def piece_of(program: Program, vector_bytes: int, pairs: str) -> Piece:
     shared: dict[int, int] = {}
     for k, g in enumerate(groups):
         if g.product and not outlives[g.items[0].store.slot] and spans.get(g.items[0].store.slot) == (k, k):
+            whole = rounded(g)
+            if whole is not None:
+                del spans[g.items[0].store.slot]
+                groups[k] = whole
+                continue
             home = overwritten(g, lambda s, k=k: outlives[s] or last_use.get(s, -1) > k)  # type: ignore[misc]
             if home is not None:
                 shared[g.items[0].store.slot] = home

@@ -18,7 +18,7 @@ from typing import Any
 from ..core.dtype import bfloat16, dtype
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
-from ..ir.product import K_BYTES, Direct, Product, Window, Words
+from ..ir.product import K_BYTES, MATRIX_K_BYTES, Direct, Product, Window, Words
 from ..ir.simplify import nodes
 from .fuse import Group, Item, elements, is_zero, row_major
 from .plan import Later
@@ -31,6 +31,7 @@ DOT_STEPS = 10              # or up to k by this, where the sums at the end of k
 DOT_BYTES = 4096            # if k has no more than this, so that a tile's rows stay in the first-level cache,
 DOT_NEAR = 4 << 20          # and the columns no more than this: what is packed is asked for ahead, so it comes sooner from afar
 KEPT = 18                   # panels of A that are kept packed: an eighth of the second-level cache
+MATRIX_KEPT_BYTES = 1 << 20 # of them for the matrix unit: half of it
 FINISHED_BYTES = 64 << 10   # of the result that are made before its epilogue is run over them
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
 MOST_UNITS = 256
@@ -502,9 +503,9 @@ class Blocked:
     units: int
 
 
-def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows: int, tile_columns: int, window: bool) -> Blocked:
+def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows: int, tile_columns: int, window: bool, matrix: bool = False) -> Blocked:
     """Units and blocks of a product.  Windows are packed slowly: then no two units share columns, and their panels are all kept."""
-    k_blocks = -(-k // (K_BYTES // d.itemsize))
+    k_blocks = -(-k // ((MATRIX_K_BYTES if matrix else K_BYTES) // d.itemsize))
     k_block = -(-k // k_blocks)
     if k_blocks > 1:
         k_block = -(-k_block // 16) * 16
@@ -517,7 +518,8 @@ def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows:
         m_units = -(-wanted // max(1, n_units))
     m_unit = _even(m, m_units, UNIT_ROWS)
     n_unit = _even(n, max(1, n_units), tile_columns)
-    m_block = _even(m, -(-m // ((4 if window else 1) * KEPT * tile_rows)), tile_rows)
+    kept = MATRIX_KEPT_BYTES // (k_block * d.itemsize) if matrix else (4 if window else 1) * KEPT * tile_rows
+    m_block = _even(m, -(-m // kept), tile_rows)
     n_block = max(1, FINISHED_BYTES // (m_block * d.itemsize * tile_columns)) * tile_columns
     m_units, n_units = -(-m // m_unit), -(-n // n_unit)
     return Blocked(k_block, n_block, m_block, m_unit, n_unit, m_units, n_units, batch * m_units * n_units)
@@ -565,7 +567,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     dot = _dot(found, sizes, d)
     if dot:
         tile_rows, vectors = dot_tile(m)
-    cut = blocked(m, n, k, outer, batch, d, m if dot else tile_rows, vectors if dot else vectors * lanes, found.window)
+    cut = blocked(m, n, k, outer, batch, d, m if dot else tile_rows, vectors if dot else vectors * lanes, found.window, pairs == "matrix")
 
     def step(x: Access, axes: Sequence[int]) -> int:
         return x.strides[axes[-1]] * x.dtype.itemsize * (2 if pairs and axes is found.inner else 1) if axes else 0
@@ -593,7 +595,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         b_unit = _pairs_unit(b, found.columns, [*found.outer, *found.inner], sizes)
     else:
         b_unit = "k" if dot else "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
-    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, pairs, window)
+    product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, pairs, c.dtype is not d, window)
     ranges = {x: i for i, x in enumerate(found.batch)} | dict.fromkeys(found.rows, len(found.batch)) | dict.fromkeys(found.columns, len(found.batch) + 1)
     product, written, rest = followed(product, words, g, [ranges[x] for x in range(item.kept)], wanted, locate, vector_bytes)
     words[Words.DIRECT] = len(words)
@@ -608,6 +610,24 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         k, how = 2 * k, f"pairs of bfloat16, {how}"
     text = f"{f'{batch} times ' if batch > 1 else ''}{m} x {n}, k {k * outer}: {how}"
     return [Launchable(product, (*words, *own), units, written, text), *rest]
+
+
+def rounded(g: Group) -> Group | None:
+    """The group of a product that the matrix unit stores rounded, if a map that rounds it is all that follows; nobody else may want it."""
+    if len(g.items) != 2 or g.items[0].pairs != "matrix":
+        return None
+    product, last = g.items
+    c, s, n, value = product.store, last.store, product.kept, last.value
+    loads = factors(product)
+    found = _roles(product, *loads) if loads is not None else None
+    if found is None or found.outer or elements([product.sizes[k] for k in found.inner]) * 2 > MATRIX_K_BYTES or not found.columns:
+        return None
+    alone = value.op == "cast" and value.args[0].op == "load" and not value.args[0].args and value.args[0].attr == c._replace(strides=c.strides[:n])
+    if not alone or last.sizes != product.sizes[:n] or s.dtype is not bfloat16 or any(s.slot == x.slot for x, _ in product.loads) \
+            or not (_run(s, found.rows, last.sizes) and _run(s, found.columns, last.sizes) and s.strides[found.columns[-1]] == 1):
+        return None
+    whole = replace(product, store=s._replace(strides=(*s.strides[:n], *c.strides[n:])))
+    return replace(g, items=[whole])
 
 
 def overwritten(g: Group, wanted: Callable[[int], bool]) -> int | None:
