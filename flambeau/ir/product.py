@@ -155,7 +155,8 @@ class Product:
         if self.window is not None:
             b = "reads windows" if isinstance(self.window, Window) else "is copied with its surroundings"
         tile = f"{self.rows} x {self.vectors} inner products" if self.dot else f"{self.rows} x {self.vectors * self.lanes}"
-        lines = [f"product of {'pairs of bfloat16' if self.pairs else self.dtype.name}{', rounded' if self.rounds else ''}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
+        kind = f"{'pairs of bfloat16' if self.pairs else self.dtype.name}{', rounded' if self.rounds else ''}"
+        lines = [f"product of {kind}, {self.batch} batch axes: A has unit stride along {self.a_unit}, B {b}; "
                  f"register tile {tile}"]
         if self.epilogue is not None:
             lines += ["then on each strip of finished rows:", *("  " + line for line in str(self.epilogue).splitlines())]

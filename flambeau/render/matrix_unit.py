@@ -86,8 +86,8 @@ class MatrixWriter(ProductWriter):
     def tiles(self, n: int) -> str:
         """``C[32 x n vectors] (+)= A panel · B``: in place where all of the tile exists, or else, and where it is rounded, on a copy of what does."""
         p, sum_ = self.product, self.sum
-        w = Writer(f"define internal void @NAME.tile{p.rows}x{n}(i64 %k, ptr %a, i64 %arow, i64 %achunk, ptr %b, i64 %bk, ptr %c, i64 %crow, i64 %rows, i64 %columns, "
-                   "i64 %more, ptr %keep) #ATTR", self.declared)
+        w = Writer(f"define internal void @NAME.tile{p.rows}x{n}(i64 %k, ptr %a, i64 %arow, i64 %achunk, ptr %b, i64 %bk, ptr %c, i64 %crow, "
+                   "i64 %rows, i64 %columns, i64 %more, ptr %keep) #ATTR", self.declared)
         results = [(i, j, i * n + j) for i in range(2) for j in range(n)]
         stage = w.op(f"alloca [{32 * n * ROW} x i8], align 64")
 
