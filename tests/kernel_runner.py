@@ -59,9 +59,9 @@ def results_in_pieces(machine: Machine, buffers: list, contents: list, slot: int
 class Machine:
     """A plan made ready to run."""
 
-    def __init__(self, program: Program, vector_bytes: int = 64) -> None:
+    def __init__(self, program: Program, vector_bytes: int = 64, pairs: str = "") -> None:
         self.program = program
-        self.plan: Plan = build(program, vector_bytes)
+        self.plan: Plan = build(program, vector_bytes, pairs)
         for step in self.plan.steps:
             if step[0] == "kernel" and isinstance(self.plan.kernels[step[1]], Kernel):
                 verify(self.plan.kernels[step[1]], len(step[2]))

@@ -18,6 +18,8 @@ from .writer import Writer
 class DirectWriter(ProductWriter):
     """Writes the functions of one product over a direct window."""
 
+    planes = 1                  # channels of an element of the copy
+
     def text(self) -> str:
         p = self.product
         functions = [self.pack_transposed() if p.a_unit == "k" else self.pack_rows(), self.copy_row()]
@@ -29,7 +31,7 @@ class DirectWriter(ProductWriter):
     def copy_row(self) -> str:
         """``count`` positions of one row of the image, ``step`` apart from ``first`` on, as neighbours; 0 outside of ``0 .. limit-1``."""
         v = self.v
-        w = Writer("define internal void @NAME.row(ptr %from, i64 %first, i64 %step, i64 %limit, i64 %count, ptr %to) #ATTR", self.declared)
+        w = Writer("define internal void @NAME.row(ptr %from, i64 %channel, i64 %first, i64 %step, i64 %limit, i64 %count, ptr %to) #ATTR", self.declared)
         wide = f"<{v.lanes} x i64>"
         last = w.sub("%limit", v.lanes)
         iota = "<" + ", ".join(f"i64 {k}" for k in range(v.lanes)) + ">"
@@ -121,18 +123,14 @@ class DirectWriter(ProductWriter):
                 def group(_: str, at: list[str]) -> list[str]:
                     starts = [w.load("i64", w.plus(at[0], 8 * x), 8) for x in range(axes - 1)]
                     phases = [[w.load("i64", w.plus(at[0], 8 * (axes - 1 + 3 * t + x)), 8) for x in range(3)] for t in range(turns)]
-                    for to, (offset, depth, _) in zip(panels, phases, strict=True):
-                        self.pack_panel(w, w.plus(ai, offset), a_row, a_k, rows, depth, to)
+                    panels_of_a = [self.factor(w, w.plus(ai, offset), a_row, a_k, rows, depth, to)
+                                   for to, (offset, depth, _) in zip(panels, phases, strict=True)]
 
                     def tile(j: str, _: list[str]) -> None:
                         left = w.sub(columns, j)
                         here = w.plus(image, w.mul(j, self.size))
-                        for to, packed, (_offset, depth, taps) in zip(tiles, panels, phases, strict=True):
-                            def run(m: int, to: str = to, packed: str = packed, depth: str = depth, taps: str = w.plus(own, taps)) -> None:
-                                self.narrowest(w, left, lambda n: w.do(
-                                    f"call void @NAME.tile{m}x{n}t(i64 {depth}, ptr {packed}, ptr {here}, i64 0, ptr {to}, i64 {self.pitch_b}, i64 {m}, "
-                                    f"i64 {self.width}, i64 0, ptr {taps})"))
-                            self.shortest(w, rows, run)
+                        for to, its_a, (_offset, depth, taps) in zip(tiles, panels_of_a, phases, strict=True):
+                            self.multiply(w, rows, left, depth, its_a, here, to, w.plus(own, taps), plane, channels)
                         end = w.min(w.add(j, self.width), columns)
                         self.store_runs(w, tiles, j, end, rows, ci, c_row, first, starts, sizes, spans, apart, whole, in_result)
                     w.loop(0, columns, self.width, [], tile)
@@ -142,9 +140,24 @@ class DirectWriter(ProductWriter):
                     ends = [w.mul(w.min(w.mul(x, apart[0]), whole[0]), in_result[0]) for x in (first, w.add(first, count))]
                     self.finish(w, entries, i, w.add(i, rows), *ends)
             w.loop(0, m_size, p.rows, [], panel)
+        self.opening(w)
         w.loop("%begin", "%end", 1, [], unit)
+        self.closing(w)
         w.do("ret void")
         return w.text()
+
+    def factor(self, w: Writer, a: str, a_row: str, a_k: str, rows: str, depth: str, panel: str) -> list[str]:
+        """Rows of A as :meth:`multiply` takes them: here a packed panel."""
+        self.pack_panel(w, a, a_row, a_k, rows, depth, panel)
+        return [panel]
+
+    def multiply(self, w: Writer, rows: str, columns: str, depth: str, a: list[str], b: str, to: str, taps: str, plane: str, channels: str) -> None:
+        """A tile, into scratch memory."""
+        def run(m: int) -> None:
+            self.narrowest(w, columns, lambda n: w.do(
+                f"call void @NAME.tile{m}x{n}t(i64 {depth}, ptr {a[0]}, ptr {b}, i64 0, ptr {to}, i64 {self.pitch_b}, i64 {m}, "
+                f"i64 {self.width}, i64 0, ptr {taps})"))
+        self.shortest(w, rows, run)
 
     def copy_image(self, w: Writer, b: str, image: str, channels: str, channel_step: str, steps: list[str], origins: list[str],
                    limits: list[str], strides: list[str], extents: list[str], in_copy: list[str], plane: str, phase_bytes: str) -> None:
@@ -161,7 +174,7 @@ class DirectWriter(ProductWriter):
             rows = w.mul(rows, e)
 
         def channel(c: str, _: list[str]) -> None:
-            source, to = w.plus(b, w.mul(c, channel_step)), w.plus(image, w.mul(c, plane))
+            source, to = w.plus(b, w.mul(c, w.mul(channel_step, self.planes))), w.plus(image, w.mul(c, plane))
 
             def phase(f: str, _: list[str]) -> None:
                 remainder = digits(w, f, steps)
@@ -176,7 +189,7 @@ class DirectWriter(ProductWriter):
                         start = w.plus(start, w.mul(position, strides[i]))
                     limit = w.select(inside, "i64", limits[-1], 0)
                     first = w.add(remainder[-1], origins[-1])
-                    w.do(f"call void @NAME.row(ptr {start}, i64 {first}, i64 {steps[-1]}, i64 {limit}, i64 {extents[-1]}, ptr {row_to})")
+                    w.do(f"call void @NAME.row(ptr {start}, i64 {channel_step}, i64 {first}, i64 {steps[-1]}, i64 {limit}, i64 {extents[-1]}, ptr {row_to})")
                     return following(w, quotient, extents[:-1]) if axes > 1 else []
                 w.loop(0, rows, 1, [("i64", "0")] * (axes - 1), row)
             w.loop(0, phases, 1, [], phase)
@@ -185,7 +198,7 @@ class DirectWriter(ProductWriter):
     def store_runs(self, w: Writer, tiles: list[str], j0: str, j1: str, rows: str, c: str, c_row: str, first: str, starts: list[str], sizes: list[str],
                    spans: list[str], apart: list[str], whole: list[str], in_result: list[str]) -> None:
         """Store the columns of tiles that belong to somebody, one row of the image after the other; several tiles' columns take turns."""
-        v, p = self.v, self.product
+        sums, p = self.sum, self.product
         turns = len(tiles)
         pitch = spans[-1] if len(sizes) > 1 else str(1 << 40)
 
@@ -206,17 +219,21 @@ class DirectWriter(ProductWriter):
                 count = w.select(w.compare("slt", at, n), "i64", count, 0)      # rows between those of two outer positions, and after the last
 
             def store() -> None:
-                masks = [v.mask(w, w.sub(count, g * p.lanes)) for g in range(p.vectors * turns)]
+                masks = [sums.mask(w, w.sub(count, g * p.lanes)) for g in range(p.vectors * turns)]
                 ahead = w.mul(w.sub(lo, j0), self.size)
 
                 def row(_: str, at: list[str]) -> list[str]:
                     *sources, to = at
                     for g in range(p.vectors):
                         mask = masks[g] if turns == 1 else None
-                        values = [v.load(w, w.plus(x, g * v.bytes), mask) for x in sources]
-                        for t, value in enumerate(v.interleave(w, values)):
-                            v.store(w, value, w.plus(to, (g * turns + t) * v.bytes), masks[g * turns + t])
+                        values = [sums.load(w, w.plus(x, g * sums.bytes), mask) for x in sources]
+                        for t, value in enumerate(sums.interleave(w, values)):
+                            self.store_result(w, value, w.plus(to, (g * turns + t) * p.lanes * self.result_size), masks[g * turns + t])
                     return [*[w.plus(x, self.pitch_b) for x in sources], w.plus(to, c_row)]
-                w.loop(0, rows, 1, [*(("ptr", w.plus(x, ahead)) for x in tiles), ("ptr", w.plus(c, w.mul(column, self.size)))], row)
+                w.loop(0, rows, 1, [*(("ptr", w.plus(x, ahead)) for x in tiles), ("ptr", w.plus(c, w.mul(column, self.result_size)))], row)
             w.when(w.compare("sgt", count, 0), store)
         w.loop(w.div(j0, pitch), w.add(w.div(w.sub(j1, 1), pitch), 1), 1, [], segment)
+
+    def store_result(self, w: Writer, value: str, to: str, mask: str) -> None:
+        """A vector of results."""
+        self.sum.store(w, value, to, mask)

@@ -41,8 +41,9 @@ def render_product(product: Product) -> str:
     """The LLVM IR of one product; equal products give equal texts."""
     if isinstance(product.window, Direct):
         from .direct import DirectWriter
+        from .matrix_unit import MatrixDirectWriter
 
-        return DirectWriter(product).text()
+        return (MatrixDirectWriter if product.pairs else DirectWriter)(product).text()
     if isinstance(product.window, Shifted):
         from .shifted import ShiftedWriter
 

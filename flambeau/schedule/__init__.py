@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any
 
 from ..ir.loops import Host, Program
-from .contract import lower_product, overwritten, products, rounded
+from .contract import Converted, in_pairs, lower_product, overwritten, products, rounded
 from .fuse import Group, Grouper, Item, Phases, Shifts, Taken, Taps, Tiles, canonical, elements, needed
 from .phases import in_phases, lower_phases
 from .plan import KernelLaunch, Later, Piece, Placed, Plan, assemble
@@ -52,15 +52,22 @@ def piece_of(program: Program, vector_bytes: int, pairs: str) -> Piece:
     readers: dict[int, int] = {}
     preparer = Preparer(buffers, readers)
     temporary = preparer.temporary
+    converted = Converted(buffers)
     for number, step in without_copies(program.steps, buffers):
         if isinstance(step, Host):
             steps_as_items.append((number, step))
             for x, _ in step.inputs:
                 readers[x.slot] = readers.get(x.slot, 0) + 1
+            for x, _ in step.outputs:
+                converted.written(x.slot)
         else:
-            items = [x for item in canonical(step, number, sites) for x in formed(item, temporary, vector_bytes, pairs)]
+            items = []
+            for whole in canonical(step, number, sites):
+                narrow = converted.narrowed(whole) if pairs == "matrix" else None
+                items += (narrow and in_pairs(narrow, temporary)) or formed(whole, temporary, vector_bytes, pairs)
             steps_as_items.append(items)
             for item in items:
+                converted.note(item)
                 for x, _ in item.loads:
                     readers[x.slot] = readers.get(x.slot, 0) + 1
     entries: list[Item | tuple[int, Host]] = []
@@ -98,10 +105,10 @@ def piece_of(program: Program, vector_bytes: int, pairs: str) -> Piece:
     shared: dict[int, int] = {}
     for k, g in enumerate(groups):
         if g.product and not outlives[g.items[0].store.slot] and spans.get(g.items[0].store.slot) == (k, k):
-            whole = rounded(g)
-            if whole is not None:
+            other = rounded(g)
+            if other is not None:
                 del spans[g.items[0].store.slot]
-                groups[k] = whole
+                groups[k] = other
                 continue
             home = overwritten(g, lambda s, k=k: outlives[s] or last_use.get(s, -1) > k)  # type: ignore[misc]
             if home is not None:

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.dtype import bfloat16, dtype
+from ..core.dtype import bfloat16, dtype, float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
+from ..ir.loops import BufferInfo
 from ..ir.product import K_BYTES, MATRIX_K_BYTES, Direct, Product, Window, Words
 from ..ir.simplify import nodes
-from .fuse import Group, Item, elements, is_zero, row_major
+from .fuse import Group, Item, covers, elements, is_zero, row_major
 from .plan import Later
 from .tile import Launchable, followed
 
@@ -40,6 +41,8 @@ STRIP = 16                  # tiles side by side in a unit, about: what packing 
 LONG = 64                   # of k inside an outer axis, from which the blocks may follow it
 NO_LIMIT = (1 << 30) - 1
 IMAGE_BYTES = 256 << 10     # of an image's copy in scratch memory: an eighth of the second-level cache
+MATRIX_ROWS, MATRIX_WORDS = 32, 16      # of a tile of the matrix unit, and words of k that it takes at a time
+MATRIX_IMAGE_BYTES = 512 << 10          # of an image's copy for it
 MANY = 8                    # units that an image is cut for
 FEW = 100                   # columns below which packing A weighs more than packing B
 MOST_TAPS = 8192
@@ -110,24 +113,19 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "", part:
     out: list[Item] = []
 
     def copied(x: Access, order: list[int], d: dtype = d) -> Access:
-        made = tuple(sizes[a] for a in order)
-        slot = temporary(elements(made) * d.itemsize)
-        load = ir.make("load", x.dtype, (), Access(x.slot, x.offset, tuple(x.strides[a] for a in order), x.dtype))
-        copy = Item("map", made, len(made), load if x.dtype is d else load.cast(d), Access(slot, 0, row_major(made), d), "", None, None, None, item.step)
-        copy.scan_loads()
+        copy, made = _copied(x, order, sizes, d, temporary, item.step)
         out.append(copy)
-        steps = dict(zip(order, row_major(made), strict=True))
-        return Access(slot, 0, tuple(steps.get(a, 0) for a in range(len(sizes))), d)
+        return made
     a, b = roles.a, roles.b
     batch_of = {x: [axis for axis in roles.batch if x.attr.strides[axis]] for x in (a, b)}
     unit = a.attr.strides[roles.inner[-1]] == 1 or (roles.rows and a.attr.strides[roles.rows[-1]] == 1)
     if a.args:
         return [item]
-    if pairs and a.dtype is b.dtype is bfloat16 and not b.args and elements([sizes[k] for k in roles.inner]) % 2 == 0:
+    if pairs and a.dtype is b.dtype is bfloat16 and not b.args and not roles.window and elements([sizes[k] for k in roles.inner]) % 2 == 0:
         inner = [*roles.outer, *roles.inner]
         loads = []
         for x, own, units in ((a, roles.rows, ("k",)), (b, roles.columns, ("k", "column"))):
-            if _pairs_unit(x.attr, own, inner, sizes) not in units:
+            if _pairs_unit(x.attr, own, roles.inner, sizes) not in units:
                 x = ir.make("load", bfloat16, (), copied(x.attr, [*batch_of[x], *own, *inner], bfloat16))
             loads.append(x.cast(d))
         return [*out, *stored(replace(item, value=ir.make("mul", d, tuple(loads)), product=True, pairs=pairs), temporary)]
@@ -141,6 +139,76 @@ def products(item: Item, temporary: Callable[[int], int], pairs: str = "", part:
         return [item]
     product = replace(item, value=ir.make("mul", d, (a, b)), product=True)
     return [*out, *stored(product, temporary)]
+
+
+def _copied(x: Access, order: list[int], sizes: Sequence[int], d: dtype, temporary: Callable[[int], int], step: int) -> tuple[Item, Access]:
+    """A map that copies what an access reads, with some axes in that order, and the copy in its place."""
+    made = tuple(sizes[a] for a in order)
+    slot = temporary(elements(made) * d.itemsize)
+    load = ir.make("load", x.dtype, (), Access(x.slot, x.offset, tuple(x.strides[a] for a in order), x.dtype))
+    copy = Item("map", made, len(made), load if x.dtype is d else load.cast(d), Access(slot, 0, row_major(made), d), "", None, None, None, step)
+    copy.scan_loads()
+    steps = dict(zip(order, row_major(made), strict=True))
+    return copy, Access(slot, 0, tuple(steps.get(a, 0) for a in range(len(sizes))), d)
+
+
+class Converted:
+    """The float32 slots that hold bfloat16 values: what was converted is multiplied in pairs where it lies, so that often nobody needs the slot."""
+
+    def __init__(self, buffers: Sequence[BufferInfo]) -> None:
+        self.buffers = buffers
+        self.sources: dict[int, tuple[Access, Access]] = {}     # slot -> where it was written, and from what
+
+    def written(self, slot: int) -> None:
+        """What is known of a slot, and by it, is no longer true."""
+        self.sources = {s: x for s, x in self.sources.items() if slot not in (s, x[1].slot)}
+
+    def note(self, item: Item) -> None:
+        """What an item does to what is known."""
+        to, value = item.store, item.value
+        self.written(to.slot)
+        if item.kind == "map" and value.op == "cast" and value.dtype is to.dtype is float32 and value.args[0].op == "load" and not value.args[0].args:
+            x = value.args[0].attr
+            if x.dtype is bfloat16 and x.strides == to.strides and covers(item, self.buffers[to.slot].nbytes):
+                self.sources[to.slot] = to, x
+
+    def narrowed(self, item: Item) -> Item | None:
+        """The sum of products of the bfloat16 values, if both factors are such."""
+        found = factors(item)
+        if found is None or not self.sources:
+            return None
+        new = {}
+        for x in found:
+            source = self.sources.get(x.attr.slot)
+            if source is None or x.dtype is not float32:
+                return None
+            to, read = source
+            place = x.attr._replace(slot=read.slot, offset=x.attr.offset - to.offset + read.offset, dtype=bfloat16)
+            new[x] = ir.make("load", bfloat16, x.args, place).cast(float32)
+        made = replace(item, value=ir.make("mul", float32, tuple(new[x] for x in found)))
+        made.scan_loads()
+        return made
+
+
+def in_pairs(item: Item, temporary: Callable[[int], int]) -> list[Item] | None:
+    """A sum of products of bfloat16 as the matrix unit forms it, or None where it does not, or hardly pays."""
+    found = factors(item)
+    roles = None if found is None or elements(item.sizes) < WORTH else _roles(item, *found)
+    if roles is None or roles.a.args:
+        return None
+    sizes = item.sizes
+    rows, columns, k, batch = (elements([sizes[a] for a in axes]) for axes in (roles.rows, roles.columns, roles.inner, roles.batch))
+    if not roles.window:
+        return products(item, temporary, "matrix") if min(rows, columns) >= MATRIX_WORDS and k % 2 == 0 and k >= 2 * MATRIX_WORDS else None
+    image = _image(roles, sizes)
+    if image is None or image[0] is None or _direct(roles, sizes, rows, batch, float32, True) is None:
+        return None
+    a = roles.a.attr
+    taps = [x for x in roles.inner if x != image[0]]
+    order = [*(x for x in roles.batch if a.strides[x]), *roles.rows, *taps, image[0]]
+    copy, place = _copied(a, order, sizes, bfloat16, temporary, item.step)
+    value = ir.make("mul", float32, (ir.make("load", bfloat16, (), place).cast(float32), roles.b.cast(float32)))
+    return [copy, *stored(replace(item, value=value, product=True, pairs="matrix"), temporary)]
 
 
 def _parts(roles: Roles, sizes: Sequence[int]) -> int:
@@ -300,11 +368,11 @@ def _window(b: Expr, roles: Roles, sizes: Sequence[int]) -> tuple[Window, list[i
     return Window(len(roles.inner), len(roles.columns), len(positions)), words
 
 
-def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) -> tuple[Direct, list[int], int, int] | None:
-    """B's windows read in place from a copy of the image: what it is, its words, units per batch entry, and where position 0 lies.
+Directions = list[tuple[int, int, int, int, int, int, int]]     # per column axis size, step, origin, limit, stride of a position, reach of k, its axis
 
-    None where the windows are no plain ones, or where packing them costs less than the columns between the copy's rows.
-    """
+
+def _image(found: Roles, sizes: Sequence[int]) -> tuple[int | None, Directions, int] | None:
+    """B's windows as an image: the axis of its channels, its directions, where position 0 lies; None where the windows are no plain ones."""
     x = found.b.attr
     if not found.window or found.outer or len(found.columns) > 3:
         return None
@@ -320,7 +388,7 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
         pairs = {}
     if len(free) > 1:
         return None
-    axes: list[tuple[int, int, int, int, int, int, int]] = []       # size, step, origin, limit, stride of a position, reach of k, its axis
+    axes: Directions = []
     start = 0
     for c in found.columns:
         here = [(steps, *place) for steps, place in positions.items() if steps[c]]
@@ -350,25 +418,45 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype) ->
         axes.append((sizes[c], step, origin + min(0, reach), limit, stride, abs(reach), k))
     if axes[-1][4] != 1 or len(positions) > len(axes) or any(not any(steps[c] for c in found.columns) for steps in positions):
         return None
-    channels = sizes[free[0]] if free else 1
-    copy = copied_image([(size, step, origin, limit, reach) for size, step, origin, limit, _, reach, _ in axes], channels, batch, d)
+    return free[0] if free else None, axes, start
+
+
+def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype, matrix: bool = False) -> tuple[Direct, list[int], int, int] | None:
+    """B's windows read in place from a copy of the image: what it is, its words, units per batch entry, and where position 0 lies.
+
+    None where the windows are no plain ones, or where packing them costs less than the columns between the copy's rows.  For the ``matrix``
+    unit channels are words of two, and only taps count, for each of which it takes 16 words at a time.
+    """
+    image = _image(found, sizes)
+    if image is None:
+        return None
+    free, axes, start = image
+    x = found.b.attr
+    channels = 1 if free is None else sizes[free]
+    if matrix and (channels % (2 * MATRIX_WORDS) or m % MATRIX_ROWS or any(step > 2 for _, step, *_ in axes)):
+        return None
+    planes, most = (channels // 2, MATRIX_IMAGE_BYTES) if matrix else (channels, IMAGE_BYTES)
+    copy = copied_image([(size, step, origin, limit, reach) for size, step, origin, limit, _, reach, _ in axes], planes, batch, d, most)
     if copy is None:
         return None
-    inner = [sizes[k] for k in found.inner]
-    copying = GATHERING * copy.phases / (m * elements(inner) / channels) if axes[-1][1] > 2 else 0
-    if elements(inner) > MOST_TAPS or copy.waste + copying > PACKING / m:
+    inner = [k for k in found.inner if not (matrix and k == free)]
+    counts = [sizes[k] for k in inner]
+    copying = GATHERING * copy.phases / (m * elements(counts) / channels) if axes[-1][1] > 2 else 0
+    if elements(counts) > MOST_TAPS or (copy.waste > 0.5 if matrix else copy.waste + copying > PACKING / m):
         return None
     taps = []
-    for index in itertools.product(*[range(n) for n in inner]):
-        at = dict(zip(found.inner, index, strict=True))
+    for index in itertools.product(*[range(n) for n in counts]):
+        at = dict(zip(inner, index, strict=True))
         places = []
         for _, _, _, _, stride, reach, k in axes:
             move = 0 if k < 0 else x.strides[k] // stride
             places.append(0 if k < 0 else at[k] * move + (reach if move < 0 else 0))
-        taps.append(copy.offset(at[free[0]] if free else 0, places))
-    words = copy.words(channels, x.strides[free[0]] if free else 0, [a[4] for a in axes], [1] * len(axes), [a[0] for a in axes])
-    words += [1, *[0] * (len(axes) - 1), 0, elements(inner), 8 * (len(words) + len(axes) + 3), *taps]
-    return Direct(len(axes)), words, copy.parts, start * d.itemsize
+        taps.append(copy.offset(at.get(free, 0), places) if free is not None else copy.offset(0, places))
+    size = x.dtype.itemsize
+    words = copy.words(planes, 0 if free is None else x.strides[free] * size, [a[4] * size for a in axes], [1] * len(axes),
+                       [a[0] for a in axes])
+    words += [1, *[0] * (len(axes) - 1), 0, elements(counts), 8 * (len(words) + len(axes) + 3), *taps]
+    return Direct(len(axes)), words, copy.parts, start * size
 
 
 @dataclass(slots=True)
@@ -408,14 +496,17 @@ class Copy:
         return channel * self.plane + number * self.phase + offset
 
     def words(self, channels: int, channel_stride: int, strides: Sequence[int], apart: Sequence[int], sizes: Sequence[int]) -> list[int]:
-        """The words of a direct window up to its phases; ``apart``, ``sizes``: how far columns lie apart in the result, whose sizes these are."""
-        words = [channels, channel_stride * self.itemsize]
+        """The words of a direct window up to its phases; ``apart``, ``sizes``: how far columns lie apart in the result, whose sizes these are.
+
+        Strides are in bytes.
+        """
+        words = [channels, channel_stride]
         for (size, step, origin, limit, _), stride, extent, span, far, whole in zip(self.axes, strides, self.extents, self.spans, apart, sizes, strict=True):
-            words += [size, step, origin, limit, stride * self.itemsize, extent, span, far, whole]
+            words += [size, step, origin, limit, stride, extent, span, far, whole]
         return [*words, self.plane, self.phase, self.lead]
 
 
-def copied_image(axes: list[tuple[int, int, int, int, int]], channels: int, batch: int, d: dtype) -> Copy | None:
+def copied_image(axes: list[tuple[int, int, int, int, int]], channels: int, batch: int, d: dtype, most: int = IMAGE_BYTES) -> Copy | None:
     """The copy of an image, in as many parts as fit into scratch memory; None when there are hardly any columns."""
     # what neighbouring rows of the copy have in common: zeros before the first position and after the last, but no column of both
     common = [0 if step > 1 else max(0, min(-origin, origin + size + reach - limit, reach)) for size, step, origin, limit, reach in axes]
@@ -430,7 +521,7 @@ def copied_image(axes: list[tuple[int, int, int, int, int]], channels: int, batc
         return Copy(axes, d.itemsize, lead, -(-axes[0][0] // lead), extents, spans, phases, phase, plane + 192 if plane % 2048 == 0 else plane)
     least = -(-2 * FEW // elements([a[0] for a in axes[1:]]))      # of the first positions in a unit
     parts = min(-(-MANY // batch), max(1, axes[0][0] // least))
-    while channels * (made := cut(parts)).plane > IMAGE_BYTES:
+    while channels * (made := cut(parts)).plane > most:
         parts += 1
         if parts > axes[0][0]:
             return None
@@ -563,7 +654,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
     if pairs:
         k //= 2
     if pairs == "matrix":
-        tile_rows = 32
+        tile_rows = MATRIX_ROWS
     dot = _dot(found, sizes, d)
     if dot:
         tile_rows, vectors = dot_tile(m)
@@ -579,7 +670,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         words += [sizes[axis], *(x.strides[axis] * x.dtype.itemsize for x in (a, b, c))]
     window: Window | Direct | None = None
     units = cut.units
-    direct = None if pairs else _direct(found, sizes, m, batch, d)
+    direct = _direct(found, sizes, m, batch, d, bool(pairs)) if not pairs or found.window else None
     own: list[int] = []
     if direct is not None:
         window, own, parts, origin = direct
@@ -592,7 +683,7 @@ def lower_product(g: Group, wanted: Callable[[int], bool], locate: Callable[[int
         words += more
     a_unit = "k" if a.strides[found.inner[-1]] == 1 else "row"
     if pairs:
-        b_unit = _pairs_unit(b, found.columns, [*found.outer, *found.inner], sizes)
+        b_unit = "column" if found.window else _pairs_unit(b, found.columns, found.inner, sizes)
     else:
         b_unit = "k" if dot else "column" if b.strides[found.columns[-1]] == 1 else "" if found.window else "k"
     product = Product(d, a_unit, b_unit, len(found.batch), lanes, tile_rows, vectors, dot, pairs, c.dtype is not d, window)
@@ -620,8 +711,10 @@ def rounded(g: Group) -> Group | None:
     c, s, n, value = product.store, last.store, product.kept, last.value
     loads = factors(product)
     found = _roles(product, *loads) if loads is not None else None
-    if found is None or found.outer or elements([product.sizes[k] for k in found.inner]) * 2 > MATRIX_K_BYTES or not found.columns:
+    if found is None or not found.columns:
         return None
+    if not found.window and (found.outer or elements([product.sizes[k] for k in found.inner]) * 2 > MATRIX_K_BYTES):
+        return None             # not all of k at once
     alone = value.op == "cast" and value.args[0].op == "load" and not value.args[0].args and value.args[0].attr == c._replace(strides=c.strides[:n])
     if not alone or last.sizes != product.sizes[:n] or s.dtype is not bfloat16 or any(s.slot == x.slot for x, _ in product.loads) \
             or not (_run(s, found.rows, last.sizes) and _run(s, found.columns, last.sizes) and s.strides[found.columns[-1]] == 1):

@@ -178,7 +178,7 @@ def lower_phases(g: Group, wanted: Callable[[int], bool], locate: Callable[[int]
     words += [0] * (contract.Words.BATCH - len(words))
     for a in range(row):
         words += [sizes[a], *(x.strides[a] * size for x in (form.weight, form.image, c))]
-    own = copy.words(form.channels, form.channel, form.strides, form.apart, sizes[row + 1:kept])
+    own = copy.words(form.channels, form.channel * size, [s * size for s in form.strides], form.apart, sizes[row + 1:kept])
     groups = [form.phases[i:i + turns] for i in range(0, len(form.phases), turns)]
     own.append(len(groups))
     tables: list[int] = []
