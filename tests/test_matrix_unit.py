@@ -26,6 +26,7 @@ CASES = [       # batch, channels, outputs, size, kernel, how
     (3, 64, 64, (12, 12), (1, 1), {"padding": 1}),
     (2, 128, 64, (16, 15), (3, 3), {"padding": 1, "groups": 2}),
     (1, 32, 32, (200,), (9,), {"padding": 4}),
+    (40, 32, 32, (40, 41), (3, 3), {"padding": 1}),
     (1, 32, 32, (7, 9, 10), (3, 3, 3), {"padding": 1}),
 ]
 
@@ -65,6 +66,16 @@ def test_numbers_that_are_none_stay_in_their_windows():
     assert F.conv2d(x, w * 0, padding=1).isnan().sum().item() == 32 * 13
 
 
+def test_numbers_that_are_none_stay_in_the_gradient_of_their_channel():
+    """The zeros between the rows of one factor are multiplied by what lies there in the other: nothing of another channel or image."""
+    x, w = whole(0, 2, 32, 20, 20), whole(1, 32, 32, 3, 3).requires_grad_()
+    x[1, 7, 0, 0] = x[0, 8, 19, 19] = float("nan")
+    y = F.conv2d(x, w, padding=1)
+    y.backward(torch.ones(*y.shape, dtype=torch.bfloat16))
+    assert w.grad[:, 7:9, 0, 0].isnan().any().item() and w.grad[:, 7:9, 1, 1].isnan().all().item()
+    assert not w.grad[:, :7].isnan().any().item() and not w.grad[:, 9:].isnan().any().item()
+
+
 @pytest.mark.parametrize(("size", "kernel", "stride", "padding"), [((20, 21), (3, 3), 1, 1), ((21, 20), (3, 2), 2, 0), ((40, 70), (5, 5), 1, 2)])
 @pytest.mark.parametrize("rounds", [False, True])
 def test_convolutions_write_nothing_else_and_pieces_change_no_bit(size, kernel, stride, padding, rounds):
@@ -82,7 +93,8 @@ def test_convolutions_write_nothing_else_and_pieces_change_no_bit(size, kernel, 
             guard = inside if guard is None else guard & inside
     (xn, xc, xy, xx), (wo, wc, *wk) = wide[0].strides, wide[1].strides
     at = ir.Access(wide[0].slot, -padding * (xy + xx), (xn, 0, xy * stride, xx * stride, xc, xy, xx), float32, 0)
-    factors = ir.make("load", float32, (ir.const(0, ir.int64), guard), at), ir.make("load", float32, (), ir.Access(wide[1].slot, 0, (0, wo, 0, 0, wc, *wk), float32))
+    factors = (ir.make("load", float32, (ir.const(0, ir.int64), guard), at),
+               ir.make("load", float32, (), ir.Access(wide[1].slot, 0, (0, wo, 0, 0, wc, *wk), float32)))
     y = m.fresh((n, o, *result), float32)
     m.steps.append(Nest("reduce", (n, o, *result, c, *kernel), 4, factors[0] * factors[1], y.access(7), "sum", ir.acc(float32)))
     z = m.map(y.element(y.shape).cast(bfloat16) if rounds else y.element(y.shape) + 1.0, y.shape)

@@ -20,6 +20,7 @@ SHAPES = [      # name, input without the batch, weight, keywords
     ("3-D, 3x3x3, 32 channels, 16x16x16", (32, 16, 16, 16), (32, 32, 3, 3, 3), {"padding": 1}),
     ("4x4 transposed, stride 2, 64 channels, 28x28", (64, 28, 28), (64, 64, 4, 4), {"padding": 1, "stride": 2, "transposed": True}),
 ]
+HALVES = {name for name, *_ in SHAPES[:5]} | {"1x1, 256 to 64 channels, 56x56", "3x3 stride 2, 128 channels, 56x56"}      # also of 16-bit floats
 torch.manual_seed(0)
 
 
@@ -41,10 +42,10 @@ def operations(shape, weight, how):
     return count
 
 
-def convolution(shape, weight, transposed=False, gradients=False, layout=None, **how):
+def convolution(shape, weight, transposed=False, gradients=False, layout=None, dtype=torch.float32, **how):
     def make():
         f = function(weight, transposed)
-        x, w = torch.randn(BATCH, *shape), torch.randn(*weight)
+        x, w = torch.randn(BATCH, *shape).to(dtype), torch.randn(*weight).to(dtype)
         if layout:
             form = torch.channels_last if len(shape) == 3 else torch.channels_last_3d
             x, w = x.to(memory_format=form), w.to(memory_format=form)
@@ -55,7 +56,7 @@ def convolution(shape, weight, transposed=False, gradients=False, layout=None, *
             return step
         x.requires_grad_()
         w.requires_grad_()
-        g = torch.randn(f(x, w, **how).shape)
+        g = torch.randn(f(x, w, **how).shape).to(dtype)
         if layout:
             g = g.to(memory_format=form)
 
@@ -74,8 +75,12 @@ def cases():
         for gradients in (False, True):
             for layout in layouts if len(shape) > 2 else (None,):
                 facts = {"flops": (3 if gradients else 1) * flops, "layout": layout}
-                yield (f"{name}, gradients" if gradients else name,
-                       convolution(shape, weight, gradients=gradients, layout=layout, **how), facts)
+                title = f"{name}, gradients" if gradients else name
+                yield title, convolution(shape, weight, gradients=gradients, layout=layout, **how), facts
+                if name in HALVES:
+                    for dtype in ("bfloat16", "float16"):
+                        made = convolution(shape, weight, gradients=gradients, layout=layout, dtype=getattr(torch, dtype), **how)
+                        yield f"{title}, {dtype}", made, {**facts, "dtype": dtype, "plain": title}
 
 
 family(cases())

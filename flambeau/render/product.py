@@ -63,7 +63,7 @@ class ProductWriter:
         d = product.dtype
         element = {"float32": "float", "float64": "double"}.get(d.name, f"i{8 * d.itemsize}")
         self.sum = Vectors(element, product.lanes, d.itemsize)                   # of the result
-        self.v = Vectors("i32", product.lanes, 4) if product.pairs else self.sum    # of the factors
+        self.v = Vectors("i32", product.lanes, 4, 2) if product.pairs else self.sum     # of the factors
         self.size = d.itemsize
         self.result_size = 2 if product.rounds else d.itemsize
         self.declared: dict[str, None] = {}

@@ -162,8 +162,8 @@ def exchange(n: int, distance: int) -> tuple[str, str]:
 class Vectors:
     """Vectors of one type: their instructions on a :class:`Writer`."""
 
-    def __init__(self, element: str, lanes: int, itemsize: int) -> None:
-        self.element, self.lanes, self.itemsize = element, lanes, itemsize
+    def __init__(self, element: str, lanes: int, itemsize: int, align: int = 0) -> None:
+        self.element, self.lanes, self.itemsize, self.align = element, lanes, itemsize, align or itemsize
         self.t = f"<{lanes} x {element}>"
         self.bit = f"<{lanes} x i1>"
         self.bytes = lanes * itemsize
@@ -181,15 +181,15 @@ class Vectors:
 
     def load(self, w: Writer, pointer: str, mask: str | None = None, align: int = 0) -> str:
         if mask is None:
-            return w.load(self.t, pointer, align or self.itemsize)
-        return w.call(self.t, f"llvm.masked.load.{self.mangled}.p0", ("ptr", pointer), ("i32", str(align or self.itemsize)), (self.bit, mask),
+            return w.load(self.t, pointer, align or self.align)
+        return w.call(self.t, f"llvm.masked.load.{self.mangled}.p0", ("ptr", pointer), ("i32", str(align or self.align)), (self.bit, mask),
                       (self.t, "zeroinitializer"))
 
     def store(self, w: Writer, value: str, pointer: str, mask: str | None = None, align: int = 0) -> None:
         if mask is None:
-            w.store(self.t, value, pointer, align or self.itemsize)
+            w.store(self.t, value, pointer, align or self.align)
         else:
-            w.call("void", f"llvm.masked.store.{self.mangled}.p0", (self.t, value), ("ptr", pointer), ("i32", str(align or self.itemsize)),
+            w.call("void", f"llvm.masked.store.{self.mangled}.p0", (self.t, value), ("ptr", pointer), ("i32", str(align or self.align)),
                    (self.bit, mask))
 
     def splat(self, w: Writer, scalar: str) -> str:

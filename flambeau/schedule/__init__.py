@@ -13,7 +13,7 @@ from .phases import in_phases, lower_phases
 from .plan import KernelLaunch, Later, Piece, Placed, Plan, assemble
 from .prepare import Preparer, shortened, without_copies
 from .residues import Residues
-from .shifted import lower_shifted, shifted_sums
+from .shifted import lower_shifted, shifted_pairs, shifted_sums
 from .stencil import lower_stencil, window_sum
 from .tile import Launchable, lower_group
 from .winograd import convolution, lower_filter, lower_winograd, transposed
@@ -64,7 +64,8 @@ def piece_of(program: Program, vector_bytes: int, pairs: str) -> Piece:
             items = []
             for whole in canonical(step, number, sites):
                 narrow = converted.narrowed(whole) if pairs == "matrix" else None
-                items += (narrow and in_pairs(narrow, temporary)) or formed(whole, temporary, vector_bytes, pairs)
+                paired = narrow and (shifted_pairs(whole, narrow, temporary, vector_bytes) or in_pairs(narrow, temporary))
+                items += paired or formed(whole, temporary, vector_bytes, pairs)
             steps_as_items.append(items)
             for item in items:
                 converted.note(item)

@@ -277,7 +277,7 @@ def _pairs_unit(x: Access, own: Sequence[int], inner: Sequence[int], sizes: Sequ
     """How a factor of bfloat16 has pairs along k: side by side ("k"), or in rows side by side ("column"), or not as they can be read ("")."""
     if not _run(x, own, sizes) or not _run(x, inner, sizes):
         return ""
-    if x.strides[inner[-1]] == 1 and all(s % 2 == 0 for axis, s in enumerate(x.strides) if axis != inner[-1]):
+    if x.strides[inner[-1]] == 1:
         return "k"
     return "column" if x.strides[own[-1]] == 1 else ""
 

@@ -10,15 +10,15 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..core.dtype import dtype, float32, float64
+from ..core.dtype import bfloat16, dtype, float32, float64
 from ..ir import expression as ir
-from ..ir.expression import Expr
+from ..ir.expression import Access, Expr
 from ..ir.product import Product, Words
 from ..ir.product import Shifted as Window
 from ..ir.simplify import permutation
 from . import contract
 from .contract import address, factors, positions_of, register_tile, stored
-from .fuse import Group, Item, Shifts, elements
+from .fuse import Group, Item, Shifts, elements, row_major
 from .stencil import moves_of
 from .tile import Launchable, followed
 
@@ -27,6 +27,7 @@ ROWS = 8                    # at least
 WASTE = 16                  # rows whose products packing windows costs: joined channels may leave as much of their vectors empty
 CHUNK = 512                 # places that are summed over at a time: a panel of A fills the first-level cache by two thirds
 COPY_BYTES = 640 << 10      # of images: a third of the second-level cache
+PART_BYTES = 1 << 20        # of images and gradients in pairs that are multiplied for all taps
 UNITS = 4                   # at least, if that leaves each
 UNIT_TAPS = 3               # so many taps
 
@@ -46,6 +47,75 @@ def shifted_sums(item: Item, temporary: Callable[[int], int], vector_bytes: int)
             x, g = loads if image is found[0] else loads[::-1]
             product = replace(made, value=ir.make("mul", made.value.dtype, (g, x)), product=True, form=form)
             return stored(product, temporary, range(form.batch + 1, item.kept - 1))
+    return None
+
+
+def shifted_pairs(item: Item, narrow: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
+    """The same of bfloat16 for the matrix unit: a product for every tap over all places in a row, of copies with zeros between the rows.
+
+    ``narrow``: the nest with its bfloat16 factors.  Sums over some images at a time, which stay in the second-level cache, are added up afterwards.
+    """
+    found, sources = factors(item), factors(narrow)
+    if found is None or sources is None or elements(item.sizes) < contract.WORTH:
+        return None
+    for which in (0, 1):
+        understood = _understood(item, found[which], found[1 - which], vector_bytes)
+        if understood is None:
+            continue
+        order, form = understood
+        sizes, kept = [item.sizes[a] for a in order], item.kept
+        batch, taps = list(range(form.batch)), list(range(form.batch + 1, kept - 1))
+        o, c = sizes[form.batch], sizes[kept - 1]
+        places = sizes[kept + form.images:]
+        if form.joined or o % contract.MATRIX_ROWS or c % contract.MATRIX_WORDS or any(p[0] != 1 for p in form.places) or any(m <= 0 for _, m in form.taps):
+            return None
+        reach = [sum(m * (sizes[t] - 1) for t, (a, m) in zip(taps, form.taps, strict=True) if a == i) for i in range(len(places))]
+        spans = [n + r for n, r in zip(places, reach, strict=True)]     # of the image with its border along each axis
+        spans[-1] += spans[-1] % 2
+        outer, rank = len(batch) + form.images, len(places)
+        xs, gs = ([s.attr.strides[a] for a in order] for s in (sources[which], sources[1 - which]))
+
+        def padded(x: Expr, strides: Sequence[int], own: int, sizes: list[int], inside: list[tuple[int, int]], outer: int = outer, rank: int = rank,
+                   batch: list[int] = batch, form: Shifts = form, kept: int = kept, whole: list[int] = sizes) -> tuple[Item, tuple[int, ...]]:
+            """A map that copies one factor: batch, images, rows or channels, places; what is not ``inside`` is 0."""
+            axes = [*batch, *([kept] if form.images else []), own]
+            made = (*(whole[a] for a in axes), *sizes)
+            guard: Expr | None = None
+            steps = []
+            for i, ((first, limit), stride) in enumerate(zip(inside, strides[-rank:], strict=True)):
+                place = ir.axis(outer + 1 + i) + first
+                for test in (ir.compare("le", ir.const(0, ir.int64), place), ir.compare("lt", place, ir.const(limit, ir.int64))):
+                    guard = test if guard is None else guard & test
+                steps.append(stride)
+            assert guard is not None
+            access = Access(x.attr.slot, x.attr.offset, (*(strides[a] for a in axes), *steps), x.dtype, 0)
+            load = ir.make("load", x.dtype, (ir.const(0, ir.int64), guard), access)
+            slot = temporary(elements(made) * x.dtype.itemsize)
+            copy = Item("map", made, len(made), load, Access(slot, 0, row_major(made), x.dtype), "", None, None, None, item.step)
+            copy.scan_loads()
+            return copy, row_major(made)
+        gradient, to_g = padded(sources[1 - which], gs, form.batch, [places[0], *spans[1:]], [(0, n) for n in places])
+        # position of a place of the copy, 0 where no tap sees it; one more row of the first axis, as the last row of places goes on into it
+        image, to_x = padded(sources[which], xs, kept - 1, [spans[0] + 1, *spans[1:]], [(p[1], p[2]) for p in form.places])
+        pitch = [elements(spans[i + 1:]) for i in range(rank)]
+        count = places[0] * pitch[0]
+        new = (*(sizes[a] for a in batch), *(sizes[t] for t in taps), o, c, *([sizes[kept]] if form.images else []), count)
+        none = (0,) * len(taps)
+        a_strides = (*to_g[:len(batch)], *none, to_g[outer], 0, *to_g[len(batch):outer], 1)
+        b_strides = (*to_x[:len(batch)], *(m * pitch[a] for a, m in form.taps), 0, to_x[outer], *to_x[len(batch):outer], 1)
+        loads = [ir.make("load", bfloat16, (), Access(x.store.slot, 0, strides, bfloat16)).cast(float32)
+                 for x, strides in ((gradient, a_strides), (image, b_strides))]
+        cs = [item.store.strides[a] for a in order]
+        store = item.store._replace(strides=(*(cs[a] for a in (*batch, *taps, form.batch, kept - 1)), *(0,) * (form.images + 1)))
+        product = Item("reduce", new, kept, ir.make("mul", float32, tuple(loads)), store, "sum", item.finish, None, None, item.step)
+        product.scan_loads()
+        images = sizes[kept] if form.images else 1
+        each = 2 * (o * count + c * to_x[outer])
+        parts = -(-images // max(1, PART_BYTES // each))
+        if parts == 1:
+            return [gradient, image, *contract.products(product, temporary, "matrix", True)]
+        *sums, total = contract.in_parts(product, kept, parts, temporary)
+        return [gradient, image, *[x for some in sums for x in contract.products(some, temporary, "matrix", True)], total]
     return None
 
 
