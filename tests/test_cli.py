@@ -273,11 +273,11 @@ def test_environment_tells_what_runs_kernels(tmp_path):
         return dict(line.split(None, 1) for line in result.stdout.splitlines())["kernels"]
     assert kernels(FLAMBEAU_RENDERER="llvm") == "machine code (LLVM)"
     assert kernels(FLAMBEAU_RENDERER="reference").startswith("reference (NumPy)")
-    write(tmp_path, "broken/llvmlite/__init__.py", "raise ImportError('no such library')")
+    write(tmp_path, "broken/llvmlite/__init__.py", "")
     paths = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
     result = subprocess.run([sys.executable, "-m", "flambeau", "env"], cwd=tmp_path, capture_output=True, text=True,
                             env={**os.environ, "PYTHONPATH": paths, "FLAMBEAU_RENDERER": "llvm"})
-    assert "reference (NumPy): llvmlite cannot be loaded (no such library)" in result.stdout, result.stderr
+    assert "reference (NumPy): llvmlite cannot be loaded (it has no " in result.stdout, result.stderr
 
 
 def test_cache_clear(tmp_path):

@@ -14,7 +14,7 @@ import warnings
 import pytest
 
 from flambeau.core import dtype as dtypes
-from flambeau.runtime import cpu, images, memory, pool
+from flambeau.runtime import cpu, images, llvm, memory, pool
 
 TRIPLE_PLUS = """declare float @llvm.fma.f32(float, float, float)
 define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {{
@@ -89,10 +89,10 @@ def test_a_kernel_is_compiled_once(cache, monkeypatch):
     assert run(again[:1], [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
 
 
-def sharing(constant: str, as_written: bool = True, steps: int = 200) -> str:
+def sharing(constant: str, steps: int = 200) -> str:
     """A kernel that doubles and then adds ``steps`` times 1 in a long function of its own, called by its address; then ``constant`` is added."""
     adds = "\n".join(f"  %x{i + 1} = call float @llvm.fma.f32(float %x{i}, float 1.0, float 1.0)" for i in range(steps))
-    text = f"""declare float @llvm.fma.f32(float, float, float)
+    return f"""declare float @llvm.fma.f32(float, float, float)
 define internal float @NAME.long(float %v, i64 %n) #ATTR {{
   %x0 = fadd float %v, %v
 {adds}
@@ -112,14 +112,12 @@ define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #AT
   ret void
 }}
 """
-    return cpu.AS_WRITTEN + text if as_written else text
 
 
-@pytest.mark.parametrize("as_written", [True, False])
-def test_kernels_share_long_functions(cache, monkeypatch, as_written):
+def test_kernels_share_long_functions(cache, monkeypatch):
     def kept():
         return sorted(cache.glob("k*.image"))
-    first, second, third = (sharing(c, as_written) for c in ("1.0", "2.0", "4.0"))
+    first, second, third = (sharing(c) for c in ("1.0", "2.0", "4.0"))
     pool.walker()
     before = cpu.STATS["compiled"], len(kept())
     a, b = cpu.load([first, second])
@@ -146,6 +144,46 @@ def test_kernels_share_long_functions(cache, monkeypatch, as_written):
     assert os.path.exists(images._path("k", shared))
 
 
+def test_kernels_compiled_side_by_side_are_the_same(cache, monkeypatch):
+    def compiled(threads):
+        monkeypatch.setattr(cpu, "_addresses", {})
+        monkeypatch.setattr(pool, "threads", lambda: threads)
+        monkeypatch.setattr(pool, "processors", lambda: threads)
+        images.clear()
+        addresses = cpu.load(texts)
+        assert [run([a], [5.0]) for a in addresses] == [[2 * 5 + 300 + c + c] for c in range(8)]
+        return {path.name: path.read_bytes() for path in cache.glob("k*.image")}
+    texts = [sharing(f"{c}.0", 300 + c) for c in range(8)]      # and eight long functions
+    pool.walker()
+    monkeypatch.setattr(cpu, "PART", 1000)
+    one = compiled(1)
+    assert len(one) == 16 and compiled(2) == one and compiled(5) == one
+
+
+def test_errors_of_compiling_are_raised_and_leave_nothing_behind(cache):
+    texts = [TRIPLE_PLUS.format(constant=f"{c}.0") for c in range(20)]
+    with pytest.raises(ValueError, match="LLVM cannot read"):
+        cpu.load([*texts, "define void @NAME(ptr %table) { what }"])
+    assert run(cpu.load(texts[:1]), [5.0]) == [15.0]
+
+
+def test_compiling_after_a_fork(cache):
+    pool.walker()
+    cpu.load([REMAINDER])
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(run(cpu.load([TRIPLE_PLUS.format(constant="7.0"), sharing("1.0")]), [5.0]) != [2 * 22 + 200 + 1])
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_functions_of_the_compiler_are_as_llvmlite_calls_them():
+    assert llvm.disagreements() == []
+    assert not llvm._later("0.45.1") and not llvm._later("0.50.0") and llvm._later("0.51.0") and llvm._later("1.0")
+
+
 def test_objects_that_cannot_be_laid_out_are_linked_by_llvm(cache, monkeypatch):
     def refuse(code, name):
         raise cpu.UnknownRelocation("for the test")
@@ -157,22 +195,22 @@ def test_objects_that_cannot_be_laid_out_are_linked_by_llvm(cache, monkeypatch):
     assert run(cpu.load([REMAINDER]), [0.0, 1.0, 2.0, 3.0]) == [2.0, 3.0, 5.0, 7.0]
 
 
-def test_a_warm_process_imports_neither_llvmlite_nor_numpy(cache):
+def test_a_warm_process_imports_neither_llvm_nor_numpy(cache):
     program = (
         "import sys; from flambeau.runtime import cpu, memory, pool; pool.walker(); cpu.vector_bytes();"
-        "print(sorted({'llvmlite', 'numpy'} & set(sys.modules)), int(cpu.STATS['disk_hits']))"
+        "print(sorted({'flambeau.runtime.llvm', 'llvmlite', 'numpy'} & set(sys.modules)), int(cpu.STATS['disk_hits']))"
     )
     def start() -> str:
         return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
 
-    assert start() == "['llvmlite'] 0"
+    assert start() == "['flambeau.runtime.llvm'] 0"
     assert start() == "[] 2"           # the walker, and how Python calls it
 
 
 def test_without_llvmlite_one_warning_and_a_clear_error(cache, monkeypatch):
     monkeypatch.setattr(images, "compiler_version", lambda: None)
     monkeypatch.setattr(cpu, "_missing", None)
-    monkeypatch.setattr(cpu, "_compiler", None)
+    monkeypatch.setattr(cpu, "_compilers", None)
     with pytest.warns(UserWarning, match="llvmlite cannot be loaded"):
         assert not cpu.available()
     with warnings.catch_warnings():

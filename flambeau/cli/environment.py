@@ -49,13 +49,14 @@ def cache(words: list[str]) -> None:
 
 
 def _kernels() -> str:
-    """What executes kernels; llvmlite is loaded to see whether it can be."""
+    """What executes kernels; LLVM is loaded to see whether it can be."""
     from ..core import config
+    from ..runtime import llvm
 
     if config.renderer == "reference":
         return "reference (NumPy): FLAMBEAU_RENDERER asks for it"
     try:
-        import llvmlite.binding  # noqa: F401
+        llvm.functions()
     except Exception as error:
         return f"reference (NumPy): llvmlite cannot be loaded ({error})"
     return "machine code (LLVM)"

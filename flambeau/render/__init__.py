@@ -6,7 +6,6 @@ from ..ir.kernel import Kernel
 from ..ir.product import Product
 from ..ir.stencil import Stencil
 from ..ir.winograd import Filter, Winograd
-from ..runtime.cpu import AS_WRITTEN
 
 
 def render(kernel: Kernel | Product | Stencil | Winograd | Filter) -> str:
@@ -14,15 +13,15 @@ def render(kernel: Kernel | Product | Stencil | Winograd | Filter) -> str:
     if isinstance(kernel, Product):
         from .product import render_product
 
-        return AS_WRITTEN + render_product(kernel)
+        return render_product(kernel)
     if isinstance(kernel, Stencil):
         from .stencil import render_stencil
 
-        return AS_WRITTEN + render_stencil(kernel)
+        return render_stencil(kernel)
     if isinstance(kernel, Winograd | Filter):
         from .winograd import render_winograd
 
-        return AS_WRITTEN + render_winograd(kernel)
+        return render_winograd(kernel)
     from .llvm import render as render_kernel
 
     return render_kernel(kernel)

@@ -601,9 +601,16 @@ class _Function:
         carried = [(self.vector(t), f"splat ({t} {start})")] if vectors else [(t, start)]
         leaf = ir.acc(d)
         self.facts[leaf] = (kernel.rank, not vectors)
+        axis, copies = kernel.rank - 1, len(self.blocks)
+        strides = sorted({p.strides[axis] for p in kernel.places} - {INVARIANT, UNIT})
+        lo = self.bounds(axis)[0]       # addresses are counted on: a chain of additions has no time for multiplications
+        starts = [("i64", lo if lo == "0" else self.op(axis, f"mul i64 {lo}, {self.word(s)}")) for s in strides]
 
         def body(values: list[str]) -> list[str]:
             inner = len(self.scopes) - 1
+            moved = values[copies:]
+            for s, at in zip(strides, moved, strict=True):
+                self.scopes[inner].memo["moved", axis, s, self.index[axis]] = at
             new = []
             for k in self.each():
                 self.evaluate(value)
@@ -611,9 +618,8 @@ class _Function:
                 self.scopes[inner].memo[self.key(leaf)] = (new[-1], not vectors)
                 self.evaluate(finish)
                 self.store(stage.place, finish)
-            return new
-        copies = len(self.blocks)
-        self.along(kernel.rank - 1, carried * copies, copies, body)
+            return new + [self.op(inner, f"add i64 {at}, {self.word(s)}") for s, at in zip(strides, moved, strict=True)]
+        self.along(axis, carried * copies + starts, copies, body)
 
     def _scatter(self, stage: Scatter) -> None:
         kernel = self.kernel
@@ -678,7 +684,7 @@ class _Function:
             def step(pointer: str = pointer, level: int = level, a: int = a, code: int = code) -> str:
                 if code == UNIT:
                     return self.op(level, f"getelementptr {_memory(place.dtype)}, ptr {pointer}, i64 {self.index[a]}")
-                bytes_ = self.op(level, f"mul i64 {self.index[a]}, {self.word(code)}")
+                bytes_ = self.cached(level, ("moved", a, code, self.index[a]), lambda: self.op(level, f"mul i64 {self.index[a]}, {self.word(code)}"))
                 return self.op(level, f"getelementptr i8, ptr {pointer}, i64 {bytes_}")
             pointer = self.cached(level, ("address", number, a, self.copy if a >= flight and in_flight else 0), step)
         if offset is not None:

@@ -2,7 +2,7 @@
 
 A kernel seen before in this process is an entry of a table; seen before on this machine it is an image from the disk cache:
 position-independent bytes that are copied into memory and made executable, without LLVM.  Only what is new is compiled,
-all of one call in one module; llvmlite is imported then and not before.  ``pool`` runs what is loaded here.
+all of one call together, on the threads there are; LLVM is loaded then and not before.  ``pool`` runs what is loaded here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import struct
 import time
 import warnings
-from _thread import RLock  # threading takes as long to import as a whole warm start
+from _thread import RLock, allocate_lock, start_new_thread  # threading takes as long to import as a whole warm start
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,18 +25,14 @@ _addresses: dict[bytes, int] = {}       # digest of the text -> address
 _keys: dict[str, bytes] = {}            # the digests of the last texts
 _lock = RLock()
 _keep: list[Any] = []                   # mappings and trackers that own the code
-_compiler: _Compiler | None = None
+_compilers: _Compilers | None = None
 _host: dict[str, Any] | None = None
 _missing: str | None = None             # why llvmlite could not be loaded
 
 
-def _after_fork() -> None:
-    global _lock
-    _lock = RLock()                     # another thread may have held it in the parent
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    # a process forks while LLVM is at rest: the child, in which other threads are gone, can go on with it
+    os.register_at_fork(before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=lambda: _lock.release())
 
 
 class Unavailable(RuntimeError):
@@ -52,7 +48,7 @@ def load(texts: Sequence[str]) -> list[int]:
     ----------
     texts : sequence of str
         LLVM IR, one function definition each, named ``@NAME``, with ``#ATTR`` where its attributes go, followed or preceded
-        by the internal functions (``@NAME.word``) and the ``declare`` lines it needs; perhaps opened by ``AS_WRITTEN``.
+        by the internal functions (``@NAME.word``) and the ``declare`` lines it needs.
 
     Returns
     -------
@@ -178,18 +174,16 @@ def host() -> dict[str, Any]:
         if kept is not None:
             _host = marshal.loads(kept)
         elif available():
+            from . import llvm
+
             try:
-                llvm = _llvm()
-            except Unavailable:
+                cpu, features, triple = llvm.host()
+            except (ImportError, OSError) as error:
+                _no_compiler(str(error))
                 return host()
-            features = llvm.get_host_cpu_features()
-            wide = all(features.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
-            _host = {
-                "cpu": llvm.get_host_cpu_name(),
-                "features": features.flatten(),
-                "triple": llvm.get_process_triple(),
-                "vector_bytes": 64 if wide else 32 if features.get("avx2") and features.get("fma") else 16,
-            }
+            has = set(features.split(","))
+            wide = {"+avx512f", "+avx512bw", "+avx512dq", "+avx512vl"} <= has
+            _host = {"cpu": cpu, "features": features, "triple": triple, "vector_bytes": 64 if wide else 32 if {"+avx2", "+fma"} <= has else 16}
             images.put("h", b"host", marshal.dumps(_host))
         else:
             _host = {"cpu": "", "features": "", "triple": "", "vector_bytes": 16}
@@ -208,36 +202,29 @@ def _no_compiler(why: str) -> None:
     )
 
 
-def _llvm() -> Any:
-    """llvmlite's binding layer, ready for the native target."""
-    if _missing is None:
-        try:
-            import llvmlite.binding as llvm
-
-            llvm.initialize_native_target()
-            llvm.initialize_native_asmprinter()
-            return llvm
-        except (ImportError, OSError, RuntimeError) as error:
-            _no_compiler(str(error))
-    raise Unavailable(f"llvmlite cannot be loaded: {_missing}")
-
-
-class _Compiler:
-    """A target machine for this processor, and the linker for objects that are no flat image."""
+class _Compilers:
+    """One for each thread that compiles, and the linker for objects that are no flat image."""
 
     def __init__(self) -> None:
-        self.llvm = _llvm()
         known = host()
-        target = self.llvm.Target.from_triple(known["triple"])
-        self.machine = target.create_target_machine(
-            cpu=known["cpu"], features=known["features"], opt=2, reloc="pic", codemodel="small"
-        )
+        self.idle = [self._another()]
         bits = 8 * known["vector_bytes"]
         self.attributes = (
             f'nounwind "frame-pointer"="none" "target-cpu"="{known["cpu"]}" '
             f'"prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
         )
         self.linker: Any = None
+
+    def _another(self) -> Any:
+        from . import llvm
+
+        known = host()
+        if _missing is None:
+            try:
+                return llvm.Compiler(known["triple"], known["cpu"], known["features"])
+            except (ImportError, OSError) as error:
+                _no_compiler(str(error))
+        raise Unavailable(f"llvmlite cannot be loaded: {_missing}")
 
     def module(self, texts: dict[bytes, str], apart: bool) -> str:
         """The functions of several texts; with a section for each (``apart``) it can be cut out of the common object."""
@@ -250,57 +237,114 @@ class _Compiler:
             bodies.append(body.replace("#ATTR", f'{self.attributes} section ".text.{_name(key)}"' if apart else self.attributes))
         return "\n".join([*bodies, *declarations])
 
-    def object_code(self, text: str, as_written: bool = False) -> bytes:
-        parsed = self.llvm.parse_assembly(text)
-        # the option is one of the whole process; LLVM exits where it does not know one
-        switch = as_written and 20 <= self.llvm.llvm_version_info[0] <= 22
+    def object_codes(self, texts: Sequence[str], threads: int) -> list[bytes]:
+        """The object files of modules, made on up to so many threads."""
+        from . import llvm
+
+        found = [b""] * len(texts)
+        waiting = list(reversed(range(len(texts))))
+        problems: list[BaseException] = []
+
+        def work(compiler: Any) -> None:
+            try:
+                while waiting and not problems:
+                    i = waiting.pop()
+                    found[i] = compiler.object_code(texts[i])
+            except IndexError:          # another thread was faster
+                pass
+            except BaseException as problem:
+                problems.append(problem)
+            self.idle.append(compiler)
+
+        def run(compiler: Any, end: Any) -> None:
+            work(compiler)
+            end.release()
+
+        ends = []
+        # an option of the whole process: strength reduction takes a third of the time and gains nothing on loops that are written out as these are
+        switch = 20 <= llvm.version() <= 22     # LLVM exits where it does not know one
         if switch:
-            self.llvm.set_option("flambeau", "-disable-lsr=true")
+            llvm.set_option("-disable-lsr=true")
         try:
-            return bytes(self.machine.emit_object(parsed))
+            compiler = self.idle.pop() if self.idle else self._another()
+            for _ in range(min(threads, len(texts)) - 1):
+                end = allocate_lock()
+                end.acquire()
+                try:
+                    start_new_thread(run, (self.idle.pop() if self.idle else self._another(), end))
+                except RuntimeError:    # the system refuses a thread
+                    break
+                ends.append(end)
+            work(compiler)
         finally:
+            for end in ends:
+                end.acquire()
             if switch:
-                self.llvm.set_option("flambeau", "-disable-lsr=false")
+                llvm.set_option("-disable-lsr=false")
+        if problems:
+            raise problems[0]
+        return found
 
     def link(self, code: bytes, name: str) -> int:
         """The address of ``name`` in an object, linked into this process by LLVM."""
+        import llvmlite.binding as binding
+
         if self.linker is None:
-            self.linker = self.llvm.create_lljit_compiler(self.machine, use_jit_link=False)
-        library = self.llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
+            known = host()
+            binding.initialize_native_target()
+            binding.initialize_native_asmprinter()
+            machine = binding.Target.from_triple(known["triple"]).create_target_machine(
+                cpu=known["cpu"], features=known["features"], opt=2, reloc="pic", codemodel="small")
+            self.linker = binding.create_lljit_compiler(machine, use_jit_link=False)
+        library = binding.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
         tracker = library.link(self.linker, f"library{len(_keep)}")
         _keep.append(tracker)
         return int(tracker[name])
 
 
-def _start() -> _Compiler:
-    global _compiler
-    if _compiler is None:
-        _compiler = _Compiler()
-    return _compiler
+def _start() -> _Compilers:
+    global _compilers
+    if _compilers is None:
+        _compilers = _Compilers()
+    return _compilers
 
 
 def _compile(texts: dict[bytes, str]) -> dict[bytes, bytes]:
     """One image for each text, and for what they share: flat where this format can be laid out, else the object itself."""
-    compiler = _start()
-    if _machine_of(compiler.machine.triple) is not None:
+    from . import pool
+
+    compilers, threads = _start(), min(pool.threads(), pool.processors())
+    if _machine_of(host()["triple"]) is not None:
         everything, shared = _shared(texts)
         missing = set(_fetch(list(shared)))
         everything.update((key, text) for key, text in shared.items() if key in missing)
-        images: dict[bytes, bytes] = {}
+        parts = _parts(everything)
+        modules = []
+        for part in parts:
+            declarations = [_declaration(_name(key), text) for key, text in shared.items() if key not in part]
+            modules.append("\n".join([compilers.module(part, True), *declarations]))
+        codes = compilers.object_codes(modules, threads)
         try:
-            for as_written in (False, True):
-                some = {key: text for key, text in everything.items() if text.startswith(AS_WRITTEN) is as_written}
-                if some:
-                    declarations = [_declaration(_name(key), text) for key, text in shared.items() if key not in some]
-                    code = compiler.object_code("\n".join([compiler.module(some, True), *declarations]), as_written)
-                    images.update((key, b"F" + flatten(code, _name(key))) for key in some)
-            return images
+            return {key: b"F" + flatten(code, _name(key)) for part, code in zip(parts, codes, strict=True) for key in part}
         except UnknownRelocation:
             pass
-    return {key: b"O" + _name(key).encode() + b"\0" + compiler.object_code(compiler.module({key: text}, False)) for key, text in texts.items()}
+    codes = compilers.object_codes([compilers.module({key: text}, False) for key, text in texts.items()], threads)
+    return {key: b"O" + _name(key).encode() + b"\0" + code for key, code in zip(texts, codes, strict=True)}
 
 
-AS_WRITTEN = "; loops as written\n"      # opens a text whose loops leave nothing to LLVM's strength reduction, which takes a quarter of the time
+def _parts(texts: dict[bytes, str]) -> list[dict[bytes, str]]:
+    """The texts in groups of about the same length, for as many modules: however many threads there are, so that images are the same."""
+    count = max(1, min(MOST_PARTS, len(texts), sum(map(len, texts.values())) // PART))
+    parts: list[dict[bytes, str]] = [{} for _ in range(count)]
+    lengths = [0] * count
+    for key in sorted(texts, key=lambda key: -len(texts[key])):
+        i = lengths.index(min(lengths))
+        parts[i][key] = texts[key]
+        lengths[i] += len(texts[key])
+    return parts
+
+
+PART, MOST_PARTS = 40_000, 16       # characters of a module that can be split: each takes LLVM a millisecond by itself
 SHARED = 4096           # characters from which an internal function is compiled once for all kernels that have it
 
 
@@ -325,8 +369,6 @@ def _shared(texts: dict[bytes, str]) -> tuple[dict[bytes, str], dict[bytes, str]
             own = body.replace("define internal", "define dso_local").replace(name, "@NAME")
             if len(own) < SHARED or "@NAME." in own:
                 continue
-            if text.startswith(AS_WRITTEN):
-                own = AS_WRITTEN + own
             own += "".join([line + "\n" for line in text.splitlines() if line.startswith("declare ") and line[line.index("@"):line.index("(") + 1] in own])
             its = key_of(own)
             shared[its] = own
