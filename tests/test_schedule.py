@@ -260,7 +260,7 @@ def test_report_says_what_was_fused_and_why_not() -> None:
 
 
 def test_verify_finds_defects() -> None:
-    from dataclasses import replace
+    from flambeau.core.dataclass import replace
 
     m = Maker()
     x = m.external(normal(10, 20))

@@ -15,15 +15,14 @@ Beside the vocabulary of :mod:`.expression`, kernel expressions have two leaves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..core.dataclass import dataclass
 from ..core.dtype import dtype
 from .expression import Expr
 
 INVARIANT, UNIT = 0, -1      # stride codes; a positive code is the argument word that holds the stride in bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """How an access finds its element: base address from the table, plus an offset, plus a stride per axis.
 
@@ -38,7 +37,7 @@ class Place:
     fill: float | int | bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Define:
     """Row stage: row value ``number`` is ``value``."""
 
@@ -46,7 +45,7 @@ class Define:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Write:
     """Store ``value`` at ``place``: once a row as a stage, once an element inside a :class:`Loop`."""
 
@@ -54,7 +53,7 @@ class Write:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reduction:
     """Row value ``number`` is ``value`` combined over the columns."""
 
@@ -63,7 +62,7 @@ class Reduction:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Loop:
     """A pass over the columns: several reductions and stores that share their loads."""
 
@@ -71,7 +70,7 @@ class Loop:
     writes: tuple[Write, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scan:
     """A pass over the one column axis in order; ``finish`` (of the leaf ``acc``) is stored at every position."""
 
@@ -81,7 +80,7 @@ class Scan:
     finish: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scatter:
     """A pass over all columns in order: ``value`` combined into ``place`` displaced by ``target`` elements."""
 
@@ -95,7 +94,7 @@ class Scatter:
 Stage = Define | Write | Loop | Scan | Scatter
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kernel:
     """One function of machine code.
 

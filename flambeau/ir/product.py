@@ -7,9 +7,9 @@ own, the *epilogue*, which is run on each strip of rows as soon as it is finishe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
+from ..core.dataclass import dataclass
 from ..core.dtype import dtype
 from .kernel import Kernel
 
@@ -49,7 +49,7 @@ class Words(IntEnum):
     BATCH = 25              # per batch axis: size, stride in A, in B, in C; then the window's words, then the epilogue's
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Window:
     """How B is read where it does not go evenly through k or the columns, as the windows of a convolution do.
 
@@ -68,7 +68,7 @@ class Window:
         return 2 * axes + self.positions * (2 + axes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Direct:
     """A window whose input is copied once, with the zeros around it, and then read in place for every k.
 
@@ -86,7 +86,7 @@ class Direct:
     turns: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shifted:
     """A window that is kept, not summed over: every tap has a product of its own with the image, shifted (the gradient of a weight).
 
@@ -102,7 +102,7 @@ class Shifted:
     axes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Product:
     """One function of machine code.
 

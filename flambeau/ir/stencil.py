@@ -13,9 +13,9 @@ and last those of the epilogue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
+from ..core.dataclass import dataclass
 from ..core.dtype import dtype
 from .kernel import Kernel
 
@@ -42,7 +42,7 @@ class Words(IntEnum):
     OUTER = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stencil:
     """One function of machine code.
 

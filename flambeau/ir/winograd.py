@@ -23,9 +23,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
+from ..core.dataclass import dataclass
 from .kernel import Kernel
 
 SIZE = 4                    # bytes of an element
@@ -34,7 +34,7 @@ APART = 320                 # bytes between points, so that the same place of al
 Matrix = tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Algorithm:
     """Some neighbouring results of a convolution along an axis.
 
@@ -212,7 +212,7 @@ class Words(IntEnum):
     EPILOGUE = 36
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Winograd:
     """One function of machine code, for float32.
 
@@ -271,7 +271,7 @@ class FilterWords(IntEnum):
     U_POINT = 18
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Filter:
     """The function that transforms the weight for a :class:`Winograd` with the same ``lanes``, ``rows``, ``down`` and ``across``.
 

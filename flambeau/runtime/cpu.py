@@ -30,9 +30,14 @@ _host: dict[str, Any] | None = None
 _missing: str | None = None             # why llvmlite could not be loaded
 
 
+def _after_fork() -> None:
+    global _lock, _compilers
+    _lock = RLock()                     # another thread may have held it in the parent,
+    _compilers = None                   # in the middle of compiling
+
+
 if hasattr(os, "register_at_fork"):
-    # a process forks while LLVM is at rest: the child, in which other threads are gone, can go on with it
-    os.register_at_fork(before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=lambda: _lock.release())
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Unavailable(RuntimeError):

@@ -12,9 +12,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core.dataclass import dataclass, replace
 from ..core.dtype import bfloat16, dtype, float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
@@ -55,7 +55,7 @@ PART = 512                  # of k and
 PART_WORK = 1 << 18         # multiply-adds
 
 
-@dataclass(slots=True)
+@dataclass()
 class Roles:
     """The axes of a product: numbers into the nest's axes, outermost first.
 
@@ -459,7 +459,7 @@ def _direct(found: Roles, sizes: Sequence[int], m: int, batch: int, d: dtype, ma
     return Direct(len(axes)), words, copy.parts, start * size
 
 
-@dataclass(slots=True)
+@dataclass()
 class Copy:
     """How an image is copied to scratch memory: per axis number of places, step, first position, limit, reach of the taps; then what follows from that."""
 
@@ -580,7 +580,7 @@ def affine(e: Expr, rank: int) -> tuple[int, tuple[int, ...]] | None:
 
 # ---------------------------------------------------------------- blocking
 
-@dataclass(slots=True)
+@dataclass()
 class Blocked:
     """How a product is cut; all of it follows from the shape and the type."""
 

@@ -9,9 +9,9 @@ element, so the value never has to travel through memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..core.dataclass import dataclass, field, replace
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.loops import BufferInfo, Host, Nest
@@ -41,7 +41,7 @@ CACHED = 1 << 18            # elements that stay in cache, so that the order of 
 CHUNK = 1 << 14             # elements of a chunk when a large array is reduced to one value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tiles:
     """A convolution for Winograd's algorithm (``winograd.py``) beside its nest: the axes of images, groups and slices, if there are such, which
     rows, columns and slices of the input exist (first, end), counted from the first that the first tile reads, and of every block of taps the offset in
@@ -58,7 +58,7 @@ class Tiles:
     across: Algorithm
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Taken:
     """The filter of such a convolution, beside the nest that transforms it: its elements from one group, output, channel, slice, tap down and across to
     the next; slices, taps down and across; outputs and groups, channels; elements of the result for a point."""
@@ -73,7 +73,7 @@ class Taken:
     across: Algorithm
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Taps:
     """A sum over a small window (``stencil.py``) beside its nest: axes of the nest, how each moves a position, and the positions that exist."""
 
@@ -89,7 +89,7 @@ class Taps:
     free: tuple[tuple[int, int, tuple[int, ...]], ...]      # others: the same, and how every axis of the nest moves them
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Phase:
     """One of a product's phases (``phases.py``): where it begins along the columns; per column axis the image's position of the first column and tap;
     the number of channels and the sizes of the taps, how these move the positions; where its part of A begins, in elements."""
@@ -101,7 +101,7 @@ class Phase:
     a_offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Phases:
     """A product whose columns take turns through several phases, beside its nest; ``image`` and ``weight`` over its kept axes."""
 
@@ -116,7 +116,7 @@ class Phases:
     k_step: int                             # elements of A from one k to the next
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shifts:
     """A product for every tap of a window (``shifted.py``) beside its nest: kept are so many axes of a batch, rows, the taps and channels,
     summed images, if there are several, and places.  For every axis of places, step, position of the first place and tap, number of positions,
@@ -129,7 +129,7 @@ class Shifts:
     joined: bool
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Item:
     """One nest in canonical form: no axes of size 1, kept axes by descending store stride."""
 
@@ -174,7 +174,7 @@ class Item:
         return new
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Group:
     """Items that become one kernel (or a host routine: ``host`` is its step number)."""
 

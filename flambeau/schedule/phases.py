@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
+from ..core.dataclass import dataclass, replace
 from ..ir import expression as ir
 from ..ir.expression import Access
 from ..ir.product import Direct, Product
@@ -23,7 +23,7 @@ from .tile import Launchable, followed
 MOST_TURNS = 4              # along the last axis
 
 
-@dataclass(slots=True)
+@dataclass()
 class _Phase:
     """What a :class:`Phase` is made of; without a weight, no tap reaches its columns."""
 

@@ -9,9 +9,9 @@ can stand in many places of many plans.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..core.dataclass import dataclass
 from ..ir.kernel import Kernel
 from ..ir.loops import BufferInfo, Host
 from ..ir.product import Product
@@ -43,7 +43,7 @@ class KernelLaunch(NamedTuple):
     points: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Piece:
     """A program, scheduled.
 
@@ -79,7 +79,7 @@ class Placed(NamedTuple):
     starts: Sequence[int] = ()                  # none: 0
 
 
-@dataclass(slots=True)
+@dataclass()
 class Plan:
     """The launches of one program.
 
@@ -112,7 +112,7 @@ class Plan:
     points: tuple[int, ...] = ()
     code: tuple[str, ...] = ()
     hosts: tuple[Host, ...] = ()
-    explain: Callable[[], list[dict[str, Any]]] | None = field(default=None, repr=False)
+    explain: Callable[[], list[dict[str, Any]]] | None = None
 
     @property
     def report(self) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+from ..core.dataclass import dataclass, replace
 from ..core.dtype import int64
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
@@ -25,7 +25,7 @@ INLINED = 48                # nodes of an expression that still is put into its 
 BIG = 1 << 16               # elements from which a trip through memory matters
 
 
-@dataclass(slots=True)
+@dataclass()
 class _Known:
     """A map whose results are what its slot holds."""
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
+from ..core.dataclass import replace
 from ..ir import expression as ir
 from ..ir.expression import Expr
 from ..ir.simplify import Term, nodes, permutation

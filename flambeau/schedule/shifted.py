@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from ..core.dataclass import replace
 from ..core.dtype import bfloat16, dtype, float32, float64
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from ..core.dataclass import replace
 from ..core.dtype import float32, float64
 from ..ir import expression as ir
 from ..ir.expression import Expr

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from ..core.dataclass import dataclass, replace
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Place, Reduction, Scan, Scatter, Stage, Write
@@ -29,7 +29,7 @@ LONG_SUM = 1 << 10          # vectors added one after the other that are too man
 _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})     # constants that stay in the code
 
 
-@dataclass(slots=True)
+@dataclass()
 class Launchable:
     """A kernel with what one launch of it needs."""
 
@@ -40,7 +40,7 @@ class Launchable:
     blocking: str = ""              # of a product, for people: its sizes and how it is cut
 
 
-@dataclass(slots=True)
+@dataclass()
 class _Store:
     access: Access
     value: Expr
@@ -48,7 +48,7 @@ class _Store:
     rewrites: bool = False
 
 
-@dataclass(slots=True)
+@dataclass()
 class _Reduction:
     number: int
     combine: str

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from ..core import config
+from ..core.dataclass import dataclass, replace
 from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
@@ -45,7 +45,7 @@ MOST_TAPS = {(1, 1): 6, (2, 1): 5, (1, 2): 3}       # along an axis, by stride a
 SAVED = 1.4                 # multiplications by the taps for each that is left, from which the transforms pay
 
 
-@dataclass(slots=True)
+@dataclass()
 class _Direction:
     """A spatial axis.
 
@@ -75,7 +75,7 @@ class _Direction:
         return self.algorithm.saved * self.taps / (self.blocks * self.algorithm.taps)
 
 
-@dataclass(slots=True)
+@dataclass()
 class _Depth:
     """A third dimension: the kept axis, if there is one, and the taps', if there are any; how many slices a tap moves; first and end of what exists."""
 
@@ -171,7 +171,7 @@ def _dilations(item: Item, x: Expr, w: Expr) -> list[int]:
     return periods
 
 
-@dataclass(slots=True)
+@dataclass()
 class _Convolution:
     """A nest that sums ``x · w``, understood; axes are numbers into the nest's."""
 
