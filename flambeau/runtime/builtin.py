@@ -14,7 +14,7 @@ from typing import Any
 from . import cpu
 
 # ``self`` holds, as the contents of bytes: the function, Py_IncRef and None
-_CALL = f"""
+CALL = f"""
 define ptr @NAME(ptr %self, ptr %argument) #ATTR {{
   %words = getelementptr i8, ptr %self, i64 {bytes.__basicsize__ - 1}
   %function = load ptr, ptr %words, align 1
@@ -45,7 +45,7 @@ def function(address: int) -> Callable[[bytes], None]:
     """The native ``void(ptr)`` at this address as a function of ``bytes``."""
     if sys.implementation.name != "cpython":
         return ctypes.PYFUNCTYPE(None, ctypes.c_char_p)(address)
-    entry, = cpu.load([_CALL])
+    entry, = cpu.load([CALL])
     keep = ctypes.cast(ctypes.pythonapi.Py_IncRef, ctypes.c_void_p).value
     words = b"".join([x.to_bytes(8, sys.byteorder) for x in (address, keep or 0, id(None))])
     definition = _Definition(b"walk", entry, _TAKES_ONE_ARGUMENT, None)

@@ -189,6 +189,8 @@ def host() -> dict[str, Any]:
             has = set(features.split(","))
             wide = {"+avx512f", "+avx512bw", "+avx512dq", "+avx512vl"} <= has
             _host = {"cpu": cpu, "features": features, "triple": triple, "vector_bytes": 64 if wide else 32 if {"+avx2", "+fma"} <= has else 16}
+            if "+avx512vbmi2" in has:       # from Ice Lake and Zen 4 on: 64-bit quotients are not worth a branch to 32-bit ones
+                _host["features"] += ",-idivq-to-divl"
             images.put("h", b"host", marshal.dumps(_host))
         else:
             _host = {"cpu": "", "features": "", "triple": "", "vector_bytes": 16}
@@ -233,14 +235,14 @@ class _Compilers:
 
     def module(self, texts: dict[bytes, str], apart: bool) -> str:
         """The functions of several texts; with a section for each (``apart``) it can be cut out of the common object."""
-        declarations: dict[str, None] = {}
+        declared: dict[str, None] = {}
         bodies = []
         for key, text in texts.items():
-            lines = text.splitlines()
-            declarations.update(dict.fromkeys(line for line in lines if line.startswith("declare ")))
-            body = "\n".join(line for line in lines if not line.startswith("declare ")).replace("@NAME", "@" + _name(key))
+            functions, declarations = _taken_apart(text)
+            declared.update(dict.fromkeys(declarations))
+            body = "".join(functions).replace("@NAME", "@" + _name(key))
             bodies.append(body.replace("#ATTR", f'{self.attributes} section ".text.{_name(key)}"' if apart else self.attributes))
-        return "\n".join([*bodies, *declarations])
+        return "".join([*bodies, *declared])
 
     def object_codes(self, texts: Sequence[str], threads: int) -> list[bytes]:
         """The object files of modules, made on up to so many threads."""
@@ -370,16 +372,36 @@ def _shared(texts: dict[bytes, str]) -> tuple[dict[bytes, str], dict[bytes, str]
     out: dict[bytes, str] = {}
     shared: dict[bytes, str] = {}
     for key, text in texts.items():
-        for body, name in re.findall(r"(^define internal \w+ (@NAME[\w.]+)\(.*?^}\n)", text, re.MULTILINE | re.DOTALL):
-            own = body.replace("define internal", "define dso_local").replace(name, "@NAME")
-            if len(own) < SHARED or "@NAME." in own:
+        if len(text) < SHARED:
+            out[key] = text
+            continue
+        names: dict[str, str] = {}          # in the text, and elsewhere
+        functions, declarations = _taken_apart(text)
+        rest = []
+        for function in functions:
+            name = function[function.index("@"):function.index("(")]
+            own = function.replace("define internal", "define dso_local").replace(name, "@NAME")
+            if len(own) < SHARED or name == "@NAME" or "@NAME." in own:
+                rest.append(function)
                 continue
-            own += "".join([line + "\n" for line in text.splitlines() if line.startswith("declare ") and line[line.index("@"):line.index("(") + 1] in own])
+            own += "".join([line for line in declarations if line[line.index("@"):line.index("(") + 1] in own])
             its = key_of(own)
             shared[its] = own
-            text = re.sub(re.escape(name) + r"(?![\w.])", f"@{_name(its)}", text.replace(body, ""))
-        out[key] = text
+            names[name] = f"@{_name(its)}"
+        text = re.sub(r"@NAME\.[\w.]+", lambda found, names=names: names.get(found[0], found[0]), "".join(rest))  # type: ignore[misc]
+        out[key] = text + "".join(declarations)
     return out, shared
+
+
+def _taken_apart(text: str) -> tuple[list[str], list[str]]:
+    """The functions of a text, and its ``declare`` lines, which stand between these."""
+    functions, declarations = [], []
+    for part in text.split("\n}\n"):
+        start = part.find("define ")
+        declarations += [line + "\n" for line in (part if start < 0 else part[:start]).splitlines() if line.startswith("declare ")]
+        if start >= 0:
+            functions.append(part[start:] + "\n}\n")
+    return functions, declarations
 
 
 def _declaration(name: str, text: str) -> str:

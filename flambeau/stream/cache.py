@@ -263,7 +263,7 @@ def _build_native(plan: LaunchPlan, external: list[bool], live: list[bool]) -> N
     if made is None:
         made = plan_of_program(program_of(plan.calls, buffers, plan.scalars, lowered), cpu.vector_bytes(), cpu.bfloat16_pairs())
     made.code = tuple([_text_of(k, render) for k in made.kernels])
-    _link(plan, made, cpu.load(made.code), made.hosts, made.checks)
+    _link(plan, made, cpu.load([*made.code, *pool.missing()])[:len(made.code)], made.hosts, made.checks)
     if name is not None and _stamp() == stamp:      # nothing changed while the planner was loaded
         try:
             images.put("p", name, marshal.dumps((made.to_data(), [*map(cpu.key_of, made.code)], [*map(_stored_host, made.hosts)], made.checks)))
