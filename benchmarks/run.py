@@ -7,6 +7,8 @@ that a busy machine slows both; reported are the median of the rounds' ratios an
 A *family* (products, linear layers, convolutions) is a script that times many shapes in one process.  Its rounds alternate between Flambeau
 and PyTorch in both modes of the C library's allocator: as it is, and with thresholds so high that large blocks are kept, not
 returned to the system and fetched again as pages of zeros.  Their table has arithmetic per second and the share of this machine's peak.
+
+First calls are timed with an empty kernel cache, with a full one, and with other sizes of the same class; a table tells how many kernels each compiles.
 """
 
 from __future__ import annotations
@@ -75,6 +77,9 @@ TABLE = (
 
 # Scripts that time many cases each, and what their lines begin with
 FAMILIES = {"products": "product", "linear_epilogue": "linear", "convolutions": "convolution"}
+
+# A script that times first calls, each in a process of its own
+FIRST = "first_calls"
 
 # How a family is run: which interpreter, and what its environment gets
 MODES: dict[str, tuple[str, dict[str, str]]] = {
@@ -227,6 +232,23 @@ def measure_family(bench: Bench, script: str, threads: int, rounds: int, say: Ca
     return results
 
 
+def measure_first(bench: Bench, threads: int, rounds: int) -> list[dict[str, Any]]:
+    """All rounds of the first calls on some threads; medians."""
+    samples: dict[str, dict[str, list[float]]] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for turn in range(rounds):
+        for library in LIBRARIES if turn % 2 == 0 else LIBRARIES[::-1]:
+            for case in bench.run(library, FIRST, threads).printed["first_calls"]:
+                figures = samples.setdefault(case["name"], {})
+                for kind in ("first", "warm", "other"):
+                    if kind in case:
+                        figures.setdefault(f"{library}, {kind}", []).append(case[kind])
+                if library == "flambeau":
+                    facts[case["name"]] = {"kernels": case["kernels"], "new_kernels": case["new_kernels"]}
+    return [{"title": name, "script": FIRST, "kind": "first call", "threads": threads, "samples": figures, **facts[name],
+             "seconds": {mode: statistics.median(values) for mode, values in figures.items()}} for name, figures in samples.items()]
+
+
 # ---------------------------------------------------------------------------------------------------- presentation
 
 HEADINGS = ("case", "PyTorch", "Flambeau", "ratio", "(spread)", "target", "of limit", "")
@@ -284,6 +306,21 @@ def family_line(row: tuple[str, ...]) -> str:
     return "".join(f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}  " for i, (cell, width) in enumerate(zip(row, FAMILY_WIDTHS)))
 
 
+FIRST_HEADINGS = ("first call", "threads", "empty cache", "full cache", "other sizes", "kernels", "PyTorch", "other sizes")
+FIRST_WIDTHS = (46, 7, 11, 10, 11, 7, 8, 11)
+
+
+def first_cells(result: dict[str, Any]) -> tuple[str, ...]:
+    seconds = result["seconds"]
+    ours = [readable(seconds[f"flambeau, {kind}"], "") for kind in ("first", "warm", "other")]
+    return (result["title"], str(result["threads"]), *ours, f"{result['kernels']}+{result['new_kernels']}",
+            *(readable(seconds[f"torch, {kind}"], "") for kind in ("first", "other")))
+
+
+def first_line(row: tuple[str, ...]) -> str:
+    return "".join(f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}  " for i, (cell, width) in enumerate(zip(row, FIRST_WIDTHS)))
+
+
 def table(rows: list[tuple[str, ...]], right: slice) -> str:
     marks = ["---"] * len(rows[0])
     marks[right] = ["---:"] * len(marks[right])
@@ -291,7 +328,8 @@ def table(rows: list[tuple[str, ...]], right: slice) -> str:
 
 
 def markdown(results: list[dict[str, Any]], machine: dict[str, Any]) -> str:
-    single = [cells(r) for r in results if r["kind"] != "family"]
+    single = [cells(r) for r in results if r["kind"] not in ("family", "first call")]
+    first = [first_cells(r) for r in results if r["kind"] == "first call"]
     families = [family_cells(r) for r in results if r["kind"] == "family"]
     peaks = "; ".join(f"peak of {dtype}, {threads} thread{'s' if threads != '1' else ''}: {value / 1e9:.0f} GFLOPS"
                       for name, value in machine.items() if name.startswith("peak_") for _, dtype, threads in [name.split("_")])
@@ -300,6 +338,8 @@ def markdown(results: list[dict[str, Any]], machine: dict[str, Any]) -> str:
             f"NumPy's product {machine['flops_per_second'] / 1e9:.0f} GFLOPS; {machine['rounds']} rounds, {machine['clock']}. {peaks}\n")
     if single:
         text += "\n" + table([HEADINGS, *single], slice(1, 7))
+    if first:
+        text += "\n" + table([FIRST_HEADINGS, *first], slice(1, None))
     if families:
         text += "\n" + table([FAMILY_HEADINGS, *families], slice(1, None))
     return text
@@ -340,6 +380,8 @@ def main() -> None:
     chosen = [case for case in chosen if case.kind == "step" or not options.cpu_time]
     families = [(script, n) for script, title in FAMILIES.items() if re.search(options.only, f"{title} {script}") for n in options.threads or [1, 2]]
 
+    first = [n for n in options.threads or [1, 2] if re.search(options.only, f"first calls {FIRST}") and not options.cpu_time]
+
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench({"torch": options.torch, "flambeau": options.flambeau}, seconds, scratch, options.threads or [1, 2], options.shapes, options.cpu_time)
@@ -359,6 +401,14 @@ def main() -> None:
                 print(f"{case.label:<{WIDTHS[0]}}failed: {error}", flush=True)
             else:
                 print(line(cells(results[-1])), flush=True)
+        for threads in first:
+            try:
+                made = measure_first(bench, threads, rounds)
+                print("\n".join(["", first_line(FIRST_HEADINGS), *(first_line(first_cells(result)) for result in made)]), flush=True)
+                results += made
+            except RuntimeError as error:
+                broken += 1
+                print(f"{FIRST}, {threads} threads: failed: {error}", flush=True)
         if families:
             print(("\n" if chosen else "") + family_line(FAMILY_HEADINGS), flush=True)
         for script, threads in families:

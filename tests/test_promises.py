@@ -1,6 +1,12 @@
 """What training promises: a repeated step makes nothing new, another batch size compiles nothing, every way to run gives the same losses."""
 
 import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from test_fuzz import renderer
@@ -240,3 +246,18 @@ def test_what_a_call_reads_is_read_before_it_is_overwritten():
     want = [*t[1:].mul(2).tolist(), 11.0]
     t[:-1] = t[1:] * 2
     assert t.tolist() == want
+
+
+FIRST_CALLS = Path(__file__).parents[1] / "benchmarks" / "cases" / "first_calls.py"
+
+
+@native
+@pytest.mark.parametrize("name", re.findall(r'^    "(.+)": \(', FIRST_CALLS.read_text(), re.MULTILINE))
+def test_a_class_of_shapes_is_compiled_once(name, tmp_path):
+    def first_call():
+        environment = {**os.environ, "BENCH_LIBRARY": "flambeau", "FLAMBEAU_CACHE": str(tmp_path)}
+        output = subprocess.run([sys.executable, "-m", "flambeau", "run", str(FIRST_CALLS), name], env=environment, check=True, capture_output=True, text=True)
+        return json.loads(output.stdout)
+    cold = first_call()
+    assert cold["kernels"] > 0 and cold["new_kernels"] == 0         # for other sizes
+    assert first_call()["kernels"] == 0                             # in another process

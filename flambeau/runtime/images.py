@@ -27,6 +27,7 @@ BLOCK = 4096                        # what an entry takes of the disk is a multi
 _directory: str | None = None
 _state = "unopened"                 # then "open" or "closed"
 _salt: bytes | None = None
+_compiler: tuple[str | None] | None = None      # once it was looked for
 _written = 0                        # bytes since this process looked at the directory's size
 _looked = False                     # whether it knows that somebody looked lately
 
@@ -164,12 +165,19 @@ def directory() -> str | None:
 
 def reopen() -> None:
     """Look at the environment again (it was changed, or a test wants another directory)."""
-    global _state, _directory, _written, _looked, _salt
-    _state, _directory, _written, _looked, _salt = "unopened", None, 0, False, None
+    global _state, _directory, _written, _looked, _salt, _compiler
+    _state, _directory, _written, _looked, _salt, _compiler = "unopened", None, 0, False, None, None
 
 
 def compiler_version() -> str | None:
     """Which llvmlite would be imported, found without importing it; None when there is none."""
+    global _compiler
+    if _compiler is None:
+        _compiler = (_find_compiler(),)
+    return _compiler[0]
+
+
+def _find_compiler() -> str | None:
     module = sys.modules.get("llvmlite")
     if module is not None:
         return str(module.__version__)

@@ -621,7 +621,7 @@ def start() -> None:
         missing = min(threads(), MOST) - 1 - len(_workers)
         if missing > 0 and _waiting() and not started:
             try:
-                address, = cpu.load(_texts()[2:])
+                address, = cpu.load([_native(_WORKER, _waiting())])
                 _start(missing, address)
             except cpu.Unavailable:     # the rest came from the disk cache; the caller runs everything
                 pass
@@ -726,12 +726,8 @@ atexit.register(stop)
 
 def missing() -> list[str]:
     """The code that running launches needs and this process has not loaded yet, to be compiled beside the first kernels."""
-    return _texts()[2 if _walker else 0:3 if threads() > 1 and _waiting() and not started else 2]
-
-
-def _texts() -> list[str]:
-    """What walks launches, how Python calls it, and what a worker runs."""
-    return [_native(_WALK, _waiting()), builtin.CALL, _native(_WORKER, _waiting())]
+    walk = [] if _walker else [_native(_WALK, _waiting()), builtin.CALL]
+    return walk + ([_native(_WORKER, _waiting())] if threads() > 1 and _waiting() and not started else [])
 
 
 def walker() -> tuple[Callable[..., None], Callable[..., None]]:
@@ -742,7 +738,7 @@ def walker() -> tuple[Callable[..., None], Callable[..., None]]:
     """
     global _walker
     if _walker is None:
-        address, _ = cpu.load(_texts()[:2])
+        address, _ = cpu.load([_native(_WALK, _waiting()), builtin.CALL])
         _walker = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address), builtin.function(address)
     return _walker
 
