@@ -268,10 +268,7 @@ class _Compilers:
             end.release()
 
         ends = []
-        # an option of the whole process: strength reduction takes a third of the time and gains nothing on loops that are written out as these are
-        switch = 20 <= llvm.version() <= 22     # LLVM exits where it does not know one
-        if switch:
-            llvm.set_option("-disable-lsr=true")
+        llvm.reduce_strength(False)
         try:
             compiler = self.idle.pop() if self.idle else self._another()
             for _ in range(min(threads, len(texts)) - 1):
@@ -286,8 +283,7 @@ class _Compilers:
         finally:
             for end in ends:
                 end.acquire()
-            if switch:
-                llvm.set_option("-disable-lsr=false")
+            llvm.reduce_strength(True)
         if problems:
             raise problems[0]
         return found
