@@ -2,8 +2,8 @@
 
 Each case is a process of its own, started twice: with an empty kernel cache, and again with what that left there.  It makes its operands, takes
 the time of the first call, repeats it, and takes the time of a first call with other sizes of the same class, for which nothing may be compiled.
-Importing the library and making operands is not counted; operands come from lists, so no kernel was needed before (networks have set up their
-parameters).
+Importing the library, modules that come with a function included, and making operands is not counted; operands come from lists, so no kernel was
+needed before (networks have set up their parameters).
 """
 import json
 import math
@@ -39,17 +39,18 @@ def product(dtype):
 
 
 def linear_relu(n):
-    x, w, b = data(n, 784), data(256, 784), data(256)
-    return lambda: look(functional.relu(functional.linear(x, w, b)))
+    x, w, b, linear, relu = data(n, 784), data(256, 784), data(256), functional.linear, functional.relu
+    return lambda: look(relu(linear(x, w, b)))
 
 
 def convolution(channels, kernel, gradients=False, **how):
     def make(size):
         x = data(2, channels, size, size).requires_grad_(gradients)
         w = data(channels, channels // how.get("groups", 1), kernel, kernel).requires_grad_(gradients)
+        conv2d = functional.conv2d
 
         def call():
-            y = functional.conv2d(x, w, padding=kernel // 2, **how)
+            y = conv2d(x, w, padding=kernel // 2, **how)
             if not gradients:
                 return look(y)
             (y * y).sum().backward()
@@ -60,9 +61,10 @@ def convolution(channels, kernel, gradients=False, **how):
 
 def layer_norm(rows):
     x, w, b = data(rows, 256).requires_grad_(), data(256).requires_grad_(), data(256).requires_grad_()
+    layer_norm = functional.layer_norm
 
     def call():
-        y = functional.layer_norm(x, (256,), w, b)
+        y = layer_norm(x, (256,), w, b)
         (y * y).sum().backward()
         return look(x.grad), look(w.grad)
     return call

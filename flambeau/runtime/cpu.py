@@ -392,7 +392,7 @@ def _shared(texts: dict[bytes, str]) -> tuple[dict[bytes, str], dict[bytes, str]
 def _taken_apart(text: str) -> tuple[list[str], list[str]]:
     """The functions of a text, and its ``declare`` lines, which stand between these."""
     functions, declarations = [], []
-    for part in text.split("\n}\n"):
+    for part in f"{text}\n".split("\n}\n"):
         start = part.find("define ")
         declarations += [line + "\n" for line in (part if start < 0 else part[:start]).splitlines() if line.startswith("declare ")]
         if start >= 0:
