@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_every_unit_runs_exactly_once(threads, waiting):
 def test_workers_take_part(waiting):
     pool.resize(2)
     pool.start()
-    address, = cpu.load(["""
+    address, = cpu.load([dedent("""
         declare i32 @usleep(i32)
         define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {
         entry:
@@ -124,7 +125,7 @@ def test_workers_take_part(waiting):
           br i1 %rest, label %unit, label %done
         done:
           ret void
-        }"""])
+        }""")])
     seen = np.zeros(100, np.int64)
     list_ = pool.launch_list([(address, seen.ctypes.data, 100, 1)])
     pool.walker()[0](pool.head(list_))
@@ -135,12 +136,12 @@ def test_workers_take_part(waiting):
 def test_scratch_can_be_written_to_its_end():
     pool.resize(3)
     pool.start()
-    address, = cpu.load([f"""
+    address, = cpu.load([dedent(f"""
         declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
         define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR {{
           call void @llvm.memset.p0.i64(ptr %scratch, i8 255, i64 {pool.SCRATCH}, i1 false)
           ret void
-        }}"""])
+        }}""")])
     list_ = pool.launch_list([(address, 0, 50, 1)])
     pool.walker()[0](pool.head(list_))
     stress(50, 0)

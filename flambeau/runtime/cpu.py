@@ -52,7 +52,7 @@ def load(texts: Sequence[str]) -> list[int]:
     Parameters
     ----------
     texts : sequence of str
-        LLVM IR, one function definition each, named ``@NAME``, with ``#ATTR`` where its attributes go, followed or preceded
+        LLVM IR, one function definition each, not indented, named ``@NAME``, with ``#ATTR`` where its attributes go, followed or preceded
         by the internal functions (``@NAME.word``) and the ``declare`` lines it needs.
 
     Returns
