@@ -54,7 +54,8 @@ _HOMES = {
     "finfo": "core.limits", "iinfo": "core.limits", "result_type": "tensor.api", "is_tensor": "tensor.api", "is_floating_point": "tensor.api",
     "set_default_device": "tensor.creation", "get_default_device": "tensor.creation", "is_storage": "tensor.api", "is_complex": "tensor.api",
     "set_num_threads": "runtime.threads", "get_num_threads": "runtime.threads", "set_num_interop_threads": "runtime.threads",
-    "get_num_interop_threads": "runtime.threads",
+    "get_num_interop_threads": "runtime.threads", "_standard_gamma": "tensor.sampling", "_sample_dirichlet": "tensor.sampling",
+    "_standard_gamma_grad": "ops.pathwise", "_dirichlet_grad": "ops.pathwise",
 }
 _HOMES.update(dict.fromkeys("""
     alpha_dropout batch_norm bilinear binary_cross_entropy_with_logits celu celu_ channel_shuffle cosine_embedding_loss cosine_similarity ctc_loss dropout

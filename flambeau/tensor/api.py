@@ -13,7 +13,7 @@ from ..ops.definition import OPS
 from . import creation, sampling
 from .tensor import Tensor, install
 
-_MODULES = ("elementwise", "reduction", "special", "shape", "indexing", "contraction", "spatial", "host", "factorization")
+_MODULES = ("elementwise", "reduction", "special", "shape", "indexing", "contraction", "spatial", "host", "factorization", "pathwise")
 for _m in _MODULES:
     importlib.import_module("..ops." + _m, __package__)
 install()

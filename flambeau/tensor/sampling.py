@@ -23,7 +23,7 @@ from ..ops.formula import RESULT, instantiate
 from ..runtime import memory
 from ..stream import record as stream
 from ..stream.record import Buffer, Signature, new_buffer, signature
-from . import creation
+from . import creation, rejection
 from .creation import Maker, Reading, constructor
 from .tensor import Tensor
 
@@ -344,6 +344,88 @@ def multinomial(input: Any, num_samples: int, replacement: bool = False, *, gene
         clocks = transformed(EXPONENTIAL, streams.exponential, _shape_meta(input), 1.0)(generator)
         made = _first_to_ring(weights, clocks) if num_samples == 1 else OPS["topk"](weights / clocks, num_samples)[1]
     return creation._give(made, False, out) if out is not None else made
+
+
+# ------------------------------------------------------------------ one by one
+
+
+def _one_by_one(draw: Callable[..., Any], operands: Sequence[Any], g: Any, least: float | None = None) -> Any:
+    """A value of ``draw(generator, *columns)`` for every element of operands of one shape."""
+    first = operands[0].detach()
+    if first.device.type == "meta":
+        return make_tensor(_shape_meta(first), new_buffer())
+    values = draw(generator_of(g), *[x.detach().flatten().tolist() for x in operands])
+    if least is not None:
+        values = [v if v > least else least for v in values]
+    return from_values(values, first.shape, first.dtype)
+
+
+@public(method=False)
+def poisson(input: Any, generator: Any = None) -> Any:
+    """Poisson values with the rates that ``input`` holds, of its shape and dtype.
+
+    Raises
+    ------
+    RuntimeError
+        If a rate is negative or NaN.
+    NotImplementedError
+        For integers.
+    """
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f'"poisson_cpu" not implemented for \'{definition.title(input.dtype)}\'\n'
+                                  f"poisson: rates are floating-point numbers, got {input.dtype}; convert them first, for example with .float()")
+
+    def draw(g: Any, rates: list[float]) -> list[float]:
+        if not all(r >= 0 for r in rates):
+            raise RuntimeError("invalid Poisson rate, expected rate to be non-negative\npoisson: apply exp or softplus to what may be negative.")
+        return rejection.poissons(g, rates)
+
+    return _one_by_one(draw, [input], generator)
+
+
+@public(method=False)
+def binomial(count: Any, prob: Any, generator: Any = None) -> Any:
+    """Numbers of successes in ``count`` trials of probability ``prob``: two tensors of one floating-point dtype that are broadcast together.
+
+    Raises
+    ------
+    ValueError
+        If a tensor does not hold floating-point numbers.
+    RuntimeError
+        If their dtypes differ.
+    """
+    for name, x in (("count", count), ("prob", prob)):
+        if not x.dtype.is_floating_point:
+            raise ValueError(f"binomial only supports floating-point dtypes for {name}, got: {definition.title(x.dtype)}\n"
+                             f"binomial: convert {name} first, for example with .float()")
+    if count.dtype is not prob.dtype:
+        raise RuntimeError(f"Found dtype {definition.title(prob.dtype)} but expected {definition.title(count.dtype)}\n"
+                           f"binomial: count is {count.dtype} and prob {prob.dtype}; convert one of them")
+    shape = definition.broadcast_shapes(count.shape, prob.shape)
+    return _one_by_one(rejection.binomials, [count.expand(shape), prob.expand(shape)], generator)
+
+
+def _standard_gamma(self: Any, generator: Any = None) -> Any:
+    """Gamma values of rate 1 with the concentrations that ``self`` holds; differentiable (see ``ops/pathwise.py``)."""
+    d = self.dtype
+    if not d.is_floating_point:
+        raise NotImplementedError(f'"gamma_cpu" not implemented for \'{definition.title(d)}\'\n'
+                                  f"concentrations are floating-point numbers, got {d}; convert them first, for example with .float()")
+    made = _one_by_one(lambda g, shapes: rejection.gammas(g, shapes, d), [self], generator, rejection.least(d))
+    return OPS["_attached_gamma"](made, self) if self.requires_grad else made
+
+
+def _sample_dirichlet(self: Any, generator: Any = None) -> Any:
+    """Dirichlet values with concentrations along the last dimension of ``self``; differentiable (see ``ops/pathwise.py``)."""
+    d, n = self.dtype, self.shape[-1] if self.ndim else 1
+
+    def draw(g: Any, concentrations: list[float]) -> list[float]:
+        values = rejection.gammas(g, concentrations, float64)
+        sums = [sum(values[i:i + n]) for i in range(0, len(values), n)]
+        return [v / sums[i // n] if sums[i // n] else v for i, v in enumerate(values)]
+
+    made = _one_by_one(draw, [self], generator, rejection.least(d))
+    return OPS["_attached_dirichlet"](made, self) if self.requires_grad else made
 
 
 # ------------------------------------------------------------------ in-place methods
