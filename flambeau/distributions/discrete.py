@@ -11,7 +11,7 @@ from flambeau.ops.composite import composite
 from . import constraints
 from .distribution import EMPTY, Distribution, ExponentialFamily, Size
 from .positive import Gamma
-from .utils import broadcast_all, clamp_probs, lazy_property, limits, logits_to_probs, probs_to_logits
+from .utils import broadcast_all, lazy_property, limits, logits_to_probs, probs_to_logits, softplus
 
 
 def _either(probs: Any, logits: Any) -> None:
@@ -49,13 +49,12 @@ class _Binary:
 
 @composite
 def _bernoulli_log_prob(value: Any, logits: Any) -> Any:
-    return value * logits - (logits.clamp(min=0) + (-logits.abs()).exp().log1p())
+    return value * logits - softplus(logits)
 
 
 @composite
 def _bernoulli_entropy(logits: Any) -> Any:
-    probs = logits.sigmoid()
-    return logits.clamp(min=0) + (-logits.abs()).exp().log1p() - logits * probs
+    return softplus(logits) - logits * logits.sigmoid()
 
 
 @composite
@@ -399,7 +398,7 @@ class OneHotCategoricalStraightThrough(OneHotCategorical):
 @composite
 def _binomial_log_prob(value: Any, count: Any, logits: Any) -> Any:
     ways = (count + 1).lgamma() - (value + 1).lgamma() - (count - value + 1).lgamma()
-    return ways + value * logits - count * (logits.clamp(min=0) + (-logits.abs()).exp().log1p())
+    return ways + value * logits - count * softplus(logits)
 
 
 class Binomial(_Binary, Distribution):
@@ -597,10 +596,7 @@ class Poisson(ExponentialFamily):
 
 @composite
 def _negative_binomial_log_prob(value: Any, count: Any, logits: Any) -> Any:
-    def log_sigmoid(x: Any) -> Any:
-        return x.clamp(max=0) - (-x.abs()).exp().log1p()
-
-    probability = count * log_sigmoid(-logits) + value * log_sigmoid(logits)
+    probability = -(count * softplus(logits) + value * softplus(-logits))
     ways = (count + value).lgamma() - (1 + value).lgamma() - count.lgamma()
     return probability + fl.where(count + value == 0, 0.0, ways)
 

@@ -19,9 +19,10 @@ from .discrete import Bernoulli, Binomial, Categorical, Geometric, OneHotCategor
 from .distribution import Distribution, ExponentialFamily
 from .gaussian import HalfNormal, LowRankMultivariateNormal, MultivariateNormal, Normal, half_log_det, squared_distance
 from .line import Cauchy, Gumbel, Laplace, Uniform
+from .matrices import Wishart
 from .positive import Exponential, Gamma, Pareto
 from .shares import Beta, ContinuousBernoulli, Dirichlet
-from .utils import HALF_LOG_2PI, euler_constant, event_sum
+from .utils import HALF_LOG_2PI, euler_constant, event_sum, softplus
 
 _REGISTRY: dict[tuple[type, type], Callable[[Any, Any], Any]] = {}
 _found: dict[tuple[type, type], Callable[[Any, Any], Any]] = {}
@@ -47,14 +48,17 @@ def register_kl(type_p: Any, type_q: Any) -> Callable[[Any], Any]:
 def _closest(p: type, q: type) -> Callable[[Any, Any], Any]:
     fitting = [(a, b) for a, b in _REGISTRY if issubclass(p, a) and issubclass(q, b)]
     if not fitting:
-        raise NotImplementedError(f"No KL(p || q) is implemented for p type {p.__name__} and q type {q.__name__}\n"
-                                  "kl_divergence: write it with register_kl, or estimate it as (p.log_prob(x) - q.log_prob(x)).mean() with x = p.sample((n,))")
+        return _none
     by_p = min(fitting, key=lambda pair: (p.__mro__.index(pair[0]), q.__mro__.index(pair[1])))
     by_q = min(fitting, key=lambda pair: (q.__mro__.index(pair[1]), p.__mro__.index(pair[0])))
     if _REGISTRY[by_p] is not _REGISTRY[by_q]:
         warnings.warn(f"Ambiguous kl_divergence({p.__name__}, {q.__name__}). Please register_kl({by_p[0].__name__}, {by_q[1].__name__})",
                       RuntimeWarning, stacklevel=3)
     return _REGISTRY[by_p]
+
+
+def _none(p: Any, q: Any) -> Any:
+    raise _unknown(p, q)
 
 
 def kl_divergence(p: Any, q: Any) -> Any:
@@ -119,22 +123,27 @@ _EXPECTATIONS: dict[str, dict[type, _Expectation]] = {
 }
 
 
+def _unknown(p: Any, q: Any) -> NotImplementedError:
+    return NotImplementedError(f"No KL(p || q) is implemented for p type {type(p).__name__} and q type {type(q).__name__}\n"
+                               "kl_divergence: write it with register_kl, or estimate it as (p.log_prob(x) - q.log_prob(x)).mean() with x = p.sample((n,))")
+
+
 def _expected(what: str, p: Any, q: Any, *more: Any) -> Any:
     for kind, value in _EXPECTATIONS[what].items():
         if isinstance(p, kind):
             return value(p, *more)
-    raise NotImplementedError(f"No KL(p || q) is implemented for p type {type(p).__name__} and q type {type(q).__name__}")
+    raise _unknown(p, q)
 
 
 def _distance(p: Any, q: Any) -> Any:
     """E_p |x - loc of q|."""
+    if not isinstance(p, (Laplace, Normal)):
+        raise _unknown(p, q)
     d = p.loc - q.loc
     if isinstance(p, Laplace):
         return p.scale * (-d.abs() / p.scale).exp() + d.abs()
-    if isinstance(p, Normal):
-        z = d / p.scale
-        return p.scale * math.sqrt(2 / math.pi) * (-0.5 * z * z).exp() + d * (z / math.sqrt(2)).erf()
-    raise NotImplementedError(f"No KL(p || q) is implemented for p type {type(p).__name__} and q type {type(q).__name__}")
+    z = d / p.scale
+    return p.scale * math.sqrt(2 / math.pi) * (-0.5 * z * z).exp() + d * (z / math.sqrt(2)).erf()
 
 
 def _gumbel_cross(p: Any, q: Any) -> Any:
@@ -171,6 +180,8 @@ def _ends(d: Any) -> tuple[Any, Any]:
 def _on_the_line(p: Any, q: Any) -> Any:
     (low, high), (least, most) = _ends(p), _ends(q)
     below, above = low < least, high > most
+    if isinstance(q, Pareto) and isinstance(low, float):
+        below = True        # its scale is positive
     if below is True or above is True:
         return p.entropy().new_full(fl.broadcast_shapes(p.batch_shape, q.batch_shape), math.inf)
     for kind, cross in _CROSS.items():
@@ -235,9 +246,6 @@ def _(p: Cauchy, q: Cauchy) -> Any:
 
 @composite
 def _bernoulli(p: Any, p_logits: Any, q: Any, q_logits: Any) -> Any:
-    def softplus(x: Any) -> Any:
-        return x.clamp(min=0) + (-x.abs()).exp().log1p()
-
     one = p * (softplus(-q_logits) - softplus(-p_logits))
     zero = (1 - p) * (softplus(q_logits) - softplus(p_logits))
     return (fl.where(p == 0, 0.0, fl.where(q == 0, math.inf, one)) + fl.where(p == 1, 0.0, fl.where(q == 1, math.inf, zero)))
@@ -325,6 +333,15 @@ def _(p: Any, q: Any) -> Any:
     ratio = fl.linalg.solve_triangular(theirs.expand((*batch, *theirs.shape[-2:])), mine.expand((*batch, *mine.shape[-2:])), upper=False)
     spread = (ratio * ratio).sum((-2, -1)) + squared_distance(theirs, q.loc - p.loc)
     return half_log_det(theirs) - half_log_det(mine) + 0.5 * (spread - p.event_shape[0])
+
+
+@register_kl(Wishart, Wishart)
+def _(p: Wishart, q: Wishart) -> Any:
+    mine, theirs, n = p.scale_tril, q.scale_tril, p.event_shape[-1]
+    batch = fl.broadcast_shapes(mine.shape[:-2], theirs.shape[:-2])
+    ratio = fl.linalg.solve_triangular(theirs.expand((*batch, n, n)), mine.expand((*batch, n, n)), upper=False)
+    return (q.df * (half_log_det(theirs) - half_log_det(mine)) + 0.5 * p.df * ((ratio * ratio).sum((-2, -1)) - n)
+            + q._log_multigamma() - p._log_multigamma() + 0.5 * (p.df - q.df) * p._multidigamma())
 
 
 # In general ---------------------------------------------------------------------------------------------------------------------

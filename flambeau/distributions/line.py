@@ -356,9 +356,9 @@ class StudentT(_Checked):
 
     @property
     def variance(self) -> Any:
-        df = self.df
-        m = fl.where(df > 2, self.scale**2 * df / (df - 2), math.inf)
-        return fl.where(df <= 1, math.nan, m)
+        above = self.df > 2
+        df = fl.where(above, self.df, 3.0)
+        return fl.where(above, self.scale**2 * df / (df - 2), fl.where(self.df <= 1, math.nan, math.inf))
 
     def rsample(self, sample_shape: Any = EMPTY) -> Any:
         x = fl.randn(self._extended_shape(sample_shape), dtype=self.df.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import flambeau as fl
 
 from . import constraints
-from .distribution import EMPTY, Distribution, ExponentialFamily, Size
+from .distribution import EMPTY, Distribution, Size
 from .gaussian import half_log_det, inverse_factor, one_matrix
 from .positive import Chi2
 from .shares import Beta
@@ -75,7 +75,7 @@ class LKJCholesky(Distribution):
         return unnormalized - normalizer
 
 
-class Wishart(ExponentialFamily):
+class Wishart(Distribution):
     """Sums of outer products of ``df`` normal vectors with mean 0: positive definite matrices of n by n.
 
     Samples are made by Bartlett's decomposition.  PyTorch draws again where it takes one for singular; here the first is returned.
@@ -90,7 +90,6 @@ class Wishart(ExponentialFamily):
 
     support = constraints.positive_definite
     has_rsample = True
-    _mean_carrier_measure = 0
 
     def __init__(self, df: Any, covariance_matrix: Any = None, precision_matrix: Any = None, scale_tril: Any = None, validate_args: bool | None = None) -> None:
         name, matrix = one_matrix("Wishart", covariance_matrix=covariance_matrix, precision_matrix=precision_matrix, scale_tril=scale_tril)
@@ -173,6 +172,12 @@ class Wishart(ExponentialFamily):
     def _log_multigamma(self) -> Any:
         return fl.mvlgamma(0.5 * self.df, self._event_shape[-1])
 
+    def _multidigamma(self) -> Any:
+        total = (self.df / 2).digamma()
+        for i in range(1, self._event_shape[-1]):
+            total = total + ((self.df - i) / 2).digamma()
+        return total
+
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:
             self._validate_sample(value)
@@ -184,9 +189,8 @@ class Wishart(ExponentialFamily):
 
     def entropy(self) -> Any:
         nu, n = self.df, self._event_shape[-1]
-        multidigamma = sum(((nu - i) / 2).digamma() for i in range(n))
         return ((n + 1) * (n * math.log(2) / 2 + half_log_det(self._unbroadcasted_scale_tril)) + self._log_multigamma()
-                - (nu - n - 1) / 2 * multidigamma + nu * n / 2)
+                - (nu - n - 1) / 2 * self._multidigamma() + nu * n / 2)
 
 
 __all__ = ["LKJCholesky", "Wishart"]

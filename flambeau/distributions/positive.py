@@ -197,8 +197,8 @@ class InverseGamma(TransformedDistribution):
 
     @property
     def mean(self) -> Any:
-        a = self.concentration
-        return fl.where(a > 1, self.rate / (a - 1), math.inf)
+        above = self.concentration > 1
+        return fl.where(above, self.rate / (fl.where(above, self.concentration, 2.0) - 1), math.inf)
 
     @property
     def mode(self) -> Any:
@@ -206,8 +206,9 @@ class InverseGamma(TransformedDistribution):
 
     @property
     def variance(self) -> Any:
-        a = self.concentration
-        return fl.where(a > 2, self.rate.square() / ((a - 1).square() * (a - 2)), math.inf)
+        above = self.concentration > 2
+        a = fl.where(above, self.concentration, 3.0)
+        return fl.where(above, self.rate.square() / ((a - 1).square() * (a - 2)), math.inf)
 
     def entropy(self) -> Any:
         a = self.concentration
@@ -240,7 +241,8 @@ class FisherSnedecor(Distribution):
 
     @property
     def mean(self) -> Any:
-        return fl.where(self.df2 > 2, self.df2 / (self.df2 - 2), math.nan)
+        df2 = fl.where(self.df2 > 2, self.df2, math.nan)
+        return df2 / (df2 - 2)
 
     @property
     def mode(self) -> Any:
@@ -249,9 +251,8 @@ class FisherSnedecor(Distribution):
 
     @property
     def variance(self) -> Any:
-        df1, df2 = self.df1, self.df2
-        variance = 2 * df2**2 * (df1 + df2 - 2) / (df1 * (df2 - 2) ** 2 * (df2 - 4))
-        return fl.where(df2 > 4, variance, math.nan)
+        df1, df2 = self.df1, fl.where(self.df2 > 4, self.df2, math.nan)
+        return 2 * df2**2 * (df1 + df2 - 2) / (df1 * (df2 - 2) ** 2 * (df2 - 4))
 
     def rsample(self, sample_shape: Any = EMPTY) -> Any:
         x1, x2 = self._gamma1.rsample(sample_shape), self._gamma2.rsample(sample_shape)

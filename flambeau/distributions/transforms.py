@@ -19,7 +19,7 @@ from flambeau.ops.composite import composite
 
 from . import constraints
 from .distribution import Size
-from .utils import broadcast_all, event_sum, lazy_property, limits, tril_matrix_to_vec, vec_to_tril_matrix
+from .utils import broadcast_all, event_sum, lazy_property, limits, softplus, tril_matrix_to_vec, vec_to_tril_matrix
 
 
 class Transform:
@@ -453,12 +453,7 @@ class SigmoidTransform(_Same):
         return y.log() - (-y).log1p()
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
-        return -_softplus(-x) - _softplus(x)
-
-
-@composite
-def _softplus(x: Any) -> Any:
-    return x.clamp(min=0) + (-x.abs()).exp().log1p()
+        return -softplus(-x) - softplus(x)
 
 
 class SoftplusTransform(_Same):
@@ -476,7 +471,7 @@ class SoftplusTransform(_Same):
         return (-y).expm1().neg().log() + y
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
-        return -_softplus(-x)
+        return -softplus(-x)
 
 
 class TanhTransform(_Same):
@@ -494,7 +489,7 @@ class TanhTransform(_Same):
         return y.atanh()
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
-        return 2 * (math.log(2) - x - _softplus(-2 * x))
+        return 2 * (math.log(2) - x - softplus(-2 * x))
 
 
 class AbsTransform(_Same):
@@ -704,7 +699,7 @@ class CorrCholeskyTransform(_Same):
         left = 1 - (y * y).cumsum(-1)
         # of each partial correlation, what was left before it, and d tanh
         breaking = 0.5 * tril_matrix_to_vec(left, diag=-2).log().sum(-1)
-        return breaking - 2 * (x + _softplus(-2 * x) - math.log(2)).sum(-1)
+        return breaking - 2 * (x + softplus(-2 * x) - math.log(2)).sum(-1)
 
     def forward_shape(self, shape: Any) -> Any:
         if not shape:

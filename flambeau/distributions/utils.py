@@ -66,6 +66,12 @@ class lazy_property:
 
 
 @composite
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)), exact on both sides."""
+    return fl.maximum(x, fl.zeros_like(x)) + (-x.abs()).exp().log1p()
+
+
+@composite
 def _softmax(logits: Any) -> Any:
     return logits.softmax(-1)
 
