@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import families
 import misuse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -304,7 +305,8 @@ def errors() -> Iterator[Case]:
         yield name, head + call
 
 
-FILES = {"printing": printing, "tensors": tensors, "random": random_streams, "weights": initial_weights, "training": training, "data": data_order, "errors": errors}
+FILES = {"printing": printing, "tensors": tensors, "random": random_streams, "weights": initial_weights, "training": training, "data": data_order, "errors": errors,
+         "distributions": families.cases}
 
 
 # Where PyTorch's first line says more than the point: the part that Flambeau's message has to have.
@@ -361,6 +363,8 @@ def carry_out(kind: str, source: str, torch: Any) -> Any:
     Printing and tensors: the text.  Errors: the exception's type and the first line of its message, or None when nothing was raised.
     Everything else: numbers.
     """
+    if kind == "distributions":
+        return families.Asking(torch).answer(source)
     names: dict[str, Any] = {"torch": torch}
     if kind in ("printing", "tensors") and "result" not in source:
         source = f"result = repr({source})"

@@ -68,4 +68,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES, *_MODULES})
 
 
-__all__ = sorted(set(_HOMES) - {"ExpRelaxedCategorical", "LogitRelaxedBernoulli"})  # noqa: PLE0605
+__all__ = sorted(set(_HOMES) - {"ExpRelaxedCategorical", "LogitRelaxedBernoulli"})

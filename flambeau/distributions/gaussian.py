@@ -9,7 +9,7 @@ import flambeau as fl
 from flambeau.ops.composite import composite
 
 from . import constraints
-from .derived import Independent, TransformedDistribution
+from .derived import TransformedDistribution
 from .distribution import EMPTY, Distribution, ExponentialFamily, Size
 from .transforms import AbsTransform, ExpTransform, StickBreakingTransform
 from .utils import HALF_LOG_2PI, broadcast_all, lazy_property
@@ -295,7 +295,8 @@ class MultivariateNormal(Distribution):
     has_rsample = True
     _param_events = {"loc": 1, "scale_tril": 2, "covariance_matrix": 2, "precision_matrix": 2}
 
-    def __init__(self, loc: Any, covariance_matrix: Any = None, precision_matrix: Any = None, scale_tril: Any = None, validate_args: bool | None = None) -> None:
+    def __init__(self, loc: Any, covariance_matrix: Any = None, precision_matrix: Any = None, scale_tril: Any = None,
+                 validate_args: bool | None = None) -> None:
         if loc.ndim < 1:
             raise ValueError("loc must be at least one-dimensional.")
         name, matrix = one_matrix("MultivariateNormal", covariance_matrix=covariance_matrix, precision_matrix=precision_matrix, scale_tril=scale_tril)

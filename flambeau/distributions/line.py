@@ -10,7 +10,7 @@ from flambeau.ops.composite import composite
 
 from . import constraints
 from .derived import TransformedDistribution
-from .distribution import EMPTY, Distribution, Size
+from .distribution import EMPTY, Distribution
 from .positive import Chi2
 from .transforms import AbsTransform, AffineTransform, ExpTransform
 from .utils import broadcast_all, euler_constant, limits

@@ -10,10 +10,11 @@ from flambeau.ops.composite import composite
 
 from . import constraints
 from .derived import TransformedDistribution
+from .discrete import _Binary, _either
 from .distribution import EMPTY, ExponentialFamily
-from .transforms import AffineTransform, PowerTransform
-from .utils import broadcast_all, clamp_probs, euler_constant, lazy_property, limits, logits_to_probs, probs_to_logits
 from .line import Uniform
+from .transforms import AffineTransform, PowerTransform
+from .utils import broadcast_all, clamp_probs, euler_constant, lazy_property, logits_to_probs
 
 
 @composite
@@ -211,7 +212,7 @@ class Kumaraswamy(TransformedDistribution):
         return (1 - b.reciprocal()) + (1 - a.reciprocal()) * harmonic - a.log() - b.log()
 
 
-class ContinuousBernoulli(ExponentialFamily):
+class ContinuousBernoulli(_Binary, ExponentialFamily):
     """Numbers in [0, 1] with density ∝ ``probs^x (1 - probs)^(1 - x)`` (Loaiza-Ganem and Cunningham, 2019).
 
     Parameters
@@ -229,8 +230,7 @@ class ContinuousBernoulli(ExponentialFamily):
     _parameters = ("probs", "logits")
 
     def __init__(self, probs: Any = None, logits: Any = None, lims: tuple[float, float] = (0.499, 0.501), validate_args: bool | None = None) -> None:
-        if (probs is None) == (logits is None):
-            raise ValueError("Either `probs` or `logits` must be specified, but not both.")
+        _either(probs, logits)
         if probs is not None:
             probs, = broadcast_all(probs)
             if (__debug__ if validate_args is None else validate_args) and not constraints.unit_interval.check(probs.detach()).all():
@@ -239,25 +239,15 @@ class ContinuousBernoulli(ExponentialFamily):
         else:
             self.logits, = broadcast_all(logits)
         self._lims = lims
-        super().__init__((self.probs if logits is None else self.logits).shape, validate_args=validate_args)
+        super().__init__(self._param.shape, validate_args=validate_args)
 
     def _expanded(self, new: Any, batch_shape: Any) -> None:
         new._lims = self._lims
 
     @lazy_property
-    def logits(self) -> Any:
-        """The log odds of the parameter."""
-        return probs_to_logits(self.probs, is_binary=True)
-
-    @lazy_property
     def probs(self) -> Any:
         """The parameter."""
         return clamp_probs(logits_to_probs(self.logits, is_binary=True))
-
-    @property
-    def param_shape(self) -> Any:
-        """The shape of the parameter."""
-        return (self.__dict__["probs"] if "probs" in self.__dict__ else self.logits).shape
 
     def _stable(self) -> tuple[Any, Any]:
         """Where the exact formulas keep their digits, and the parameter, moved there."""

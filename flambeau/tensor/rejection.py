@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import length_hint
-from typing import Any
 
 from ..core.dtype import dtype, float16, float32, float64
 from ..random import Generator, _cast, _unit_doubles
@@ -31,7 +30,7 @@ class _Draws:
 
     def __enter__(self) -> _Draws:
         self.generator._lock.acquire()
-        self.left = iter(())        # type: Any
+        self.left: Iterator[float] = iter(())
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -43,10 +42,10 @@ class _Draws:
 
     def unit(self) -> float:
         for u in self.left:
-            return u  # type: ignore[no-any-return]
+            return u
         self.before = bytes(self.generator._state)
         self.left = iter(_unit_doubles(self.generator, self.block))
-        return next(self.left)  # type: ignore[no-any-return]
+        return next(self.left)
 
     def normal(self) -> float:
         kept, self.generator._normal = self.generator._normal, None
@@ -131,7 +130,7 @@ def binomials(generator: Generator, counts: Sequence[float], probabilities: Sequ
         return (transformed if count * p >= 10 else waiting)(count, p)
 
     def waiting(count: float, p: float) -> float:
-        tried, successes, log_failure = 0, 0, math.log1p(-p)
+        tried, successes, log_failure = 0.0, 0, math.log1p(-p)
         while True:
             u = draws.unit()
             tried += math.ceil(math.log(u) / log_failure) if u else count + 1
