@@ -37,7 +37,7 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
 _SUBMODULES = frozenset({
-    "autograd", "backends", "cuda", "distributions", "fft", "func", "io", "jit", "linalg", "nn", "optim", "overrides", "random", "special", "testing",
+    "autograd", "backends", "cpu", "cuda", "distributions", "fft", "func", "io", "jit", "linalg", "nn", "optim", "overrides", "random", "special", "testing",
     "types", "utils", "visual", "amp", "multiprocessing", "return_types", "serialization", "storage", "hub", "signal", "sparse", "masked", "nested",
     "distributed", "profiler", "library", "futures", "mps", "compiler", "version", "debug", "functional",
 })
@@ -49,6 +49,7 @@ _HOMES = {
     "set_grad_enabled": "autograd.modes", "is_grad_enabled": "autograd.modes", "is_inference_mode_enabled": "autograd.modes",
     "Generator": "random", "manual_seed": "random", "seed": "random", "initial_seed": "random", "get_rng_state": "random", "set_rng_state": "random",
     "is_anomaly_enabled": "autograd.anomaly", "set_anomaly_enabled": "autograd.anomaly",
+    "autocast": "amp", "GradScaler": "amp", "OutOfMemoryError": "cuda",
     "default_generator": "random", "set_printoptions": "tensor.printing", "save": "io", "load": "io",
     "composite": "ops.composite", "explain": "visual.explain", "eager": "stream.eager", "config": "core.config",
     "finfo": "core.limits", "iinfo": "core.limits", "result_type": "tensor.api", "is_tensor": "tensor.api", "is_floating_point": "tensor.api",
@@ -63,6 +64,10 @@ _HOMES.update(dict.fromkeys("""
     native_channel_shuffle pairwise_distance pdist pixel_shuffle pixel_unshuffle poisson_nll_loss prelu rms_norm rrelu rrelu_ selu selu_
     triplet_margin_loss
 """.split(), "nn.functional.namespace"))
+_HOMES.update(dict.fromkeys("""
+    clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype is_autocast_cache_enabled is_autocast_cpu_enabled
+    is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled
+""".split(), "amp.autocast_mode"))
 _VALUES = ("inf", "nan", "pi", "e")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.shape import meta
 from ..ops import definition
+from ..ops.casting import CASTING, during
 from ..stream.record import HANDED, LOCK, unshared
 from . import graph
 from .graph import MODE, Leaf, Node, Output
@@ -29,6 +30,9 @@ def run(roots: Sequence[tuple[Node, Any]], retain_graph: bool, create_graph: boo
 
     ``captures``: nodes whose gradient is put into ``results`` at the given places; ``accumulate``: leaves get their ``grad``.
     """
+    if CASTING.narrow is not None:          # gradients have the types that the forward pass chose
+        with during(None):
+            return run(roots, retain_graph, create_graph, captures, results, accumulate)
     add = definition.OPS["add"]
     pending: dict[Node, Any] = {}
     heap: list[tuple[int, Node]] = []       # no two nodes were recorded at the same time

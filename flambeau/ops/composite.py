@@ -26,7 +26,8 @@ from ..ir.expression import Expr
 from ..ir.loops import Nest
 from ..stream import record as stream
 from ..stream.record import CALLS, LIMIT, LOCK, OPERANDS, ORIGINS, SCALARS, STATE, UNUSUAL, Buffer, Signature, append, signature, tick
-from . import definition
+from . import casting, definition
+from .casting import CASTING
 from .definition import OPS, Symbol, make_tensor, unpack
 
 Recorded: TypeAlias = "tuple[list[tuple[Signature, tuple[int, ...], tuple[int, ...], int]], dict[int, Meta]]"
@@ -218,7 +219,7 @@ class Composite:
         mask: Any = 0
         if MODE.grad and any(t._node is not None for t in tensors):
             mask = tuple([_MASKS[t._node.__class__] for t in tensors])
-        whole = ("general", mask, *key)
+        whole = ("general", mask, CASTING.narrow, *key)
         try:
             trace = self.cache.get(whole)
         except TypeError:
@@ -307,10 +308,17 @@ class Composite:
 
     # -------------------------------------------------------------- tracing
 
+    def called(self, values: Sequence[Any]) -> Any:
+        """The function's result; what autocast casts is computed in that type, and casts nothing itself."""
+        to = casting.target(self.name)
+        with casting.during(CASTING.narrow if to is None else None):
+            values = values if to is None else [casting.cast(v, to) for v in values]
+            return self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
+
     def body(self, values: Sequence[Any]) -> Any:
         """Run the function; a wide one computes 16-bit floats in float32 and rounds its results only."""
         half = None
-        if self.wide:
+        if self.wide and casting.target(self.name) is None:
             floats = {v.dtype for v in values if isinstance(v, definition.Tensor) and v.dtype.is_floating_point}
             half = next(iter(floats)) if len(floats) == 1 else None
             if half is not None and compute_dtype(half) is half:
@@ -318,7 +326,7 @@ class Composite:
         if half is not None:
             values = [v.to(compute_dtype(half)) if isinstance(v, definition.Tensor) and v.dtype is half else v for v in values]
         try:
-            result = self.fn(*values[: self.positional], **dict(zip(self.names[self.positional:], values[self.positional:], strict=True)))
+            result = self.called(values)
         except AttributeError as error:
             raise no_tensor(error, self.name, self.names, values) from None
         return result if half is None else _narrowed(result, compute_dtype(half), half)
@@ -474,6 +482,7 @@ class Composite:
         if len(self.cache) > 20_000:
             self.cache.clear()
         self.cache[key] = trace
+        casting.depends(self.name, [sig.name for sig, *_ in calls], (self.cache,))
         return trace
 
 
@@ -670,11 +679,12 @@ def _symbol_expr(e: Any, first: int) -> Expr:
 class Entry:
     """The graph entry of one use: runs the traced gradient, or the body again when the gradient is to be differentiated."""
 
-    __slots__ = ("composite", "from_ones", "name", "passes", "trace", "values")
+    __slots__ = ("casting", "composite", "from_ones", "name", "passes", "trace", "values")
 
     def __init__(self, composite: Composite, trace: Trace, values: Sequence[Any]) -> None:
         self.passes = Passes()
         self.composite, self.trace, self.name = composite, trace, trace.name
+        self.casting = CASTING.narrow
         self.from_ones = trace.from_ones is not None        # whether ``run`` knows what ``ONES`` is
         self.values = [_skeleton(v) for v in values]
 
@@ -749,7 +759,8 @@ class Entry:
         it = iter(inputs)
         c = self.composite
         values = [next(numbers) if i in c.runtime else _restore(v, it) for i, v in enumerate(self.values)]
-        result = c.fn(*values[: c.positional], **dict(zip(c.names[c.positional:], values[c.positional:], strict=True)))
+        with casting.during(self.casting):
+            result = c.called(values)
         outputs: list[Any] = []
         _outline(result, outputs)
         flowing = [t for t in outputs if t._node is not None]
@@ -989,6 +1000,8 @@ def public(fn: Callable[..., Any] | None = None, *, name: str | None = None, met
     """Publish a plain function over tensors as ``torch.<name>`` and, when ``method``, as ``Tensor.<name>`` (``inplace``: and ``<name>_``)."""
     if fn is None:
         return lambda f: public(f, name=name, method=method, function=function, inplace=inplace)
+    if not hasattr(fn, "composite"):
+        fn = casting.casts(name or fn.__name__.rstrip("_"), fn)
     fn.is_method, fn.is_function, fn.is_inplace = method, function, inplace  # type: ignore[attr-defined]
     OPS[name or fn.__name__.rstrip("_")] = fn
     return fn

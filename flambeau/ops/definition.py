@@ -46,6 +46,7 @@ from ..stream.record import (
     tick,
     user_frame,
 )
+from . import casting
 from .formula import RESULT, Number, Operand, Template, build, instantiate
 
 OPS: dict[str, Any] = {}            # name -> the function users call
@@ -83,6 +84,7 @@ class Operation:
         self.short: dict[int, Callable[..., Any]] = {}      # by the number of arguments: what calls like the first ones go through
         self.short_into: dict[Any, Callable[..., bool]] = {}        # the same for in-place calls, by the classes of the arguments
         DEPENDENT.extend((self.cache, self.fast, self.known, self.again, self.into, self.places))
+        casting.depends(self.name, (), (self.fast, self.known, self.again))
         self.rule: Callable[..., Any] | None = None
         self.rule_args: list[tuple[str, Any]] = []
         parameters = parameters_of(fn)
@@ -806,6 +808,9 @@ def general(op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 def _first(op: Operation, args: Sequence[Any], kwargs: dict[str, Any], written: tuple[Any, ...], given: list[Any]) -> Any:
     """A call that is bound and checked; ``written`` is its key, ``given`` are its tensors in the order they were written."""
     out = kwargs.pop("out", None) if kwargs else None
+    to = casting.target(op.name)
+    if to is not None and out is None and any(casting.cast(v, to) is not v for v in given):
+        return op.public(*[casting.cast(v, to) for v in args], **{k: casting.cast(v, to) for k, v in kwargs.items()})
     values, params = op.bind(args, kwargs)
     kinds, tensors, numbers = op.classify(values)
     if out is not None:

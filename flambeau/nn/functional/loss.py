@@ -847,6 +847,8 @@ def ctc_loss(
         Count samples that cannot be aligned as zero.
     """
     check_reduction(reduction)
+    if fl.is_autocast_enabled("cpu") and log_probs.dtype.itemsize == 2:
+        log_probs = log_probs.float()
     single = log_probs.ndim == 2
     if single:
         log_probs = log_probs.unsqueeze(1)

@@ -24,7 +24,11 @@ def _gates(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> tuple[
     """What the input and what the hidden state contribute to the gates."""
     _check(x, (h,), w_ih, w_hh)
     gx, gh = fl.matmul(x, w_ih.t()), fl.matmul(h, w_hh.t())
-    return gx if b_ih is None else gx + b_ih, gh if b_hh is None else gh + b_hh
+    return _plus(gx, b_ih), _plus(gh, b_hh)
+
+
+def _plus(y: Any, bias: Any) -> Any:
+    return y if bias is None else y + bias.to(y.dtype)      # autocast makes products narrow
 
 
 @composite(node="Tanh")
@@ -98,8 +102,7 @@ def _lstm_projected_step(gx: Any, h: Any, c: Any, w_hh: Any, b_hh: Any, w_hr: An
 
 
 def _hidden(h: Any, w_hh: Any, b_hh: Any) -> Any:
-    y = fl.matmul(h, w_hh.t())
-    return y if b_hh is None else y + b_hh
+    return _plus(fl.matmul(h, w_hh.t()), b_hh)
 
 
 _STEPS: dict[str, Callable[..., Any]] = {"RNN_TANH": _tanh_step, "RNN_RELU": _relu_step, "GRU": _gru_step, "LSTM": _lstm_step}

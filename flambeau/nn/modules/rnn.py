@@ -140,7 +140,7 @@ class RNNBase(Module):
         """Refuse an input of the wrong rank, size or dtype."""
         name = type(self).__name__
         weight = self.weight_ih_l0
-        if input.dtype is not weight.dtype:
+        if input.dtype is not weight.dtype and not fl.is_autocast_enabled("cpu"):
             raise ValueError(
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). Convert input: input.to({weight.dtype}), "
                 "or convert model: "
@@ -197,6 +197,10 @@ class RNNBase(Module):
         finals: list[tuple[Any, ...]] = []
         directions = 2 if self.bidirectional else 1
         many = self.num_layers * directions
+        if self.mode != "GRU" and fl.is_autocast_enabled("cpu"):        # the state is as narrow as the products
+            narrow = fl.get_autocast_dtype("cpu")
+            x = x.to(narrow)
+            state = None if state is None else tuple([s.to(narrow) for s in state])
         starts = [self._zeros(max(counts), x)] * many if state is None else [tuple([s[i] for s in state]) for i in range(many)]
         times: list[Any] = []
         for layer in range(self.num_layers):

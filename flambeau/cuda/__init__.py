@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .core.device import device as _device
+from ..core.device import device as _device
 
 
 def is_available() -> bool:
@@ -85,3 +85,45 @@ def memory_reserved(device: Any = None) -> int:
 def is_bf16_supported() -> bool:
     """Whether the device computes in bfloat16."""
     return False
+
+
+def max_memory_reserved(device: Any = None) -> int:
+    """The largest number of bytes of device memory held so far."""
+    return 0
+
+
+def reset_peak_memory_stats(device: Any = None) -> None:
+    """Begin anew to note the largest numbers: nothing to do without a device."""
+
+
+def ipc_collect() -> None:
+    """Give memory back that other processes released: nothing to do without a device."""
+
+
+def get_device_properties(device: Any = None) -> Any:
+    """Name, memory and capability of a device."""
+    require(_device("cuda"))
+
+
+def get_device_capability(device: Any = None) -> tuple[int, int]:
+    """The major and minor number of a device's capability."""
+    require(_device("cuda"))
+    return 0, 0
+
+
+def mem_get_info(device: Any = None) -> tuple[int, int]:
+    """Bytes of device memory that are free, and of all."""
+    require(_device("cuda"))
+    return 0, 0
+
+
+class OutOfMemoryError(RuntimeError):
+    """A device has no memory left."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        from importlib import import_module
+
+        return import_module(".amp", __name__)
+    raise AttributeError(f"module 'torch.cuda' has no attribute {name!r}: Flambeau does not have torch.cuda.{name} (yet)")
