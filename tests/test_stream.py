@@ -1119,10 +1119,19 @@ def test_a_tensor_of_a_traced_composite_has_no_value():
     seen = []
 
     @composite
-    def leaking(x):
-        seen.append(x)
-        return x + 1
+    def leaking(x, unused):
+        y = x + 1
+        seen.extend((x, unused, y, x.t()))
+        return y * 2
 
-    leaking(torch.ones(2))
-    with pytest.raises(TraceError, match="never has a value"):
-        seen[0].tolist()
+    assert leaking(torch.ones(2), torch.ones(2)).tolist() == [4, 4]
+    for leaked in seen:
+        with pytest.raises(TraceError, match="never has a value"):
+            leaked.tolist()
+        with pytest.raises(TraceError, match="never has a value"):
+            leaked + 1                      # refused where it is used
+        with pytest.raises(TraceError, match="never has a value"):
+            torch.ones(2).add_(leaked)
+    assert leaking(torch.zeros(2), torch.ones(2)).tolist() == [2, 2]
+    del seen[:], leaked
+    assert not record.UNUSUAL

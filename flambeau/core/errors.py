@@ -14,6 +14,9 @@ class TraceError(RuntimeError):
     """The body of a composite looked at values, which do not exist while it is traced."""
 
 
+NO_VALUE = "the tensor belongs to a composite that was being traced: it never has a value"
+
+
 class LinAlgError(RuntimeError):
     """A matrix does not admit the computation: it is singular, not positive-definite, or an iteration did not converge."""
 

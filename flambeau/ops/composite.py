@@ -18,7 +18,7 @@ from ..autograd import graph
 from ..autograd.graph import MODE, Leaf, Node, Passes
 from ..core.device import META
 from ..core.dtype import DEPENDENT, compute_dtype, dtype, float64
-from ..core.errors import TraceError, no_tensor, type_name
+from ..core.errors import NO_VALUE, TraceError, no_tensor, type_name
 from ..core.parameters import NOTHING, parameters_of
 from ..core.shape import Meta, meta
 from ..ir import expression as ir
@@ -95,7 +95,7 @@ class _Tracer:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.symbols: set[int] = set()      # ids of the buffers that calls may take besides what they make
+        self.symbols: dict[int, Buffer] = {}        # by id: what calls may take besides what they make
 
 
 @contextmanager
@@ -111,6 +111,10 @@ def apart(name: str) -> Iterator[None]:
         try:
             yield
         finally:
+            for b in (*STATE.tracing.symbols.values(), *OPERANDS):
+                if b.error is None:         # who keeps it beyond the trace is told so when it is used
+                    b.error = TraceError(NO_VALUE)
+                    stream.watch(b)
             CALLS[:], OPERANDS[:], SCALARS[:], ORIGINS[:] = held[:4]
             definition.SAVED_HOOKS[:] = hooks
             LIMIT[0], STATE.tracing, STATE.bytes = held[4], held[5], held[6]
@@ -534,7 +538,7 @@ def _symbol(m: Meta) -> Any:
 def symbol() -> Buffer:
     """A buffer that traced calls may take."""
     b = stream.new_buffer()
-    STATE.tracing.symbols.add(id(b))
+    STATE.tracing.symbols[id(b)] = b
     return b
 
 

@@ -20,7 +20,7 @@ from ..core.device import CPU, META, device
 from ..core.device import device as Device
 from ..core.dtype import bfloat16, bool_, dtype, float16, float32, float64, int8, int16, int32, int64, uint8
 from ..core.dtype import dtype as DType
-from ..core.errors import TraceError
+from ..core.errors import NO_VALUE, TraceError
 from ..core.shape import Meta, Size, as_shape, derived, layout, meta, overlaps_itself, permute_meta, wrap_dim
 from ..ops import composite, definition  # noqa: F401
 from ..ops import shape as _shape_operations  # noqa: F401
@@ -320,7 +320,7 @@ class Tensor:
         if b.error is not None:
             raise failed(b.error)
         if not b.ptr and self._meta.numel:
-            raise TraceError("the tensor belongs to a composite that was being traced: it never has a value")
+            raise TraceError(NO_VALUE)
 
     def item(self) -> Any:
         """The value of a tensor with one element as a Python number.
