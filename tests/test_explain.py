@@ -191,3 +191,24 @@ def test_products_say_how_they_are_blocked_and_how_fast_they_were():
     assert "the image copied once a unit" in str(torch.explain(lambda: torch.conv2d(x, w)))
     whole = torch.ones(60, 60, dtype=torch.int64)
     assert " GOPS" in str(torch.explain(lambda: whole @ whole))
+
+
+@native
+def test_softmax_computes_each_exp_once_and_leaves_it_in_the_cache():
+    x = torch.randn(8, 100)
+    text = str(torch.explain(lambda: torch.softmax(x, -1), ir="loops"))
+    assert text.count("+= exp") + text.count("sum= exp") == 1 and "p1 <- (p1 / r1)" in text      # the last pass divides what the second one stored
+    narrow = str(torch.explain(lambda: torch.softmax(x.bfloat16(), -1), ir="loops"))
+    assert "exp" in narrow.rpartition("<-")[2]          # a result that rounds is no place to keep it
+
+
+def arena(f):
+    return re.search(r"arena ([\d.]+ \w+)", str(torch.explain(f)))[1]
+
+
+@native
+def test_scores_are_masked_in_passing_and_kept_once():
+    q, k = torch.randn(2, 12, 256, 64).unbind()
+    mask = torch.ones(256, 256, dtype=torch.bool).tril()
+    masked = arena(lambda: torch.softmax(torch.where(mask, q @ k.mT, float("-inf")), -1))
+    assert masked == arena(lambda: torch.softmax(q @ k.mT, -1))

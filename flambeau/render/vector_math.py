@@ -175,24 +175,27 @@ def _exp_near_zero(r: Expr, low: Expr | None = None) -> Expr:
 def exp(x: Expr) -> Expr:
     f = _format(x)
     low, high = EXP_RANGE[f]
-    n, bits, r = _reduced_exp(_at_least(_at_most(x, high), low))
-    return _scaled(_exp_near_zero(r), n, bits)
+    gone = x < low
+    n, bits, r = _reduced_exp(where(gone, 0.0, _at_most(x, high)))
+    return where(gone, 0.0, _scaled(_exp_near_zero(r), n, bits))
 
 
 def _exp_of_negative(x: Expr, low: Expr | None = None) -> Expr:
     """``exp(x + low)`` for x <= 0: with a range on one side only, the scale needs no case distinction."""
     f = _format(x)
-    _, bits, r = _reduced_exp(_at_least(x, EXP_RANGE[f][0]))
+    gone = x < EXP_RANGE[f][0]
+    _, bits, r = _reduced_exp(where(gone, 0.0, x))
     up = 64 if f is F32 else 128
-    return _exp_near_zero(r, low) * _power_of_two(bits, up) * 2.0**-up
+    return where(gone, 0.0, _exp_near_zero(r, low) * _power_of_two(bits, up) * 2.0**-up)
 
 
 def exp2(x: Expr) -> Expr:
     f = _format(x)
-    t = _at_least(_at_most(x, f.bias + 2.0), -f.bias - f.mantissa - 2.0)
+    gone = x < -f.bias - f.mantissa - 2.0
+    t = where(gone, 0.0, _at_most(x, f.bias + 2.0))
     n, bits = _nearest_integer(t, 1.0)
     r = t - n
-    return _scaled(fma(_polynomial(EXP2[f], r), r, 1.0), n, bits)
+    return where(gone, 0.0, _scaled(fma(_polynomial(EXP2[f], r), r, 1.0), n, bits))
 
 
 def _exp2_short(x: Expr) -> Expr:

@@ -42,6 +42,7 @@ class Preparer:
         self.readers = readers              # slot -> how many accesses of items and routines read it
         self.known: dict[int, _Known] = {}
         self.written: dict[int, list[tuple[int, Region]]] = {}      # slot -> (position, region) of every write
+        self.products: set[int] = set()     # slots that a product was made in
         self.clock = 0
 
     def temporary(self, nbytes: int) -> int:
@@ -59,6 +60,7 @@ class Preparer:
         """The items to schedule for one item."""
         item.at = self.clock + 1
         if item.product:
+            self.products.add(item.store.slot)
             self.note(item)
             return [item]
         item = self.fetch(item)
@@ -175,6 +177,8 @@ class Preparer:
             made = elements(maker.sizes)
             if made < BIG or made * 2 <= size or cost(maker.value) > CHEAP or any(opaque for _, opaque in maker.loads):
                 continue
+            if any(a.slot in self.products for a, _ in maker.loads):
+                continue                    # made in passing, when the product is, which then need not be kept
             more = sum(touched(a, maker.sizes) for a, _ in maker.loads if a.slot not in present)
             if more > 2 * made * maker.store.dtype.itemsize:
                 continue

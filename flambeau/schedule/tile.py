@@ -25,6 +25,8 @@ Form = TypeVar("Form", Product, Stencil, Winograd)
 
 LARGE = 1 << 15             # points from which longer code pays
 GRAIN = 1 << 15             # points of a parallel unit
+KEPT_ROW = 1 << 18          # bytes of a row up to which a value is left in the cache for a later pass,
+DEAR = 12                   # if it takes so many instructions
 LONG_SUM = 1 << 10          # vectors added one after the other that are too many for one accumulator
 _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})     # constants that stay in the code
 
@@ -160,9 +162,30 @@ class Body:
         last = max([*phase.values(), *(needs(s.value, ready, known) for s in self.stores.values() if not s.row)], default=-1)
         return ready, phase, last
 
+    def keep(self, ready: dict[int, int], phase: dict[int, int]) -> list[tuple[int, _Store]]:
+        """What a pass computes for a sum and a later one would compute again is left where the later one's result goes: softmax computes each exp once.
+
+        Returns the stores of that, with the passes that make them.
+        """
+        known: dict[Expr, int] = {}
+        kept: list[tuple[int, _Store]] = []
+        for s in self.stores.values():
+            if s.row or s.rewrites or elements(self.sizes[self.split:]) * s.access.dtype.itemsize > KEPT_ROW:
+                continue
+            at = needs(s.value, ready, known)
+            made = {x: phase[r.number] for r in reversed(self.reductions) if phase[r.number] < at for x in nodes(r.value)}
+            dear = [x for x in nodes(s.value) if x in made and x.op != "load" and x.dtype is s.access.dtype and cost(x) >= DEAR]
+            if dear:
+                most = max(dear, key=cost)
+                kept.append((made[most], _Store(s.access, most, False)))
+                load = ir.make("load", most.dtype, (), s.access)
+                s.value = ir.rewrite(s.value, lambda x, most=most, load=load: load if x is most else None)  # type: ignore[misc]
+        return kept
+
     def stages(self) -> list[Any]:
         """What happens in a row, in order: definitions, passes over the columns, stores."""
         ready, phase, last = self.phases()
+        kept = self.keep(ready, phase)
         known: dict[Expr, int] = {}
         out: list[Any] = []
         full = [s for s in self.stores.values() if not s.row]
@@ -172,7 +195,7 @@ class Body:
         for k in range(top + 1):
             out += [("define", n, e) for n, e in self.rows.items() if ready[n] == k]
             reductions = [r for r in self.reductions if phase[r.number] == k]
-            writes = [s for s in full if at[id(s)] == k]
+            writes = [s for s in full if at[id(s)] == k] + [s for n, s in kept if n == k]
             if reductions or writes:
                 out.append(("loop", reductions, writes))
         out += [("store", s) for s in self.stores.values() if s.row]

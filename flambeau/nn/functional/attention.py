@@ -14,14 +14,18 @@ from .masking import dropout
 
 @composite(node="Softmax")
 def _attention_weights(query: Any, key: Any, mask: Any, scale: float) -> Any:
-    scores = fl.matmul(query * scale, key.mT)
-    if mask is not None:
-        scores = fl.where(mask, scores, float("-inf")) if mask.dtype is fl.bool else scores + mask
-    weights = fl.softmax(scores, -1)
-    if mask is not None and mask.dtype is fl.bool:
-        # a query that may look at nothing gets zeros
-        weights = fl.where(mask.any(-1, keepdim=True), weights, 0.0)
-    return weights
+    if mask is None or mask.dtype is not fl.bool:
+        scores = fl.matmul(query * scale, key.mT)
+        return fl.softmax(scores if mask is None else scores + mask, -1)
+    sees = mask.any(-1, keepdim=True)
+    weights = fl.softmax(fl.where(mask, fl.matmul(query * scale, key.mT), float("-inf")), -1)
+    return fl.where(sees, weights, 0.0)             # a query that may look at nothing gets zeros
+
+
+@composite(node="Softmax")
+def _causal_weights(query: Any, key: Any, scale: float) -> Any:
+    before = fl.ones(query.shape[-2], key.shape[-2], dtype=fl.bool, device=query.device).tril()
+    return fl.softmax(fl.where(before, fl.matmul(query * scale, key.mT), float("-inf")), -1)
 
 
 @composite(node="UnsafeView")
@@ -61,11 +65,12 @@ def scaled_dot_product_attention(
     if is_causal:
         if attn_mask is not None:
             raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")
-        attn_mask = fl.ones(query.shape[-2], key.shape[-2], dtype=fl.bool, device=query.device).tril()
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    weights = _attention_weights(query, key, attn_mask, 1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if scale is None:
+        scale = 1 / math.sqrt(query.shape[-1])
+    weights = _causal_weights(query, key, scale) if is_causal else _attention_weights(query, key, attn_mask, scale)
     return _apply_weights(dropout(weights, dropout_p) if dropout_p > 0 else weights, value)
 
 
