@@ -380,7 +380,7 @@ def main() -> None:
     chosen = [case for case in chosen if case.kind == "step" or not options.cpu_time]
     families = [(script, n) for script, title in FAMILIES.items() if re.search(options.only, f"{title} {script}") for n in options.threads or [1, 2]]
 
-    first = [n for n in options.threads or [1, 2] if re.search(options.only, f"first calls {FIRST}") and not options.cpu_time]
+    first = [n for n in options.threads or [1, 2] if re.search(options.only, f"first calls {FIRST}")]
 
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:

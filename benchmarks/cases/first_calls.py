@@ -16,6 +16,7 @@ import time
 
 LIBRARY = os.environ.get("BENCH_LIBRARY", "")
 SHAPES = re.compile(os.environ.get("BENCH_SHAPES", ""))
+clock = time.process_time if os.environ.get("BENCH_CLOCK") == "cpu" else time.perf_counter
 
 
 # ---------------------------------------------------------------------------------------------------- what is called
@@ -123,9 +124,9 @@ CASES = {       # how to make the function of a size, then two sizes
 # ---------------------------------------------------------------------------------------------------- one process
 
 def seconds(call):
-    start = time.perf_counter()
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def one(name):
