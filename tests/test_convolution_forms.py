@@ -4,14 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from convolution_maker import activated_gradient
+from convolution_maker import activated_gradient, weight_gradient
 from kernel_runner import Machine, results_in_pieces
-from program_maker import Maker
 
 import flambeau as torch
+from flambeau.core import config
 from flambeau.core.dtype import float32, float64
-from flambeau.ir import expression as ir
-from flambeau.ir.loops import Nest
 from flambeau.ir.product import Direct, Product, Shifted
 from flambeau.runtime import cpu
 from flambeau.stream import flush
@@ -141,32 +139,10 @@ def test_shifted_images_write_nothing_else_and_pieces_change_no_bit(size, kernel
     few = {"shifted.FULL": 0.51, "shifted.WASTE": 1 << 40} if c == 4 else {}        # few channels are joined with taps, where that is allowed
     for word, value in {**FORMS["shifted"], "shifted.COPY_BYTES": 60_000, "shifted.CHUNK": 128, **few}.items():
         monkeypatch.setattr(f"flambeau.schedule.{word}", value)
-    rank, n, o = len(size), 5, 17
+    monkeypatch.setattr(config, "winograd", False)
+    n, o = 5, 17
+    m, z, expected = weight_gradient(size, kernel, stride, padding, dilation, d, n, c, o)
     kind = np.float32 if d is float32 else np.float64
-    out = [(z + 2 * p - e * (k - 1) - 1) // s + 1 for z, k, s, p, e in zip(size, kernel, stride, padding, dilation, strict=True)]
-    g = np.random.default_rng(3)
-    x, y = g.standard_normal((n, c, *size)).astype(kind), g.standard_normal((n, o, *out)).astype(kind)
-    m = Maker()
-    image, rows = m.external(x, d), m.external(y, d)
-    taps, places = range(2, 2 + rank), range(3 + rank, 3 + 2 * rank)
-    xs, ys = image.strides, rows.strides
-    strides, guard = [0, xs[1], *[0] * rank, xs[0], *[0] * rank], None
-    for i in range(rank):
-        strides[taps[i]], strides[places[i]] = dilation[i] * xs[2 + i], stride[i] * xs[2 + i]
-        place = ir.axis(places[i]) * stride[i] + ir.axis(taps[i]) * dilation[i] - padding[i]
-        for inside in (ir.const(0, ir.int64) <= place, place < size[i]):
-            guard = inside if guard is None else guard & inside
-    first = -sum(s * p for s, p in zip(xs[2:], padding, strict=True))
-    load = ir.make("load", d, (ir.const(0, ir.int64), guard), ir.Access(0, first, tuple(strides), d, 0))
-    factor = ir.make("load", d, (), ir.Access(1, 0, (ys[1], 0, *[0] * rank, ys[0], *ys[2:]), d))
-    z = m.fresh((o, c, *kernel), d)
-    m.steps.append(Nest("reduce", (o, c, *kernel, n, *out), 2 + rank, load * factor, z.access(3 + 2 * rank), "sum", ir.acc(d)))
-    m.buffers[z.slot].live = True
-    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), *[(p, p) for p in padding]))
-    expected = np.zeros((o, c, *kernel))
-    for tap in np.ndindex(*kernel):
-        seen = padded[(..., *[slice(t * e, t * e + (a - 1) * s + 1, s) for t, e, a, s in zip(tap, dilation, out, stride, strict=True)])]
-        expected[(..., *tap)] = np.einsum("noz,ncz->oc", y.reshape(n, o, -1).astype(np.float64), seen.reshape(n, c, -1))
     for vector_bytes in [b for b in (64, 32, 16) if b <= cpu.vector_bytes()]:
         lanes = vector_bytes // d.itemsize
         if few and lanes > c and c * kernel[-1] > 2 * lanes:

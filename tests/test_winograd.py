@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from convolution_maker import activated_gradient
+from convolution_maker import activated_gradient, weight_gradient
 from kernel_runner import Machine, results_in_pieces
 from program_maker import Maker
 
@@ -21,7 +21,7 @@ from flambeau.core import config
 from flambeau.core.dtype import float32
 from flambeau.ir import expression as ir
 from flambeau.ir.loops import Nest
-from flambeau.ir.winograd import Winograd, scratch_bytes, strided, toom_cook
+from flambeau.ir.winograd import WeightGradient, Winograd, scratch_bytes, strided, toom_cook
 from flambeau.runtime import cpu, pool
 from flambeau.schedule import winograd
 from flambeau.schedule.contract import register_tile
@@ -336,6 +336,80 @@ def test_nan_stays_within_its_tiles():
     bad = np.isnan(F.conv2d(x, w, padding=1).numpy()[0, 0])
     assert bad[9:12, 9:12].all()                    # whose windows include it
     assert not np.delete(np.delete(bad, range(8, 12), 0), range(24), 1).any() and bad.sum() <= 16
+
+
+# ------------------------------------------------------------------ the gradient with respect to the weight
+
+def sums(f):
+    """How many launches of the algorithm for a weight's gradient a function's program has."""
+    return str(torch.explain(f, ir="loops")).count("the gradient of a weight by Winograd")
+
+
+@pytest.fixture
+def every_weight(monkeypatch):
+    """The same for the gradient of a weight."""
+    monkeypatch.setattr("flambeau.runtime.images.get", lambda *key: None)
+    monkeypatch.setattr("flambeau.runtime.images.put", lambda *key: None)
+    for word, value in {"shifted.FULL": 0, "shifted.ROWS": 1, "contract.WORTH": 0, "winograd.KERNEL_CHANNELS": 1}.items():
+        monkeypatch.setattr(f"flambeau.schedule.{word}", value)
+    flush.forget()
+    yield
+    flush.forget()
+
+
+@pytest.mark.parametrize("case", [case for case in cases(30, 2) if min(case.height, case.width) > 4], ids=str)
+def test_weight_gradients_are_those_of_the_sum(case, every_weight):
+    x, how = random(case.images, case.channels, case.height, case.width), {"padding": case.padding, "groups": case.groups}
+    w = random(case.outputs, case.channels // case.groups, 3, 3, seed=1).requires_grad_()
+    g = random(*F.conv2d(x, w, **how).shape, seed=2)
+
+    def gradient():
+        return torch.autograd.grad(F.conv2d(x, w, **how), w, g)[0]
+    exact = w.detach().double().requires_grad_()
+    F.conv2d(x.double(), exact, **how).backward(g.double())
+    assert sums(gradient) == 1
+    close(gradient(), exact.grad.numpy())
+
+
+def test_what_weight_gradients_are_summed_up_otherwise():
+    def gradient(o, c, *kernel, d=torch.float32, **how):
+        x, w = random(2, c, 20, 20).to(d), random(o, c, *kernel, seed=1).to(d).requires_grad_()
+        y = F.conv2d(x, w, **how)
+        g = torch.ones_like(y)
+        return sums(lambda: torch.autograd.grad(F.conv2d(x, w, **how), w, g))
+    assert gradient(32, 32, 3, 3) == 1
+    assert gradient(32, 32, 5, 5) == gradient(32, 32, 3, 3, stride=2) == gradient(32, 32, 3, 3, dilation=2) == gradient(32, 32, 3, 3, d=torch.float64) == 0
+    assert gradient(8, 32, 3, 3) == gradient(32, 8, 3, 3) == 0
+
+
+def test_the_error_of_weight_gradients_is_within_its_bound():
+    algorithm = toom_cook(2, 3)
+    exact = np.einsum("rp,pt,pe->rte", *map(np.array, (algorithm.out, algorithm.weight, algorithm.into)))
+    for r in range(3):
+        for t in range(2):
+            assert np.array_equal(exact[r, t], np.arange(4) == r + t)
+    draws = np.random.default_rng(0)
+    for draw in (draws.standard_normal, lambda shape: draws.choice([-1.0, 1.0], shape) * (1 + draws.random(shape) * 1e-3)):
+        x, g = (torch.from_numpy(draw((3, 20, *size)).astype(np.float32)) for size in ((23, 24), (21, 22)))
+        w = torch.zeros(20, 20, 3, 3, requires_grad=True)
+        found, = torch.autograd.grad(F.conv2d(x, w), w, g)
+        true, = torch.autograd.grad(F.conv2d(x.double(), w.double()), w, g.double())
+        tiles = 3 * 11 * 11
+        error = np.abs(found.numpy() - true.numpy()).max()
+        assert 0 < error <= (tiles + 10) * 2.0 ** -24 * algorithm.growth ** 2 * tiles * float(x.abs().max()) * float(g.abs().max())
+        assert error <= 2e-5 * np.sqrt(tiles) * float(x.abs().max() * g.abs().max())
+
+
+@pytest.mark.parametrize(("size", "padding", "n", "c", "o"), [
+    ((20, 21), (1, 1), 2, 39, 17), ((7, 7), (1, 1), 9, 70, 130), ((4, 150), (1, 2), 1, 33, 29), ((9, 10), (3, 0), 3, 140, 20), ((7, 9), (1, 1), 40, 16, 16)])
+def test_pieces_of_weight_gradients_change_no_bit_and_margins_stay(size, padding, n, c, o, every_weight):
+    m, z, expected = weight_gradient(size, (3, 3), (1, 1), padding, (1, 1), float32, n, c, o)
+    for vector_bytes in [b for b in WIDTHS if b > 16]:
+        machine = Machine(m.program(), vector_bytes)
+        assert sum(isinstance(k, WeightGradient) for k in machine.plan.kernels) == 1
+        results = results_in_pieces(machine, m.buffers, m.contents, z.slot, expected.size * 4, np.float32)
+        close(results[0].reshape(expected.shape), expected)
+        assert np.array_equal(*results)
 
 
 # ------------------------------------------------------------------ machine code

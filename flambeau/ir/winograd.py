@@ -288,6 +288,64 @@ class Filter:
         return f"a filter transformed for {self.down.name} down and {self.across.name} across, in panels of {self.rows} outputs"
 
 
+class WeightWords(IntEnum):
+    """Positions in the argument list of a :class:`WeightGradient`; offsets and strides in bytes."""
+
+    G_TABLE = 0             # of the result's gradient, the input and the weight's gradient: position in the table, offset
+    G_OFFSET = 1
+    X_TABLE = 2
+    X_OFFSET = 3
+    C_TABLE = 4
+    C_OFFSET = 5
+    IMAGES = 6
+    OUTPUTS = 7             # of a group
+    CHANNELS = 8
+    HEIGHT = 9              # of the result's gradient
+    WIDTH = 10
+    G_IMAGE = 11
+    G_GROUP = 12
+    G_OUTPUT = 13
+    G_ROW = 14
+    X_IMAGE = 15
+    X_GROUP = 16
+    X_CHANNEL = 17
+    X_ROW = 18
+    C_GROUP = 19
+    C_OUTPUT = 20
+    C_TAP = 21
+    FIRST_ROW = 22          # of the input, counted from the first that the first tile reads: first and end of the rows and columns that exist
+    END_ROW = 23
+    FIRST_COLUMN = 24
+    END_COLUMN = 25
+    UNIT_ROWS = 26          # of tiles, across the images, at a time
+    O_BLOCK = 27            # outputs of a unit, and how many such blocks there are
+    O_BLOCKS = 28
+    C_BLOCK = 29            # the same for channels
+    C_BLOCKS = 30
+
+
+@dataclass(frozen=True)
+class WeightGradient:
+    """The function that sums, for every tap, the products of the result's gradient with the input: a tile of the former are the taps of algorithms
+    ``down`` and ``across``, their results the weight's gradient.  Tiles are what the products of points are summed over."""
+
+    lanes: int
+    rows: int
+    vectors: int
+    down: Algorithm
+    across: Algorithm
+
+    def __str__(self) -> str:
+        return (f"the gradient of a weight by Winograd's algorithm, {self.down.name} down and {self.across.name} across; "
+                f"register tile {self.rows} x {self.vectors * self.lanes}")
+
+
+def weight_scratch(points: int, tiles: int, outputs: int, channels: int, places: int, width: int) -> int:
+    """What a unit needs for so many tiles at a time; the channels are those of whole tiles of the product, ``places`` are those of the copy of the input."""
+    gradient = outputs * ((tiles * SIZE + 63 & -64) + APART) + APART
+    return points * (channels // width * (outputs * width * SIZE + APART) + gradient + tiles * width * SIZE + APART) + (places + 16) * width * SIZE + 64
+
+
 def panel_pitch(rows: int, lanes: int) -> int:
     """Elements of a panel's row: whole vectors."""
     return -(-rows // lanes) * lanes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..ir.kernel import Kernel
 from ..ir.product import Product
 from ..ir.stencil import Stencil
-from ..ir.winograd import Filter, Winograd
+from ..ir.winograd import Filter, WeightGradient, Winograd
 
 
-def render(kernel: Kernel | Product | Stencil | Winograd | Filter) -> str:
+def render(kernel: Kernel | Product | Stencil | Winograd | Filter | WeightGradient) -> str:
     """The LLVM IR of a kernel of any kind: one function named ``@NAME`` and what it calls."""
     if isinstance(kernel, Product):
         from .product import render_product
@@ -18,7 +18,7 @@ def render(kernel: Kernel | Product | Stencil | Winograd | Filter) -> str:
         from .stencil import render_stencil
 
         return render_stencil(kernel)
-    if isinstance(kernel, Winograd | Filter):
+    if isinstance(kernel, Winograd | Filter | WeightGradient):
         from .winograd import render_winograd
 
         return render_winograd(kernel)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 from ..core.dtype import float32
 from ..ir.product import Product
-from ..ir.winograd import APART, SIZE, Filter, FilterWords, Matrix, Winograd, Words, panel_pitch
+from ..ir.winograd import APART, SIZE, Filter, FilterWords, Matrix, WeightGradient, WeightWords, Winograd, Words, panel_pitch
 from .llvm import render_window
 from .product import ProductWriter, heights
 from .writer import Vectors, Writer
@@ -29,9 +29,11 @@ from .writer import Vectors, Writer
 TOGETHER = 4                # outputs that are finished before their epilogue runs
 
 
-def render_winograd(kernel: Winograd | Filter) -> str:
+def render_winograd(kernel: Winograd | Filter | WeightGradient) -> str:
     """The LLVM IR of one kernel; equal kernels give equal texts."""
-    return (_Filter(kernel) if isinstance(kernel, Filter) else _Winograd(kernel)).text()
+    if isinstance(kernel, Filter):
+        return _Filter(kernel).text()
+    return (_WeightGradient(kernel) if isinstance(kernel, WeightGradient) else _Winograd(kernel)).text()
 
 
 class _Transforms:
@@ -71,6 +73,107 @@ class _Transforms:
             else:
                 out.append(self.combined(w, a, values))
         return out
+
+    def between(self, w: Writer, first: str, end: str) -> str:
+        """The lanes from ``first`` up to ``end``, which is not less."""
+        n = self.v.lanes
+        wide = f"<{n} x i32>"
+
+        def splat(x: str) -> str:
+            one = w.op(f"insertelement {wide} poison, i32 {w.op(f'trunc i64 {x} to i32')}, i64 0")
+            return w.op(f"shufflevector {wide} {one}, {wide} poison, {wide} zeroinitializer")
+        iota = ", ".join(f"i32 {k}" for k in range(n))
+        return w.op(f"icmp ult {wide} {w.op(f'sub {wide} <{iota}>, {splat(first)}')}, {splat(w.sub(end, first))}")
+
+    def input(self, declared: dict[str, None], down: Matrix, across: Matrix, step: tuple[int, int], width: int = 0) -> str:
+        """The rows of tiles ``y0 .. y1`` of one channel of an image, the first of them tile ``first`` of the unit, transformed; the next channel's are
+        asked for.
+
+        ``down``, ``across``: elements to points; ``step``: elements from one tile to the next.  ``width``: tiles of a block, if they go into such, else
+        the next channel's tiles are ``block`` bytes further on.
+        """
+        v, lanes = self.v, self.v.lanes
+        w = Writer("define internal void @NAME.input(ptr %x, i64 %row, i64 %y0, i64 %y1, i64 %tiles, i64 %firstrow, i64 %endrow, i64 %firstcolumn, "
+                   "i64 %endcolumn, i64 %first, ptr %v, i64 %point, i64 %block, i64 %next) #ATTR", declared)
+        first_row, end_row, first_column, end_column = "%firstrow", "%endrow", "%firstcolumn", "%endcolumn"
+        rows = w.sub(end_row, first_row)
+        shared = max(0, len(down[0]) - step[0])              # rows of the input that a tile has in common with the next one
+        below = w.mul("%point", len(across))
+        beyond, following = (w.sub("%block", width * SIZE), str(width * SIZE)) if width else ("", "%block")
+
+        def some_tiles(x: str, _: list[str]) -> None:
+            valid = w.min(w.sub("%tiles", x), lanes)
+            column = w.mul(x, step[1])
+            loads: dict[int, tuple[str, str]] = {}
+
+            def place(offset: int) -> tuple[str, str]:
+                """The address of a vector in the first row, and which of its lanes exist."""
+                if offset not in loads:
+                    start = w.add(column, offset)
+                    loads[offset] = w.plus("%x", w.mul(start, SIZE)), self.between(w, w.sub(first_column, start), w.sub(end_column, start))
+                return loads[offset]
+
+            def line(number: str) -> list[str]:
+                """A row of the input, transformed along it."""
+                at = w.mul(number, "%row")
+                known: dict[tuple[int, int], str] = {}
+
+                def every(offset: int, step: int) -> str:
+                    """A vector of elements ``step`` apart."""
+                    if (offset, step) not in known:
+                        if step == 1:
+                            start, mask = place(offset)
+                            here = w.plus(start, at)
+                            known[offset, step] = v.load(w, here, mask)
+                            if offset % lanes == 0:
+                                w.prefetch(w.plus(here, "%next"))
+                        else:
+                            half = step // 2
+                            odd = offset % step >= half
+                            near, far = (every(offset - odd * half + k * lanes * half, half) for k in (0, 1))
+                            known[offset, step] = v.shuffle(w, near, far, range(odd, 2 * lanes, 2))
+                    return known[offset, step]
+
+                def there() -> list[str]:
+                    return self.transformed(w, across, [every(e, step[1]) for e in range(len(across[0]))])
+                exists = w.compare("ult", w.sub(number, first_row), rows)
+                return w.when(exists, there, lambda: ["zeroinitializer"] * len(across), [v.t] * len(across))
+            for e in range(len(across[0])):        # what all rows share is worked out before them
+                for k in range(step[1]):
+                    place(e // step[1] * step[1] + k * lanes)
+
+            def some_rows(y: str, carried: list[str]) -> list[str]:
+                tile, above = carried[0], carried[1:]
+                top = w.mul(y, step[0])
+                lines = [above[i:i + len(across)] for i in range(0, len(above), len(across))]
+                lines += [line(w.add(top, i)) for i in range(shared, len(down[0]))]
+                if width:       # what does not fit into the block goes into the next one
+                    number = w.div(tile, width)
+                    room = w.sub(width, w.sub(tile, w.mul(number, width)))      # of the block from this tile on
+                    to = w.plus(w.plus("%v", w.mul(number, "%block")), w.mul(w.sub(width, room), SIZE))
+                    masks = v.mask(w, w.min(valid, room)), self.between(w, w.min(valid, room), valid)
+                    two = w.compare("sgt", valid, room)
+                else:
+                    to, masks = w.plus("%v", w.mul(tile, SIZE)), (v.mask(w, valid), "")
+                for j in range(len(across)):
+                    column = self.transformed(w, down, [r[j] for r in lines])
+
+                    def store(to: str, mask: str, column: list[str] = column) -> None:
+                        for value in column:
+                            v.store(w, value, to, mask)
+                            w.prefetch(w.plus(to, following), write=True)      # the next channel's place
+                            to = w.plus(to, below)
+                    store(to, masks[0])
+                    if width:
+                        w.when(two, lambda to=to: store(w.plus(to, beyond), masks[1]))  # type: ignore[misc]
+                    to = w.plus(to, "%point")
+                return [w.add(tile, "%tiles"), *[x for r in lines[step[0]:] for x in r]]
+            top = w.mul("%y0", step[0])
+            start = [x for i in range(shared) for x in line(w.add(top, i))]
+            w.loop("%y0", "%y1", 1, [("i64", w.add("%first", x)), *((v.t, s) for s in start)], some_rows)
+        w.loop(0, "%tiles", lanes, [], some_tiles)
+        w.do("ret void")
+        return w.text()
 
 
 class _Filter(_Transforms):
@@ -157,106 +260,13 @@ class _Winograd(_Transforms):
     def text(self) -> str:
         k = self.kernel
         functions = [self.product.micro(m, n) for m in heights(k.rows) for n in range(1, k.vectors + 1)]
-        functions += [self.input(), self.output(), self.multiply()]
+        functions += [self.input(self.declared, k.down.into, k.across.into, (k.down.step, k.across.step), self.width), self.output(), self.multiply()]
         if k.epilogue is not None:
             functions.append(render_window(k.epilogue, "@NAME.finish", 5, k.roles, self.declared))
         functions.append(self.main())
         return "\n".join([*functions, *self.declared, ""])
 
     # ------------------------------------------------------------ transforms
-
-    def between(self, w: Writer, first: str, end: str) -> str:
-        """The lanes from ``first`` up to ``end``, which is not less."""
-        n = self.v.lanes
-        wide = f"<{n} x i32>"
-
-        def splat(x: str) -> str:
-            one = w.op(f"insertelement {wide} poison, i32 {w.op(f'trunc i64 {x} to i32')}, i64 0")
-            return w.op(f"shufflevector {wide} {one}, {wide} poison, {wide} zeroinitializer")
-        iota = ", ".join(f"i32 {k}" for k in range(n))
-        return w.op(f"icmp ult {wide} {w.op(f'sub {wide} <{iota}>, {splat(first)}')}, {splat(w.sub(end, first))}")
-
-    def input(self) -> str:
-        """The rows of tiles ``y0 .. y1`` of one channel of an image, the first of them tile ``first`` of the unit, into V; the next channel's are asked for."""
-        v, lanes, down, across = self.v, self.v.lanes, self.kernel.down, self.kernel.across
-        w = Writer("define internal void @NAME.input(ptr %x, i64 %row, i64 %y0, i64 %y1, i64 %tiles, i64 %firstrow, i64 %endrow, i64 %firstcolumn, "
-                   "i64 %endcolumn, i64 %first, ptr %v, i64 %point, i64 %block, i64 %next) #ATTR", self.declared)
-        first_row, end_row, first_column, end_column = "%firstrow", "%endrow", "%firstcolumn", "%endcolumn"
-        rows = w.sub(end_row, first_row)
-        shared = max(0, down.elements - down.step)              # rows of the input that a tile has in common with the next one
-        below, beyond = w.mul("%point", across.points), w.sub("%block", self.pitch)
-
-        def some_tiles(x: str, _: list[str]) -> None:
-            valid = w.min(w.sub("%tiles", x), lanes)
-            column = w.mul(x, across.step)
-            loads: dict[int, tuple[str, str]] = {}
-
-            def place(offset: int) -> tuple[str, str]:
-                """The address of a vector in the first row, and which of its lanes exist."""
-                if offset not in loads:
-                    start = w.add(column, offset)
-                    loads[offset] = w.plus("%x", w.mul(start, SIZE)), self.between(w, w.sub(first_column, start), w.sub(end_column, start))
-                return loads[offset]
-
-            def line(number: str) -> list[str]:
-                """A row of the input, transformed along it."""
-                at = w.mul(number, "%row")
-                known: dict[tuple[int, int], str] = {}
-
-                def every(offset: int, step: int) -> str:
-                    """A vector of elements ``step`` apart."""
-                    if (offset, step) not in known:
-                        if step == 1:
-                            start, mask = place(offset)
-                            here = w.plus(start, at)
-                            known[offset, step] = v.load(w, here, mask)
-                            if offset % lanes == 0:
-                                w.prefetch(w.plus(here, "%next"))
-                        else:
-                            half = step // 2
-                            odd = offset % step >= half
-                            near, far = (every(offset - odd * half + k * lanes * half, half) for k in (0, 1))
-                            known[offset, step] = v.shuffle(w, near, far, range(odd, 2 * lanes, 2))
-                    return known[offset, step]
-
-                def there() -> list[str]:
-                    return self.transformed(w, across.into, [every(e, across.step) for e in range(across.elements)])
-                exists = w.compare("ult", w.sub(number, first_row), rows)
-                return w.when(exists, there, lambda: ["zeroinitializer"] * across.points, [v.t] * across.points)
-            for e in range(across.elements):        # what all rows share is worked out before them
-                for k in range(across.step):
-                    place(e // across.step * across.step + k * lanes)
-
-            def some_rows(y: str, carried: list[str]) -> list[str]:
-                tile, above = carried[0], carried[1:]
-                top = w.mul(y, down.step)
-                lines = [above[i:i + across.points] for i in range(0, len(above), across.points)]
-                lines += [line(w.add(top, i)) for i in range(shared, down.elements)]
-                number = w.div(tile, self.width)
-                room = w.sub(self.width, w.sub(tile, w.mul(number, self.width)))        # of the block from this tile on
-                to = w.plus(w.plus("%v", w.mul(number, "%block")), w.mul(w.sub(self.width, room), SIZE))
-                masks = v.mask(w, w.min(valid, room)), self.between(w, w.min(valid, room), valid)
-                two = w.compare("sgt", valid, room)
-
-                # what does not fit into the block goes into the next one
-                for j in range(across.points):
-                    column = self.transformed(w, down.into, [r[j] for r in lines])
-
-                    def store(to: str, mask: str, column: list[str] = column) -> None:
-                        for value in column:
-                            v.store(w, value, to, mask)
-                            w.prefetch(w.plus(to, self.pitch), write=True)      # the next channel's place
-                            to = w.plus(to, below)
-                    store(to, masks[0])
-                    w.when(two, lambda to=to: store(w.plus(to, beyond), masks[1]))  # type: ignore[misc]
-                    to = w.plus(to, "%point")
-                return [w.add(tile, "%tiles"), *[x for r in lines[down.step:] for x in r]]
-            top = w.mul("%y0", down.step)
-            start = [x for i in range(shared) for x in line(w.add(top, i))]
-            w.loop("%y0", "%y1", 1, [("i64", w.add("%first", x)), *((v.t, s) for s in start)], some_rows)
-        w.loop(0, "%tiles", lanes, [], some_tiles)
-        w.do("ret void")
-        return w.text()
 
     def output(self) -> str:
         """The same tiles of one output, from M to pixels; the next output's are asked for."""
@@ -439,6 +449,224 @@ class _Winograd(_Transforms):
                     each_image(restore)
                 w.loop(o0, o1, TOGETHER, [], finish)
             w.loop(0, outputs, o_block, [], some_outputs)
+        w.loop("%begin", "%end", 1, [], unit)
+        w.do("ret void")
+        return w.text()
+
+
+class _WeightGradient(_Transforms):
+    """Units are blocks of outputs by blocks of channels.
+
+    Their work, some rows of tiles at a time: the gradient's tiles of every output, transformed, to A[point][output][tile]; then, for as many channels as a
+    tile of the product has columns, the input, transposed, and its tiles, transformed with a lane for a channel, to B[point][tile][channel]; A · B added to
+    the sums[point][output][channel].  In the end these are transformed to taps.
+    """
+
+    def __init__(self, kernel: WeightGradient) -> None:
+        super().__init__(kernel.lanes)
+        self.kernel = kernel
+        self.product = ProductWriter(Product(float32, "k", "column", 0, kernel.lanes, kernel.rows, kernel.vectors))
+        self.declared = self.product.declared
+        self.width = kernel.vectors * kernel.lanes              # channels at a time
+        self.pitch = self.width * SIZE
+        self.points = kernel.down.points * kernel.across.points
+
+    def text(self) -> str:
+        k = self.kernel
+        functions = [self.product.micro(m, n, ahead=True) for m in heights(k.rows) for n in range(1, k.vectors + 1)]
+        functions += [self.input(self.declared, k.down.weight, k.across.weight, (k.down.taps, k.across.taps)),
+                      self.product.pack_transposed(aligned=False), self.zeros(), self.copy(), self.tiles(), self.finish(), self.main()]
+        return "\n".join([*functions, *self.declared, ""])
+
+    def zeros(self) -> str:
+        """No channel has anything at ``count`` places."""
+        w = Writer("define internal void @NAME.zeros(i64 %count, ptr %to) #ATTR", self.declared)
+
+        def place(_: str, at: list[str]) -> list[str]:
+            for g in range(self.kernel.vectors):
+                self.v.store(w, "zeroinitializer", w.plus(at[0], g * self.v.bytes), align=self.v.bytes)
+            return [w.plus(at[0], self.pitch)]
+        w.loop(0, "%count", 1, [("ptr", "%to")], place)
+        w.do("ret void")
+        return w.text()
+
+    def copy(self) -> str:
+        """Rows ``y0 .. y1`` of ``places`` of the input, the channels of a place side by side, what does not exist as zero."""
+        w = Writer("define internal void @NAME.copy(ptr %x, i64 %row, i64 %channel, i64 %channels, i64 %y0, i64 %y1, i64 %places, i64 %firstrow, "
+                   "i64 %endrow, i64 %firstcolumn, i64 %endcolumn, ptr %to) #ATTR", self.declared)
+        before = w.min("%firstcolumn", "%places")
+        there = w.max(w.sub(w.min("%endcolumn", "%places"), before), 0)
+        after = w.sub(w.sub("%places", before), there)
+        rows = w.sub("%endrow", "%firstrow")
+
+        def row(y: str, carried: list[str]) -> list[str]:
+            to, = carried
+
+            def some() -> None:
+                start = w.plus(to, w.mul(before, self.pitch))
+                source = w.plus(w.plus("%x", w.mul(y, "%row")), w.mul(before, SIZE))
+                w.do(f"call void @NAME.zeros(i64 {before}, ptr {to})")
+                for g in range(self.kernel.vectors):
+                    valid = w.sub("%channels", g * self.v.lanes)
+                    w.when(w.compare("sgt", valid, 0), lambda valid=valid, g=g: w.do(  # type: ignore[misc]
+                        f"call void @NAME.transpose(ptr {w.plus(source, w.mul('%channel', g * self.v.lanes))}, i64 %channel, i64 {valid}, "
+                        f"i64 {there}, ptr {w.plus(start, g * self.v.bytes)}, i64 {self.pitch})"))
+                # squares are stored whole
+                w.do(f"call void @NAME.zeros(i64 {after}, ptr {w.plus(start, w.mul(there, self.pitch))})")
+            w.when(w.compare("ult", w.sub(y, "%firstrow"), rows), some, lambda: w.do(f"call void @NAME.zeros(i64 %places, ptr {to})"))
+            return [w.plus(to, w.mul("%places", self.pitch))]
+        w.loop("%y0", "%y1", 1, [("ptr", "%to")], row)
+        w.do("ret void")
+        return w.text()
+
+    def tiles(self) -> str:
+        """Rows of tiles of the copy, transformed."""
+        v, down, across = self.v, self.kernel.down, self.kernel.across
+        w = Writer("define internal void @NAME.tiles(ptr %from, i64 %places, i64 %rows, i64 %tiles, ptr %to, i64 %point) #ATTR", self.declared)
+        shared = across.elements - across.taps
+        row_bytes = w.mul("%places", self.pitch)
+
+        def some_rows(y: str, _: list[str]) -> None:
+            top = w.plus("%from", w.mul(w.mul(y, down.taps), row_bytes))
+            lines = list(itertools.accumulate([row_bytes] * (down.elements - 1), w.plus, initial=top))
+            first = w.plus("%to", w.mul(w.mul(y, "%tiles"), self.pitch))
+
+            def column(place: str, shift: int) -> list[str]:
+                """A column of a tile, transformed."""
+                return self.transformed(w, down.into, [v.load(w, w.plus(w.plus(at, place), shift), align=v.bytes) for at in lines])
+            for g in range(0, self.pitch, v.bytes):
+                def some_tiles(x: str, carried: list[str], g: int = g) -> list[str]:
+                    to, known = carried[0], carried[1:]
+                    place = w.mul(x, across.taps * self.pitch)
+                    columns = [known[i:i + down.points] for i in range(0, len(known), down.points)]
+                    columns += [column(place, g + i * self.pitch) for i in range(shared, across.elements)]
+                    at = to
+                    for i in range(down.points):
+                        for value in self.transformed(w, across.into, [c[i] for c in columns]):
+                            v.store(w, value, at, align=v.bytes)
+                            at = w.plus(at, "%point")
+                    return [w.plus(to, self.pitch), *[x for c in columns[across.taps:] for x in c]]
+                start = [x for i in range(shared) for x in column("0", g + i * self.pitch)]
+                w.loop(0, "%tiles", 1, [("ptr", w.plus(first, g)), *((v.t, x) for x in start)], some_tiles)
+        w.loop(0, "%rows", 1, [], some_rows)
+        w.do("ret void")
+        return w.text()
+
+    def finish(self) -> str:
+        """The sums of an output, transformed to taps."""
+        v, down, across = self.v, self.kernel.down, self.kernel.across
+        w = Writer("define internal void @NAME.finish(ptr %from, i64 %point, i64 %channels, ptr %to, i64 %tap) #ATTR", self.declared)
+        for g in range(self.kernel.vectors):
+            mask = v.mask(w, w.sub("%channels", g * v.lanes))
+            at = list(itertools.accumulate(["%point"] * (self.points - 1), w.plus, initial=w.plus("%from", g * v.bytes)))
+            sums = [v.load(w, x, align=v.bytes) for x in at]
+            columns = [self.transformed(w, down.out, sums[j::across.points]) for j in range(across.points)]
+            to = w.plus("%to", g * v.bytes)
+            for i in range(down.results):
+                for value in self.transformed(w, across.out, [c[i] for c in columns]):
+                    v.store(w, value, to, mask)
+                    to = w.plus(to, "%tap")
+        w.do("ret void")
+        return w.text()
+
+    def main(self) -> str:
+        k = self.kernel
+        w = Writer("define void @NAME(ptr %table, ptr %args, i64 %begin, i64 %end, ptr %scratch) #ATTR", self.declared)
+        words = WeightWords
+
+        def word(n: int) -> str:
+            return w.load("i64", w.plus("%args", 8 * n), 8)
+        g, x, c = (w.plus(w.load("ptr", w.plus("%table", w.mul(word(n), 8)), 8), word(n + 1)) for n in (words.G_TABLE, words.X_TABLE, words.C_TABLE))
+        images, outputs, channels, height, width = (word(n) for n in range(words.IMAGES, words.WIDTH + 1))
+        g_image, g_group, g_output, g_row, x_image, x_group, x_channel, x_row = (word(n) for n in range(words.G_IMAGE, words.X_ROW + 1))
+        c_group, c_output, c_tap = (word(n) for n in range(words.C_GROUP, words.C_TAP + 1))
+        exist = ", ".join(f"i64 {word(n)}" for n in range(words.FIRST_ROW, words.END_COLUMN + 1))
+        unit_rows, o_block, o_blocks, c_block, c_blocks = (word(n) for n in range(words.UNIT_ROWS, words.C_BLOCKS + 1))
+        tile_rows, tiles = (w.div(w.add(n, a.taps - 1), a.taps) for n, a in ((height, k.down), (width, k.across)))
+        places = w.add(w.mul(tiles, k.across.taps), k.across.elements - k.across.taps)
+        # as ir.winograd.weight_scratch says
+        most = w.mul(unit_rows, tiles)
+        a_row = w.add(w.op(f"and i64 {w.add(w.mul(most, SIZE), 63)}, -64"), APART)
+        a_point, b_point = w.add(w.mul(o_block, a_row), APART), w.add(w.mul(most, self.pitch), APART)
+        sum_point = w.add(w.mul(o_block, self.pitch), APART)
+        sum_block = w.mul(sum_point, self.points)
+        ahead = "%scratch"              # there is nothing to ask for
+        for i in range(6):
+            w.store("i64", "0", w.plus(ahead, 8 * i), 8)
+        left = w.plus(ahead, 64)
+        right = w.plus(left, w.mul(a_point, self.points))
+        sums = w.plus(right, w.mul(b_point, self.points))
+        image = w.plus(sums, w.mul(sum_block, w.div(c_block, self.width)))
+
+        def unit(number: str, _: list[str]) -> None:
+            o0 = w.mul(w.rem(number, o_blocks), o_block)
+            number = w.div(number, o_blocks)
+            c0, group = w.mul(w.rem(number, c_blocks), c_block), w.div(number, c_blocks)
+            count, c1 = w.min(o_block, w.sub(outputs, o0)), w.min(channels, w.add(c0, c_block))
+            go, xg = w.plus(w.plus(g, w.mul(group, g_group)), w.mul(o0, g_output)), w.plus(x, w.mul(group, x_group))
+
+            def each_width(body: Callable[[str, str, str], None]) -> None:
+                """``body`` with some channels, how many they are, and their sums."""
+                def some(at: str, carried: list[str]) -> list[str]:
+                    body(at, w.min(w.sub(c1, at), self.width), carried[0])
+                    return [w.plus(carried[0], sum_block)]
+                w.loop(c0, c1, self.width, [("ptr", sums)], some)
+
+            def some_rows(r0: str, _: list[str]) -> None:
+                r1 = w.min(w.add(r0, unit_rows), w.mul(images, tile_rows))
+
+                def each_image(body: Callable[[str, str, str, str], None]) -> None:
+                    """``body`` with every image, its rows of tiles, and the number of its first tile."""
+                    def part(n: str, _: list[str]) -> None:
+                        before = w.mul(n, tile_rows)
+                        y0 = w.max(w.sub(r0, before), 0)
+                        body(n, y0, w.min(w.sub(r1, before), tile_rows), w.mul(w.sub(w.add(before, y0), r0), tiles))
+                    w.loop(w.div(r0, tile_rows), w.div(w.add(r1, w.sub(tile_rows, 1)), tile_rows), 1, [], part)
+
+                def gradient(n: str, y0: str, y1: str, first: str) -> None:
+                    def output(_: str, at: list[str]) -> list[str]:
+                        w.do(f"call void @NAME.input(ptr {at[0]}, i64 {g_row}, i64 {y0}, i64 {y1}, i64 {tiles}, i64 0, i64 {height}, i64 0, i64 {width}, "
+                             f"i64 {first}, ptr {at[1]}, i64 {a_point}, i64 {a_row}, i64 {g_output})")
+                        return [w.plus(at[0], g_output), w.plus(at[1], a_row)]
+                    w.loop(0, count, 1, [("ptr", w.plus(go, w.mul(n, g_image))), ("ptr", left)], output)
+                each_image(gradient)
+                depth = w.mul(w.sub(r1, r0), tiles)
+                more = w.select(w.compare("eq", r0, 0), "i64", 0, 1)
+
+                def some_channels(at: str, columns: str, to: str) -> None:
+                    xc = w.plus(xg, w.mul(at, x_channel))
+
+                    def input(n: str, y0: str, y1: str, first: str) -> None:
+                        q0 = w.mul(y0, k.down.taps)
+                        q1 = w.add(w.mul(y1, k.down.taps), k.down.elements - k.down.taps)
+                        w.do(f"call void @NAME.copy(ptr {w.plus(xc, w.mul(n, x_image))}, i64 {x_row}, i64 {x_channel}, i64 {columns}, i64 {q0}, i64 {q1}, "
+                             f"i64 {places}, {exist}, ptr {image})")
+                        w.do(f"call void @NAME.tiles(ptr {image}, i64 {places}, i64 {w.sub(y1, y0)}, i64 {tiles}, "
+                             f"ptr {w.plus(right, w.mul(first, self.pitch))}, i64 {b_point})")
+                    each_image(input)
+
+                    def point(_: str, at: list[str]) -> list[str]:
+                        def panels(i: str, _: list[str]) -> None:
+                            rows = w.min(k.rows, w.sub(count, i))
+
+                            def run(m: int, n: int) -> None:
+                                w.do(f"call void @NAME.tile{m}x{n}(i64 {depth}, ptr {w.plus(at[0], w.mul(i, a_row))}, i64 {a_row}, ptr {at[1]}, "
+                                     f"i64 {self.pitch}, ptr {w.plus(at[2], w.mul(i, self.pitch))}, i64 {self.pitch}, i64 {rows}, i64 {columns}, "
+                                     f"i64 {more}, ptr {ahead})")
+                            self.product.shortest(w, rows, lambda m: self.product.narrowest(w, columns, lambda n: run(m, n)))
+                        w.loop(0, count, k.rows, [], panels)
+                        return [w.plus(at[0], a_point), w.plus(at[1], b_point), w.plus(at[2], sum_point)]
+                    w.loop(0, self.points, 1, [("ptr", left), ("ptr", right), ("ptr", to)], point)
+                each_width(some_channels)
+            w.loop(0, w.mul(images, tile_rows), unit_rows, [], some_rows)
+            start = w.plus(w.plus(c, w.mul(group, c_group)), w.mul(o0, c_output))
+
+            def finished(at: str, columns: str, to: str) -> None:
+                def output(_: str, carried: list[str]) -> list[str]:
+                    w.do(f"call void @NAME.finish(ptr {carried[0]}, i64 {sum_point}, i64 {columns}, ptr {carried[1]}, i64 {c_tap})")
+                    return [w.plus(carried[0], self.pitch), w.plus(carried[1], c_output)]
+                w.loop(0, count, 1, [("ptr", to), ("ptr", w.plus(start, w.mul(at, SIZE)))], output)
+            each_width(finished)
         w.loop("%begin", "%end", 1, [], unit)
         w.do("ret void")
         return w.text()

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..ir.loops import Host, Program
 from .contract import Converted, in_pairs, lower_product, overwritten, products, rounded
-from .fuse import Group, Grouper, Item, Phases, Shifts, Taken, Taps, Tiles, canonical, elements, needed
+from .fuse import Group, Grouper, Item, Kernels, Phases, Shifts, Taken, Taps, Tiles, canonical, elements, needed
 from .phases import in_phases, lower_phases
 from .plan import KernelLaunch, Later, Piece, Placed, Plan, assemble
 from .prepare import Preparer, shortened, without_copies
@@ -16,11 +16,12 @@ from .residues import Residues
 from .shifted import lower_shifted, shifted_pairs, shifted_sums
 from .stencil import lower_stencil, window_sum
 from .tile import Launchable, lower_group
-from .winograd import convolution, lower_filter, lower_winograd, transposed
+from .winograd import convolution, lower_filter, lower_kernels, lower_winograd, transposed
 
 __all__ = ["Piece", "Placed", "Plan", "assemble", "build", "piece_of", "shortened"]
 
-LOWER = {NoneType: lower_product, Taps: lower_stencil, Phases: lower_phases, Shifts: lower_shifted, Tiles: lower_winograd, Taken: lower_filter}
+LOWER = {NoneType: lower_product, Taps: lower_stencil, Phases: lower_phases, Shifts: lower_shifted, Tiles: lower_winograd, Taken: lower_filter,
+         Kernels: lower_kernels}
 
 
 def build(program: Program, vector_bytes: int = 64, pairs: str = "") -> Plan:

@@ -129,6 +129,15 @@ class Shifts:
     joined: bool
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """Such sums by Winograd's algorithm (:class:`Shifts` as they are otherwise), beside their nest."""
+
+    shifts: Shifts
+    down: Algorithm
+    across: Algorithm
+
+
 @dataclass(eq=False)
 class Item:
     """One nest in canonical form: no axes of size 1, kept axes by descending store stride."""
@@ -149,7 +158,7 @@ class Item:
     ragged: int = 0                 # first and last axis together cover only this many positions
     product: bool = False           # for the product engine
     pairs: str = ""                 # of bfloat16, how they are multiplied
-    form: Tiles | Taken | Taps | Phases | Shifts | None = None        # of a product: what it is, where the product engine is not for it
+    form: Tiles | Taken | Taps | Phases | Shifts | Kernels | None = None        # of a product: what it is, where the product engine is not for it
 
     def scan_loads(self) -> None:
         """List the accesses that the item reads."""

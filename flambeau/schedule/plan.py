@@ -16,7 +16,7 @@ from ..ir.kernel import Kernel
 from ..ir.loops import BufferInfo, Host
 from ..ir.product import Product
 from ..ir.stencil import Stencil
-from ..ir.winograd import Filter, Winograd
+from ..ir.winograd import Filter, WeightGradient, Winograd
 from .memory_plan import layout
 
 Launch = tuple[Any, ...]
@@ -36,7 +36,7 @@ class Later(NamedTuple):
 class KernelLaunch(NamedTuple):
     """One launch of a piece; ``later``: which of its words are not known yet (and 0)."""
 
-    kernel: Kernel | Product | Stencil | Winograd | Filter
+    kernel: Kernel | Product | Stencil | Winograd | Filter | WeightGradient
     words: tuple[int, ...]
     later: tuple[tuple[int, Later], ...]
     units: int
@@ -106,7 +106,7 @@ class Plan:
 
     table: tuple[int, ...]
     arena: int
-    kernels: tuple[Kernel | Product | Stencil | Winograd | Filter, ...]
+    kernels: tuple[Kernel | Product | Stencil | Winograd | Filter | WeightGradient, ...]
     steps: tuple[Launch, ...]
     checks: tuple[tuple[str, Any], ...]
     points: tuple[int, ...] = ()

@@ -21,6 +21,7 @@ from .contract import address, factors, positions_of, register_tile, stored
 from .fuse import Group, Item, Shifts, elements, row_major
 from .stencil import moves_of
 from .tile import Launchable, followed
+from .winograd import kernels
 
 FULL = 0.6                  # of a block of channels, at least
 ROWS = 8                    # at least
@@ -33,7 +34,10 @@ UNIT_TAPS = 3               # so many taps
 
 
 def shifted_sums(item: Item, temporary: Callable[[int], int], vector_bytes: int) -> list[Item] | None:
-    """What replaces a nest: the product and a map that stores its result; None when it is not of this kind, or has too few rows or channels."""
+    """What replaces a nest: the product, or Winograd's algorithm for it, and a map that stores its result.
+
+    None when it is not of this kind, or has too few rows or channels.
+    """
     found = factors(item)
     if found is None or elements(item.sizes) < contract.WORTH:
         return None
@@ -42,10 +46,11 @@ def shifted_sums(item: Item, temporary: Callable[[int], int], vector_bytes: int)
         if understood is not None:
             order, form = understood
             made = item.moved(permutation(order, len(order)), tuple(item.sizes[a] for a in order), item.kept)
+            taken = kernels(made, form, vector_bytes) or form
             loads = factors(made)
             assert loads is not None
             x, g = loads if image is found[0] else loads[::-1]
-            product = replace(made, value=ir.make("mul", made.value.dtype, (g, x)), product=True, form=form)
+            product = replace(made, value=ir.make("mul", made.value.dtype, (g, x)), product=True, form=taken)
             return stored(product, temporary, range(form.batch + 1, item.kept - 1))
     return None
 

@@ -17,7 +17,7 @@ from ..ir.kernel import INVARIANT, UNIT, Define, Kernel, Loop, Place, Reduction,
 from ..ir.product import Product
 from ..ir.simplify import Term, cost, move, move_access, nodes
 from ..ir.stencil import Stencil
-from ..ir.winograd import Filter, Winograd
+from ..ir.winograd import Filter, WeightGradient, Winograd
 from .fuse import Group, Item, elements, key, padded
 from .plan import Later
 
@@ -35,7 +35,7 @@ _PLAIN = frozenset({-2, -1, 0, 1, 2, 0.5, -0.5, float("inf"), float("-inf")})   
 class Launchable:
     """A kernel with what one launch of it needs."""
 
-    kernel: Kernel | Product | Stencil | Winograd | Filter
+    kernel: Kernel | Product | Stencil | Winograd | Filter | WeightGradient
     words: tuple[Any, ...]          # ints, and what is known later
     units: int
     stored: frozenset[int]          # slots it stores to

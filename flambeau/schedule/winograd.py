@@ -7,7 +7,8 @@ dimension, or with taps along one axis alone, is told by its accesses alone, so 
 To first order the error is at most ``(C + R) · 2**-24 · G · C · max|X| · max|W|`` with C channels, those of all blocks of taps, R the roundings of
 the transforms (10, or 30 for five taps, 16 along one axis), G the product of both algorithms' ``growth`` (64 for 3 x 3 taps, 25 with a stride of 2,
 1132 for 5 x 5; 24 along one axis), and the maximum over the tile; added up tap by tap it is, for T taps, at
-most ``T C · 2**-24 · T C · max|X| · max|W|``.  A NaN, an infinity, or the rounding of a large element reaches all results of its tiles, also those whose
+most ``T C · 2**-24 · T C · max|X| · max|W|``.  Of the gradient with respect to a weight (:func:`kernels`) the same holds with tiles in the place
+of channels, and G = 36.  A NaN, an infinity, or the rounding of a large element reaches all results of its tiles, also those whose
 windows do not include it.
 """
 
@@ -22,11 +23,27 @@ from ..core.dtype import float32
 from ..ir import expression as ir
 from ..ir.expression import Access, Expr
 from ..ir.simplify import permutation
-from ..ir.winograd import ALONE, SIZE, Algorithm, Filter, Winograd, Words, dilated, panel_pitch, scratch_bytes, strided, toom_cook, turned
+from ..ir.winograd import (
+    ALONE,
+    SIZE,
+    Algorithm,
+    Filter,
+    WeightGradient,
+    WeightWords,
+    Winograd,
+    Words,
+    dilated,
+    panel_pitch,
+    scratch_bytes,
+    strided,
+    toom_cook,
+    turned,
+    weight_scratch,
+)
 from .contract import NO_LIMIT, address, factors, positions_of, register_tile, stored
-from .fuse import Group, Item, Taken, Tiles, elements, row_major
+from .fuse import Group, Item, Kernels, Shifts, Taken, Tiles, elements, row_major
 from .residues import Residues, canonical, part_of
-from .tile import Launchable, followed
+from .tile import Launchable, followed, lower_group
 
 CHANNELS = 16               # of input and of output, from which the transforms pay,
 BOTH_CHANNELS = 48          # and of both together
@@ -34,6 +51,11 @@ TILES = 32                  # over all images, from which transforming the filte
 VECTOR_BYTES = 32           # from which masked loads and stores are single instructions
 UNIT_TILES = (64, 128)      # about as many in a unit: fewer where there are many channels, so that it stays in the second-level cache
 UNIT_BYTES = 5 << 18        # of the transformed tiles of its input, between these
+KERNEL_CHANNELS = 16        # of input and of output, from which it pays for the gradient of a weight,
+C_BLOCK = 128               # channels of a unit of that,
+KERNEL_UNITS = 4            # units, at least, if that leaves each two panels of outputs,
+KERNEL_TILES = (32, 128)    # tiles that are summed over at a time,
+KERNEL_BYTES = 1 << 20      # and bytes of those of the result's gradient
 PIECE_STEP = 16             # tiles, the most lanes there are
 BYTES = 7 << 20             # of scratch memory for a unit
 K_BLOCK = 512               # channels of a panel of the filter, which fills two thirds of the first-level cache
@@ -488,3 +510,81 @@ def cut(points: int, count: int, across: int, channels: int, outputs: int, vecto
         return None
     near = [r for r in fitting if 8 * r * across >= 7 * about] or fitting[-1:]
     return min(count, min(near, key=lambda r: (-(-r * across // lanes) / r, r))), o_block
+
+
+# ---------------------------------------------------------------- the gradient with respect to the weight
+
+def kernels(item: Item, shifts: Shifts, vector_bytes: int) -> Kernels | None:
+    """Such sums by this algorithm, if it is for them and pays: tiles of the result's gradient take the part of taps, the taps that of results."""
+    if not config.winograd or vector_bytes < VECTOR_BYTES or item.value.dtype is not float32 or shifts.joined or shifts.batch > 1:
+        return None
+    if shifts.taps != ((0, 1), (1, 1)) or any(step != 1 for step, *_ in shifts.places):
+        return None
+    *_, down, across, channels = item.sizes[:item.kept]
+    if (down, across) != (3, 3) or min(channels, item.sizes[shifts.batch]) < KERNEL_CHANNELS:
+        return None
+    form = Kernels(shifts, toom_cook(2, down), toom_cook(2, across))
+    return form if form.down.saved * form.across.saved >= SAVED and cut_kernels(item, form, vector_bytes) is not None else None
+
+
+def cut_kernels(item: Item, form: Kernels, vector_bytes: int) -> tuple[int, int, int] | None:
+    """Rows of tiles that are summed over at a time, outputs and channels of a unit; None if that does not fit into scratch memory."""
+    lanes, rows, vectors = register_tile(float32, vector_bytes)
+    width, sizes, batch = vectors * lanes, item.sizes, form.shifts.batch
+    outputs, channels, groups = sizes[batch], sizes[item.kept - 1], elements(sizes[:batch])
+    low = 8 if rows > 8 else 4          # the height of the lower register tile
+
+    def computed(m: int) -> int:
+        return m - m % rows + (0 if m % rows == 0 else low if m % rows <= low else rows)
+    o_blocks = -(-outputs // O_BLOCK)
+    c_blocks = max(-(-channels // C_BLOCK), min(-(-channels // width), -(-KERNEL_UNITS // (groups * o_blocks))))
+    o_blocks = max(o_blocks, min(-(-KERNEL_UNITS // (groups * c_blocks)), outputs // (2 * rows)))
+    c_block = -(-channels // (c_blocks * width)) * width
+    each = -(-outputs // o_blocks)
+    o_block = min(range(each, each + rows), key=lambda b: outputs // b * computed(b) + computed(outputs % b))
+    height, wide = sizes[-2:]
+    tile_rows, tiles = -(-height // form.down.taps), -(-wide // form.across.taps)
+    points, images = form.down.points * form.across.points, elements(sizes[item.kept:-2])
+    few, many = KERNEL_TILES
+    count = min(images * tile_rows, max(1, max(few, min(many, KERNEL_BYTES // (points * SIZE * o_block))) // tiles))
+    places = (min(count, tile_rows) * form.down.taps + form.down.elements) * (tiles * form.across.taps + form.across.elements)
+    fits = weight_scratch(points, count * tiles, o_block, c_block, places, width) <= BYTES
+    return (count, o_block, c_block) if fits else None
+
+
+def lower_kernels(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int], vector_bytes: int) -> list[Launchable]:
+    """The launches of a group that is such a sum: one, or a second one for the maps that follow."""
+    item = g.items[0]
+    form = item.form
+    assert isinstance(form, Kernels)
+    found = cut_kernels(item, form, vector_bytes)
+    assert found is not None
+    count, o_block, c_block = found
+    kept, sizes, c, shifts = item.kept, item.sizes, item.store, form.shifts
+    a, b = item.value.args[0].attr, item.value.args[1].attr
+    lanes, rows, vectors = register_tile(float32, vector_bytes)
+    row, channel, group = shifts.batch, kept - 1, 0 if shifts.batch else None
+    images = sizes[kept] if shifts.images else 1
+
+    def step(x: Access, axis: int | None) -> int:
+        return 0 if axis is None else x.strides[axis] * SIZE
+    image = kept if shifts.images else None
+    words = [w for x in (a, b, c) for w in address(x, locate)]
+    words += [images, sizes[row], sizes[channel], *sizes[-2:]]
+    words += [step(a, axis) for axis in (image, group, row, len(sizes) - 2)]
+    words += [step(b, axis) for axis in (image, group, channel, len(sizes) - 2)]
+    words += [step(c, axis) for axis in (group, row, channel - 1)]
+    for (_, origin, limit, _), places, taps in zip(shifts.places, sizes[-2:], sizes[channel - 2:channel], strict=True):
+        words += [max(0, -origin), min(limit - origin, places + taps - 1)]      # what no tap reads may be anything
+    o_blocks, c_blocks = -(-sizes[row] // o_block), -(-sizes[channel] // c_block)
+    words += [count, o_block, o_blocks, c_block, c_blocks]
+    assert len(words) == len(WeightWords)
+    kernel = WeightGradient(lanes, rows, vectors, form.down, form.across)
+    written, rest = frozenset([c.slot]), []
+    if len(g.items) > 1:
+        after = lower_group(Group(g.sizes, items=g.items[1:]), wanted, locate, vector_bytes)
+        rest = [] if after is None else [after]
+    units = elements(sizes[:row]) * o_blocks * c_blocks
+    text = (f"{sizes[row]} x {sizes[channel]} for {form.down.results} x {form.across.results} taps, k {elements(sizes[kept:])}: "
+            f"{form.down.name} by {form.across.name}, {count} rows of tiles at a time, {units} units")
+    return [Launchable(kernel, tuple(words), units, written, text), *rest]
