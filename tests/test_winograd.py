@@ -21,7 +21,7 @@ from flambeau.core import config
 from flambeau.core.dtype import float32
 from flambeau.ir import expression as ir
 from flambeau.ir.loops import Nest
-from flambeau.ir.winograd import WeightGradient, Winograd, scratch_bytes, strided, toom_cook
+from flambeau.ir.winograd import WeightGradient, Winograd, full_panels, low, panels, scratch_bytes, strided, toom_cook
 from flambeau.runtime import cpu, pool
 from flambeau.schedule import winograd
 from flambeau.schedule.contract import register_tile
@@ -473,6 +473,17 @@ def test_units_fit_into_scratch_memory():
             assert scratch_bytes(points, unit * across, channels, o_block, lanes, vectors * lanes) <= winograd.BYTES < pool.SCRATCH
             fits += 1
     assert 1000 < fits < 2900
+
+
+def test_panels_hold_all_outputs():
+    for rows, lanes in ((6, 8), (12, 4), (14, 16)):
+        for outputs in range(1, 700):
+            o_block = winograd.outputs_at_once(outputs, rows)
+            full = full_panels(outputs, rows, lanes, o_block)
+            count, doubled = panels(outputs, rows, full), 2 * low(rows)
+            assert full * rows + (count - full) * doubled >= outputs > full * rows + (count - full) * doubled - max(rows, doubled)
+            assert (outputs - 1) // o_block * o_block <= full * rows and count <= -(-outputs // rows)
+    assert [full_panels(n, 14, 16, 112) for n in (64, 128, 256, 512)] == [4, 8, 16, 36]         # no row is computed in vain
 
 
 def test_threads_change_no_bit():

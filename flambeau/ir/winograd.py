@@ -208,8 +208,10 @@ class Words(IntEnum):
     END_SLICE = 32
     BLOCKS = 33             # how many there are, and at which word: offset in the input, rows, columns and slices further on
     BLOCKS_AT = 34
-    PIECE = 35              # of rows that are cut into pieces, which count as slices: results of a piece; else 0
-    EPILOGUE = 36
+    FULL = 35               # panels for tall tiles, those that follow are for two low ones; all panels
+    PANELS = 36
+    PIECE = 37              # of rows that are cut into pieces, which count as slices: results of a piece; else 0
+    EPILOGUE = 38
 
 
 @dataclass(frozen=True)
@@ -267,8 +269,9 @@ class FilterWords(IntEnum):
     BLOCKS_ACROSS = 14
     TAPS_DOWN = 15
     TAPS_ACROSS = 16
-    PANELS = 17             # of a group
-    U_POINT = 18
+    FULL = 17               # panels of a group for tall tiles, and all
+    PANELS = 18
+    U_POINT = 19
 
 
 @dataclass(frozen=True)
@@ -346,9 +349,29 @@ def weight_scratch(points: int, tiles: int, outputs: int, channels: int, places:
     return points * (channels // width * (outputs * width * SIZE + APART) + gradient + tiles * width * SIZE + APART) + (places + 16) * width * SIZE + 64
 
 
+def low(rows: int) -> int:
+    """The height of the lower of both register tiles."""
+    return 8 if rows > 8 else 4
+
+
 def panel_pitch(rows: int, lanes: int) -> int:
     """Elements of a panel's row: whole vectors."""
     return -(-rows // lanes) * lanes
+
+
+def full_panels(outputs: int, rows: int, lanes: int, o_block: int) -> int:
+    """How many panels hold the outputs of a tall tile, so that the fewest are computed in vain; those that follow are for two low ones each, if these fit."""
+    def computed(full: int) -> int:
+        return full * rows + max(0, -(-(outputs - full * rows) // low(rows))) * low(rows)
+    least = -(-outputs // o_block) * o_block - o_block          # each block of outputs begins with a panel of these
+    most = -(-outputs // rows)
+    fewest = max(0, most - 4) if 2 * low(rows) <= panel_pitch(rows, lanes) else most - 1
+    return min([n for n in range(most, fewest, -1) if n * rows >= least], key=computed)
+
+
+def panels(outputs: int, rows: int, full: int) -> int:
+    """How many panels there are."""
+    return full + max(0, -(-(outputs - full * rows) // (2 * low(rows))))
 
 
 def scratch_bytes(points: int, tiles: int, channels: int, outputs: int, lanes: int, width: int) -> int:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 from ..core.dtype import float32
 from ..ir.product import Product
-from ..ir.winograd import APART, SIZE, Filter, FilterWords, Matrix, WeightGradient, WeightWords, Winograd, Words, panel_pitch
+from ..ir.winograd import APART, SIZE, Filter, FilterWords, Matrix, WeightGradient, WeightWords, Winograd, Words, low, panel_pitch
 from .llvm import render_window
 from .product import ProductWriter, heights
 from .writer import Vectors, Writer
@@ -190,7 +190,7 @@ class _Filter(_Transforms):
             return w.load("i64", w.plus("%args", 8 * n), 8)
         words = FilterWords
         weight, points = (w.plus(w.load("ptr", w.plus("%table", w.mul(word(n), 8)), 8), word(n + 1)) for n in (words.W_TABLE, words.U_TABLE))
-        outputs, channels, panels, point = (word(n) for n in (words.OUTPUTS, words.CHANNELS, words.PANELS, words.U_POINT))
+        outputs, channels, full, panels, point = (word(n) for n in (words.OUTPUTS, words.CHANNELS, words.FULL, words.PANELS, words.U_POINT))
         w_group, w_output, w_channel, w_slice, w_down, w_across = (word(n) for n in range(words.W_GROUP, words.W_ACROSS + 1))
         slices, blocks_down, blocks_across = (word(n) for n in (words.SLICES, words.BLOCKS_DOWN, words.BLOCKS_ACROSS))
         taps = word(words.TAPS_DOWN), word(words.TAPS_ACROSS)
@@ -207,9 +207,10 @@ class _Filter(_Transforms):
 
         def unit(number: str, _: list[str]) -> None:
             group, panel = w.div(number, panels), w.rem(number, panels)
-            first = w.mul(panel, k.rows)
+            beyond, doubled = w.max(w.sub(panel, full), 0), 2 * low(k.rows)
+            first = w.add(w.mul(panel, k.rows), w.mul(beyond, doubled - k.rows))
             start = w.plus(w.plus(weight, w.mul(group, w_group)), w.mul(first, w_output))
-            rows = w.min(w.sub(outputs, first), k.rows)
+            rows = w.min(w.sub(outputs, first), w.select(w.compare("slt", panel, full), "i64", k.rows, doubled))
             # a panel may be wider than a vector
             groups = [(w.plus(start, w.mul(w_output, g * k.lanes)), v.mask(w, w.sub(rows, g * k.lanes)), g * v.bytes) for g in range(pitch // v.bytes)]
 
@@ -311,9 +312,11 @@ class _Winograd(_Transforms):
     # ------------------------------------------------------------ the product at one point
 
     def multiply(self) -> str:
-        """``M = U · V`` of some outputs: panels of U, blocks of V."""
+        """``M = U · V`` of some outputs: panels of U, of which the first hold ``full`` outputs, blocks of V."""
         k = self.kernel
-        w = Writer("define internal void @NAME.multiply(i64 %m, i64 %n, i64 %k, i64 %kblock, ptr %u, ptr %v, ptr %c, i64 %crow) #ATTR", self.declared)
+        tall, short = heights(k.rows)
+        w = Writer("define internal void @NAME.multiply(i64 %m, i64 %full, i64 %n, i64 %k, i64 %kblock, ptr %u, ptr %v, ptr %c, i64 %crow) #ATTR",
+                   self.declared)
         panel_bytes, block_bytes = w.mul("%k", self.panel_pitch), w.mul("%k", self.pitch)
 
         def k_blocks(k0: str, _: list[str]) -> None:
@@ -321,24 +324,31 @@ class _Winograd(_Transforms):
             more = w.select(w.compare("eq", k0, 0), "i64", 0, 1)
             uk, vk = w.plus("%u", w.mul(k0, self.panel_pitch)), w.plus("%v", w.mul(k0, self.pitch))
 
-            def panels(i: str, carried: list[str]) -> list[str]:
-                panel, = carried
-                rows = w.min(w.sub("%m", i), k.rows)
-                ci = w.plus("%c", w.mul(i, "%crow"))
+            def tiles(m: int, i: str, panel: str) -> None:
+                """All tiles of some rows."""
+                rows = w.min(w.sub("%m", i), m)
 
                 def blocks(j: str, carried: list[str]) -> list[str]:
                     block, to = carried
                     columns = w.sub("%n", j)
-
-                    def run(m: int, n: int) -> None:
-                        w.do(f"call void @NAME.tile{m}x{n}(i64 {depth}, ptr {panel}, ptr {block}, i64 {self.pitch}, ptr {to}, i64 %crow, "
-                             f"i64 {rows}, i64 {columns}, i64 {more}, ptr null)")
-
-                    self.product.shortest(w, rows, lambda m: self.product.narrowest(w, columns, lambda n: run(m, n)))
+                    self.product.narrowest(w, columns, lambda n: w.do(
+                        f"call void @NAME.tile{m}x{n}(i64 {depth}, ptr {panel}, ptr {block}, i64 {self.pitch}, ptr {to}, i64 %crow, "
+                        f"i64 {rows}, i64 {columns}, i64 {more}, ptr null)"))
                     return [w.plus(block, block_bytes), w.plus(to, self.pitch)]
-                w.loop(0, "%n", self.width, [("ptr", vk), ("ptr", ci)], blocks)
-                return [w.plus(panel, panel_bytes)]
-            w.loop(0, "%m", k.rows, [("ptr", uk)], panels)
+                w.loop(0, "%n", self.width, [("ptr", vk), ("ptr", w.plus("%c", w.mul(i, "%crow")))], blocks)
+
+            def full_panel(i: str, at: list[str]) -> list[str]:
+                tiles(tall, i, at[0])
+                return [w.plus(at[0], panel_bytes)]
+
+            def half_panel(i: str, at: list[str]) -> list[str]:
+                """The step to the other half, and from there to the next panel, take turns."""
+                panel, step, other = at
+                tiles(short, i, panel)
+                return [w.plus(panel, step), other, step]
+            panel, = w.loop(0, "%full", tall, [("ptr", uk)], full_panel)
+            half = str(short * SIZE)
+            w.loop("%full", "%m", short, [("ptr", panel), ("i64", half), ("i64", w.sub(panel_bytes, half))], half_panel)
         w.loop(0, "%k", "%kblock", [], k_blocks)
         w.do("ret void")
         return w.text()
@@ -377,7 +387,7 @@ class _Winograd(_Transforms):
         m_point = w.add(w.mul(o_block, m_row), APART)
         m = w.plus("%scratch", w.mul(v_point, points))
         panel = w.mul(channels, self.panel_pitch)
-        u_group = w.mul(w.div(w.add(outputs, k.rows - 1), k.rows), panel)
+        u_group, full_outputs = w.mul(word(Words.PANELS), panel), w.mul(word(Words.FULL), k.rows)
         u_point = w.mul(groups, u_group)
 
         def unit(number: str, _: list[str]) -> None:
@@ -420,10 +430,11 @@ class _Winograd(_Transforms):
             def some_outputs(o0: str, _: list[str]) -> None:
                 o1 = w.min(w.add(o0, o_block), outputs)
                 up = w.plus(ug, w.mul(w.div(o0, k.rows), panel))
+                full = w.min(w.sub(o1, o0), w.sub(full_outputs, o0))
 
                 def point(p: str, _: list[str]) -> None:
-                    w.do(f"call void @NAME.multiply(i64 {w.sub(o1, o0)}, i64 {count}, i64 {channels}, i64 {k_block}, ptr {w.plus(up, w.mul(p, u_point))}, "
-                         f"ptr {w.plus('%scratch', w.mul(p, v_point))}, ptr {w.plus(m, w.mul(p, m_point))}, i64 {m_row})")
+                    w.do(f"call void @NAME.multiply(i64 {w.sub(o1, o0)}, i64 {full}, i64 {count}, i64 {channels}, i64 {k_block}, "
+                         f"ptr {w.plus(up, w.mul(p, u_point))}, ptr {w.plus('%scratch', w.mul(p, v_point))}, ptr {w.plus(m, w.mul(p, m_point))}, i64 {m_row})")
                 w.loop(0, points, 1, [], point)
 
                 def finish(s0: str, _: list[str]) -> None:

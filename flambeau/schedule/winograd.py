@@ -33,7 +33,10 @@ from ..ir.winograd import (
     Winograd,
     Words,
     dilated,
+    full_panels,
+    low,
     panel_pitch,
+    panels,
     scratch_bytes,
     strided,
     toom_cook,
@@ -298,7 +301,8 @@ class _Convolution:
         pitch = panel_pitch(rows, lanes)
         groups, outputs, depth = self.size(*self.group), self.size(self.output), self.blocks * self.size(self.channel)
         panel = depth * pitch
-        point = groups * (-(-outputs // rows)) * panel
+        full = full_panels(outputs, rows, lanes, outputs_at_once(outputs, rows))
+        point = groups * panels(outputs, rows, full) * panel
         slot = temporary(down.points * across.points * point * SIZE)
         down_step, across_step = (0 if d.tap is None else w.strides[d.tap] for d in (self.down, self.across))
         tap_steps = [s * (-1 if d.backwards else 1) for s, d in ((down_step, self.down), (across_step, self.across))]
@@ -310,14 +314,14 @@ class _Convolution:
         form = Taken((*steps, tap_steps[0], tap_steps[1]), taps, groups, outputs, channels, point, down, across)
         sizes = (down.points * across.points, groups, outputs, channels, *taps)
         load = ir.make("load", float32, (), Access(w.slot, offset, (0, *form.steps), float32))
-        # the outputs are no even run over the panels; these reach as far, which is all that is asked of them
-        store = Access(slot, 0, (point, point // groups, panel // rows, self.blocks * pitch, 0, 0, 0), float32)
+        # the outputs are no even run over the panels; these reach about as far, which is all that is asked of them
+        store = Access(slot, 0, (point, point // groups, point // groups // outputs, self.blocks * pitch, 0, 0, 0), float32)
         out = Item("reduce", sizes, 4, load, store, "sum", None, None, None, self.item.step, product=True, form=form)
         out.scan_loads()
         outer = (*[0 for _ in self.image], *[point // groups for _ in self.group])
         kept = [] if self.depth.axis is None else [0]
         places = [0 for d in (self.down, self.across) if d.axis is not None]
-        return Access(slot, 0, (*outer, panel // rows, *kept, *places, pitch, across.points * point, point), float32), [out]
+        return Access(slot, 0, (*outer, point // groups // outputs, *kept, *places, pitch, across.points * point, point), float32), [out]
 
     def product(self, source: Access, filters: Access, temporary: Callable[[int], int]) -> list[Item]:
         """The nest for the kernel: images, groups, outputs, slices, rows, columns, summed over channels of all blocks and the points of a tile."""
@@ -428,13 +432,14 @@ def lower_filter(g: Group, wanted: Callable[[int], bool], locate: Callable[[int]
     lanes, rows, _ = register_tile(float32, vector_bytes)
     slices, *taps = form.taps
     blocks = [-(-n // d.taps) for n, d in zip(taps, (form.down, form.across), strict=True)]
-    panels = -(-form.outputs // rows)
+    full = full_panels(form.outputs, rows, lanes, outputs_at_once(form.outputs, rows))
+    count = panels(form.outputs, rows, full)
     group, output, channel, depth, *tap_steps = (s * SIZE for s in form.steps)
     words = [w for a in (item.value.attr, item.store) for w in address(a, locate)]
-    words += [form.outputs, form.channels, group, output, channel, depth, *tap_steps, slices, *blocks, *taps, panels, form.point * SIZE]
+    words += [form.outputs, form.channels, group, output, channel, depth, *tap_steps, slices, *blocks, *taps, full, count, form.point * SIZE]
     partial = any(n % d.taps for n, d in zip(taps, (form.down, form.across), strict=True))
-    text = f"{form.groups * form.outputs} x {form.channels} filters of {' x '.join(map(str, form.taps))} taps, {form.groups * panels} units"
-    return [Launchable(Filter(lanes, rows, form.down, form.across, partial), tuple(words), form.groups * panels, frozenset([item.store.slot]), text)]
+    text = f"{form.groups * form.outputs} x {form.channels} filters of {' x '.join(map(str, form.taps))} taps, {form.groups * count} units"
+    return [Launchable(Filter(lanes, rows, form.down, form.across, partial), tuple(words), form.groups * count, frozenset([item.store.slot]), text)]
 
 
 def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[int], int],
@@ -475,7 +480,8 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     words += [step(x, a) for a in (tiles.image, tiles.group, channel, x_row)]
     words += [step(c, a) for a in (tiles.image, tiles.group, output, row)]
     words += [*(tiles.rows or (0, 1)), *tiles.columns, unit, units, K_BLOCK, o_block]
-    words += [*depth, *tiles.depth, len(tiles.blocks), 0, piece]
+    full = full_panels(outputs, rows, lanes, o_block)
+    words += [*depth, *tiles.depth, len(tiles.blocks), 0, full, panels(outputs, rows, full), piece]
     assert len(words) == Words.EPILOGUE
     roles = [3 if a >= pixels else 2 if a == output else 4 if a == tiles.slices else 1 if a == tiles.group else 0 for a in range(kept)]
     kernel, written, rest = followed(Winograd(lanes, rows, vectors, down, across), words, g, roles, wanted, locate, vector_bytes)
@@ -485,6 +491,11 @@ def lower_winograd(g: Group, wanted: Callable[[int], bool], locate: Callable[[in
     text = (f"{images} {'pieces of ' if depth[0] > 1 and piece else ''}images, {groups * channels} to {groups * outputs} channels of {form}: {names}, "
             f"{units * groups} units of {unit} rows of tiles")
     return [Launchable(kernel, tuple(words), units * groups, written, text), *rest]
+
+
+def outputs_at_once(outputs: int, rows: int) -> int:
+    """In whole panels."""
+    return min(-(-outputs // rows), max(1, O_BLOCK // rows)) * rows
 
 
 def tiles_about(points: int, channels: int) -> int:
@@ -503,7 +514,7 @@ def cut(points: int, count: int, across: int, channels: int, outputs: int, vecto
     """Rows of tiles in a unit, and outputs at a time: those that fill blocks of tiles best; None if no row fits into scratch memory."""
     lanes, rows, vectors = register_tile(float32, vector_bytes)
     width = vectors * lanes
-    o_block = min(-(-outputs // rows), max(1, O_BLOCK // rows)) * rows
+    o_block = outputs_at_once(outputs, rows)
     about = tiles_about(points, channels)
     fitting = [r for r in range(1, max(1, about * 9 // 8 // across) + 1) if scratch_bytes(points, r * across, channels, o_block, lanes, width) <= BYTES]
     if not fitting:
@@ -532,10 +543,9 @@ def cut_kernels(item: Item, form: Kernels, vector_bytes: int) -> tuple[int, int,
     lanes, rows, vectors = register_tile(float32, vector_bytes)
     width, sizes, batch = vectors * lanes, item.sizes, form.shifts.batch
     outputs, channels, groups = sizes[batch], sizes[item.kept - 1], elements(sizes[:batch])
-    low = 8 if rows > 8 else 4          # the height of the lower register tile
 
     def computed(m: int) -> int:
-        return m - m % rows + (0 if m % rows == 0 else low if m % rows <= low else rows)
+        return m - m % rows + (0 if m % rows == 0 else low(rows) if m % rows <= low(rows) else rows)
     o_blocks = -(-outputs // O_BLOCK)
     c_blocks = max(-(-channels // C_BLOCK), min(-(-channels // width), -(-KERNEL_UNITS // (groups * o_blocks))))
     o_blocks = max(o_blocks, min(-(-KERNEL_UNITS // (groups * c_blocks)), outputs // (2 * rows)))
