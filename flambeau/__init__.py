@@ -56,7 +56,7 @@ _HOMES = {
     "set_default_device": "tensor.creation", "get_default_device": "tensor.creation", "is_storage": "tensor.api", "is_complex": "tensor.api",
     "set_num_threads": "runtime.threads", "get_num_threads": "runtime.threads", "set_num_interop_threads": "runtime.threads",
     "get_num_interop_threads": "runtime.threads", "_standard_gamma": "tensor.sampling", "_sample_dirichlet": "tensor.sampling",
-    "_standard_gamma_grad": "ops.pathwise", "_dirichlet_grad": "ops.pathwise",
+    "_standard_gamma_grad": "ops.pathwise", "_dirichlet_grad": "ops.pathwise", "gradient": "ops.differences", "histogramdd": "ops.host",
 }
 _HOMES.update(dict.fromkeys("""
     alpha_dropout batch_norm bilinear binary_cross_entropy_with_logits celu celu_ channel_shuffle cosine_embedding_loss cosine_similarity ctc_loss dropout
@@ -68,6 +68,7 @@ _HOMES.update(dict.fromkeys("""
     clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype is_autocast_cache_enabled is_autocast_cpu_enabled
     is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled
 """.split(), "amp.autocast_mode"))
+_HOMES.update(dict.fromkeys("hann_window hamming_window blackman_window bartlett_window kaiser_window".split(), "tensor.windows"))
 _VALUES = ("inf", "nan", "pi", "e")
 
 

@@ -20,6 +20,8 @@ ENTRIES = {
     "special.erfcx": special(-1, 3, tails=[(5, 50)]), "special.entr": special(0.1, 2, NUMERIC[:2], tails=[(-1, 1)]),
     "special.xlog1py": Entry([call(T((3, 4), 0.5, 2), T((4,), 0.5, 2)), call(2.0, T((3,), 0.5, 2)), call(T((3,), 0.5, 2), 1.5)], FLOATS),
     "special.zeta": Entry([call(T((3, 4), 1.5, 5), T((4,), 0.5, 4)), call(2.0, T((3,), 0.5, 2)), call(T((3,), 2, 4), 1.5)], FLOATS, grad=False, tolerance=10),
+    "igamma": Entry([call(T((3, 4), 0.5, 4, gradient=False), T((4,), 0.2, 6))], FLOATS, second=False, tolerance=10),
+    "igammac": Entry([call(T((3, 4), 0.5, 4, gradient=False), T((4,), 0.2, 6))], FLOATS, second=False, tolerance=10),
     "special.gammainc": Entry([call(T((3, 4), 0.5, 4, gradient=False), T((4,), 0.2, 6))], FLOATS, second=False, tolerance=10),
     "special.gammaincc": Entry([call(T((3, 4), 0.5, 4, gradient=False), T((4,), 0.2, 6))], FLOATS, second=False, tolerance=10),
     "special.spherical_bessel_j0": special(0.6, 9, grad=False),

@@ -269,3 +269,56 @@ def test_pooling_remembers_what_was_asked_for():
                 wrong()
         with pytest.raises(ValueError):
             F.interpolate(x, size=(3, 4), scale_factor=2)
+
+
+@pytest.mark.parametrize(("call", "weights"), [
+    ("hann_window(5)", [0.0, 0.3454915, 0.9045085, 0.9045085, 0.3454915]), ("hann_window(5, False)", [0.0, 0.5, 1.0, 0.5, 0.0]),
+    ("hamming_window(5)", [0.08, 0.3978522, 0.9121478, 0.9121478, 0.3978522]),
+    ("hamming_window(5, True, 0.5, 0.4)", [0.1, 0.3763932, 0.8236068, 0.8236068, 0.3763932]),
+    ("blackman_window(6)", [0.0, 0.13, 0.63, 1.0, 0.63, 0.13]), ("bartlett_window(6)", [0.0, 1 / 3, 2 / 3, 1.0, 2 / 3, 1 / 3]),
+    ("kaiser_window(5)", [5.2773e-05, 0.1017197, 0.7929394, 0.7929394, 0.1017197]), ("kaiser_window(1)", [1.0]), ("hann_window(0)", []),
+])
+def test_windows(call, weights):
+    close(eval("torch." + call), np.array(weights, np.float32), 1e-6)
+    assert eval("torch." + call).dtype == torch.float32
+
+
+def test_windows_of_no_length_or_whole_numbers_are_refused():
+    with pytest.raises(RuntimeError, match="hann_window requires non-negative window_length, got window_length=-1"):
+        torch.hann_window(-1)
+    with pytest.raises(RuntimeError, match="bartlett_window expects floating point dtypes"):
+        torch.bartlett_window(5, dtype=torch.int64)
+
+
+def test_derivatives_by_differences():
+    f = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    x = torch.tensor([0.0, 1.0, 3.0, 4.0])
+    assert torch.gradient(f)[0].tolist() == [1.0, 1.5, 3.0, 4.0]
+    assert torch.gradient(f, spacing=2.0, edge_order=2)[0].tolist() == [0.25, 0.75, 1.5, 2.5]
+    assert torch.gradient(f, spacing=(x,))[0].tolist() == [1.0, 1.0, 3.0, 4.0]
+    assert torch.gradient(f, spacing=(x,), edge_order=2)[0].tolist() == [1.0, 1.0, 3.0, 5.0]
+    grid = torch.arange(12.0).view(3, 4) ** 2
+    rows, columns = torch.gradient(grid, spacing=[2.0, 3.0])
+    close(rows[:, 0], np.array([8.0, 16.0, 24.0]))
+    close(columns[0], np.array([1, 2, 4, 5], np.float32) / 3, 1e-6)
+    for bad in (lambda: torch.gradient(torch.ones(2), edge_order=2), lambda: torch.gradient(f, edge_order=3), lambda: torch.gradient(grid, dim=(0, 0)),
+                lambda: torch.gradient(grid, spacing=[1.0])):
+        with pytest.raises(RuntimeError):
+            bad()
+
+
+def test_older_names():
+    with pytest.warns(UserWarning, match="torch.range is deprecated"):
+        assert torch.range(1, 2.5, 0.5).tolist() == [1.0, 1.5, 2.0, 2.5]
+    ones = torch.ones(2, 3, 4)
+    close(torch.norm_except_dim(ones)[:, 0, 0], np.full(2, 12**0.5, np.float32), 1e-6)
+    close(torch.norm_except_dim(ones, 1, -1), np.float32(24))
+    close(torch.frobenius_norm(ones, dim=(0, 1)), np.full(4, 6**0.5, np.float32), 1e-6)
+    close(torch.nuclear_norm(torch.ones(2, 2)), np.float32(2), 1e-6)
+    assert torch.typename(ones) == "torch.FloatTensor" and torch.typename(3) == "int" and torch.get_device(ones) == -1
+    assert torch.ones(1).is_nonzero() and torch.tensor([0.3, 1.0]).hardshrink(0.4).tolist() == [0.0, 1.0]
+    assert torch.tensor([-2.0]).prelu(torch.tensor(0.5)).item() == -1
+    points = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 0.0], [2.0, 2.0]])
+    made = torch.histogramdd(points, bins=[3, 3], weight=torch.tensor([1.0, 2.0, 4.0, 8.0]))
+    assert made.hist.tolist() == [[0, 1, 0], [2, 0, 0], [4, 0, 8]]
+    close(made.bin_edges[0], np.array([0, 2 / 3, 4 / 3, 2], np.float32), 1e-6)

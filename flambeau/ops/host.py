@@ -204,6 +204,7 @@ def _reads_along(name: str) -> Any:
 
 
 HISTOGRAM = named("histogram", "hist", "bin_edges")
+HISTOGRAMDD = named("histogramdd", "hist", "bin_edges")
 SORTED, TOP, KTH = (named(n, "values", "indices") for n in ("sort", "topk", "kthvalue"))
 along_sort, along_topk, along_kth, along_median, along_mode = map(_reads_along, ("Sort", "Topk", "Kthvalue", "Median", "Mode"))
 
@@ -434,6 +435,31 @@ def histogram(input: Any, bins: Any, *, range: Any = None, weight: Any = None, d
         edges = np.linspace(low, high, bins + 1).astype(a.dtype)
     counts, edges = np.histogram(a, edges, weights=None if weight is None else host_array(weight).reshape(-1), density=density)
     return _give_pair(out, HISTOGRAM(from_host(counts.astype(a.dtype)), from_host(np.array(edges, a.dtype))))
+
+
+def histogramdd(input: Any, bins: Any, range: Any = None, weight: Any = None, density: bool = False) -> Any:
+    """``(hist, bin_edges)`` of points, one for every vector along the last dimension of ``input``, in boxes of a grid.
+
+    Parameters
+    ----------
+    bins : int, list of ints, or list of Tensor
+        How many bins, for all dimensions or each; or their edges.
+    range : list of numbers, optional
+        The lowest and the highest edge of every dimension; default: those of the data.
+    """
+    import numpy as np
+
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f'"histogramdd" not implemented for \'{definition.title(input.dtype)}\'')
+    points = host_array(input).reshape(-1, input.shape[-1])
+    n = points.shape[1]
+    counts = [bins] * n if isinstance(bins, int) else list(bins)
+    if len(counts) != n:
+        raise RuntimeError(f"torch.histogramdd(): expected {n} sequences of bin edges for a {n}-dimensional histogram but got {len(counts)}")
+    edges = [host_array(b) if isinstance(b, definition.Tensor) else b for b in counts]
+    ends = None if range is None else list(zip(range[::2], range[1::2]))
+    made, found = np.histogramdd(points, edges, ends, density, None if weight is None else host_array(weight).reshape(-1))
+    return HISTOGRAMDD(from_host(made.astype(points.dtype)), tuple(from_host(np.array(e, points.dtype)) for e in found))
 
 
 def _member_outs(elements: Meta, test_elements: Meta, invert: bool) -> Meta:

@@ -494,6 +494,18 @@ gammaincc = on_arrays("gammaincc", lambda a, x: _incomplete_gamma(a, x)[1], 2)
 gammaincc.__doc__ = "The regularised upper incomplete gamma function Q(input, other)."
 
 
+@derived(inplace=True)
+def igamma(input: Any, other: Any) -> Any:
+    """The regularised lower incomplete gamma function P(input, other)."""
+    return gammainc(input, other)
+
+
+@derived(inplace=True)
+def igammac(input: Any, other: Any) -> Any:
+    """The regularised upper incomplete gamma function Q(input, other)."""
+    return gammaincc(input, other)
+
+
 def _density(name: str, g: Any, a: Any, x: Any, needs: tuple[bool, ...]) -> Any:
     if needs[0]:
         raise RuntimeError(f"derivative for aten::special_{name} with respect to its first argument is not implemented")

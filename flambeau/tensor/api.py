@@ -13,7 +13,7 @@ from ..ops.definition import OPS
 from . import creation, sampling
 from .tensor import Tensor, install
 
-_MODULES = ("elementwise", "reduction", "special", "shape", "indexing", "contraction", "spatial", "host", "factorization", "pathwise")
+_MODULES = ("elementwise", "reduction", "special", "shape", "indexing", "contraction", "spatial", "host", "factorization")
 for _m in _MODULES:
     importlib.import_module("..ops." + _m, __package__)
 install()
@@ -83,6 +83,39 @@ def imag(input: Tensor) -> Tensor:
 def is_nonzero(input: Tensor) -> bool:
     """Whether the only element is not zero."""
     return bool(input)
+
+
+def typename(obj: Any) -> str:
+    """What an object is: a tensor's type (``torch.FloatTensor``), else the name of its class with the module."""
+    if isinstance(obj, Tensor):
+        return obj.type()  # type: ignore[no-any-return]
+    cls = obj if hasattr(obj, "__qualname__") else type(obj)
+    return cls.__qualname__ if cls.__module__ in ("builtins", "", None) else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def get_device(input: Tensor) -> int:
+    """The number of the GPU that holds the tensor: -1 on the CPU."""
+    return input.get_device()  # type: ignore[no-any-return]
+
+
+def frobenius_norm(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """The root of the sum of squares over dimensions; ``linalg.vector_norm`` is to be preferred."""
+    return OPS["linalg_vector_norm"](input, 2, dim, keepdim)  # type: ignore[no-any-return]
+
+
+def nuclear_norm(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The sum of a matrix's singular values; ``linalg.matrix_norm`` is to be preferred."""
+    if isinstance(dim, bool):
+        dim, keepdim = None, dim
+    return OPS["linalg_matrix_norm"](input, "nuc", (-2, -1) if dim is None else dim, keepdim)  # type: ignore[no-any-return]
+
+
+def norm_except_dim(v: Tensor, pow: int = 2, dim: int = 0) -> Tensor:
+    """The norm over all dimensions but one, which keep a size of 1; ``dim=-1``: over all."""
+    if dim == -1:
+        return OPS["linalg_vector_norm"](v, pow)  # type: ignore[no-any-return]
+    rest = [i for i in range(v.ndim) if i != dim]
+    return OPS["linalg_vector_norm"](v, pow, rest, True) if rest else v.abs()  # type: ignore[no-any-return]
 
 
 def compile(model: Any = None, **options: Any) -> Any:

@@ -403,6 +403,20 @@ def _number(v: Any) -> Any:
     return v.item() if hasattr(v, "item") else v
 
 
+@public(name="range", method=False)
+def _range(start: Any = 0, end: Any = None, step: Any = 1, **kwargs: Any) -> Any:
+    """The numbers from ``start`` to ``end``, which is included where a step ends there; ``arange`` is to be preferred."""
+    if end is None:
+        raise TypeError('range() missing 1 required positional arguments: "end"')
+    warnings.warn("torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range builtin. "
+                  "Instead, use torch.arange, which produces values in [start, end).", UserWarning, stacklevel=2)
+    if step == 0 or (end - start) * step < 0:
+        return arange(start, end, step)         # refused there
+    kwargs.setdefault("dtype", dtypes.get_default_dtype())
+    n = math.floor((end - start) / step)
+    return arange(start, start + (n + 0.5) * step, step, **kwargs)
+
+
 @constructor
 def linspace(start: Any, end: Any, steps: int, **kwargs: Any) -> Reading:
     """``steps`` numbers from ``start`` to ``end``, both included, at equal distances."""

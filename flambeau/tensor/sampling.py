@@ -412,7 +412,11 @@ def _standard_gamma(self: Any, generator: Any = None) -> Any:
         raise NotImplementedError(f'"gamma_cpu" not implemented for \'{definition.title(d)}\'\n'
                                   f"concentrations are floating-point numbers, got {d}; convert them first, for example with .float()")
     made = _one_by_one(lambda g, shapes: rejection.gammas(g, shapes, d), [self], generator, rejection.least(d))
-    return OPS["_attached_gamma"](made, self) if self.requires_grad else made
+    if not self.requires_grad:
+        return made
+    from ..ops import pathwise
+
+    return pathwise.attached_gamma(made, self)
 
 
 def _sample_dirichlet(self: Any, generator: Any = None) -> Any:
@@ -425,7 +429,11 @@ def _sample_dirichlet(self: Any, generator: Any = None) -> Any:
         return [v / sums[i // n] if sums[i // n] else v for i, v in enumerate(values)]
 
     made = _one_by_one(draw, [self], generator, rejection.least(d))
-    return OPS["_attached_dirichlet"](made, self) if self.requires_grad else made
+    if not self.requires_grad:
+        return made
+    from ..ops import pathwise
+
+    return pathwise.attached_dirichlet(made, self)
 
 
 # ------------------------------------------------------------------ in-place methods

@@ -278,6 +278,22 @@ class Tensor:
         """Whether both are the same view of the same memory."""
         return self._buffer is tensor._buffer and self._meta is tensor._meta
 
+    def is_nonzero(self) -> bool:
+        """Whether the only element is not zero."""
+        return bool(self)
+
+    def prelu(self, weight: Tensor) -> Tensor:
+        """:func:`flambeau.nn.functional.prelu`."""
+        import flambeau
+
+        return flambeau.prelu(self, weight)  # type: ignore[misc,no-any-return]
+
+    def hardshrink(self, lambd: float = 0.5) -> Tensor:
+        """:func:`flambeau.nn.functional.hardshrink`."""
+        import flambeau
+
+        return flambeau.hardshrink(self, lambd)  # type: ignore[misc,no-any-return]
+
     def get_device(self) -> int:
         """The CUDA device number, -1 on the CPU."""
         return -1 if self._meta.device.index is None else self._meta.device.index
