@@ -73,6 +73,9 @@ TABLE = (
     Case("layer norm with gradients", "layer_norm_gradient", ratio=1.5),
     Case("cross-entropy, 3000×4001", "cross_entropy", ratio=1.5),
     Case("cross-entropy with gradient", "cross_entropy_gradient", ratio=1.5),
+    Case("causal attention, 48 heads of 256×64", "attention", ratio=1),
+    Case("causal attention with gradients", "attention_gradient", ratio=1),
+    Case("training step of a small GPT", "transformer_step", ratio=1),
 )
 
 # Scripts that time many cases each, and what their lines begin with

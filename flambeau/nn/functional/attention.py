@@ -15,17 +15,17 @@ from .masking import dropout
 @composite(node="Softmax")
 def _attention_weights(query: Any, key: Any, mask: Any, scale: float) -> Any:
     if mask is None or mask.dtype is not fl.bool:
-        scores = fl.matmul(query * scale, key.mT)
+        scores = fl.matmul(query, key.mT) * scale
         return fl.softmax(scores if mask is None else scores + mask, -1)
     sees = mask.any(-1, keepdim=True)
-    weights = fl.softmax(fl.where(mask, fl.matmul(query * scale, key.mT), float("-inf")), -1)
+    weights = fl.softmax(fl.where(mask, fl.matmul(query, key.mT) * scale, float("-inf")), -1)
     return fl.where(sees, weights, 0.0)             # a query that may look at nothing gets zeros
 
 
 @composite(node="Softmax")
 def _causal_weights(query: Any, key: Any, scale: float) -> Any:
     before = fl.ones(query.shape[-2], key.shape[-2], dtype=fl.bool, device=query.device).tril()
-    return fl.softmax(fl.where(before, fl.matmul(query * scale, key.mT), float("-inf")), -1)
+    return fl.softmax(fl.where(before, fl.matmul(query, key.mT) * scale, float("-inf")), -1)
 
 
 @composite(node="UnsafeView")

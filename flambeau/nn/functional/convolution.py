@@ -57,7 +57,7 @@ def _explain(name: str, n: int, input: Any, weight: Any, bias: Any, padding: Any
     check_dtypes(name, input, other, f"Input type ({_c_name(input)}) and {role} type ({_c_name(other)}) should be the same")
     batched = shape if input.ndim == n + 2 else [1, *shape]
     wanted = kernel[0] if transposed else kernel[1] * groups
-    if batched[1] != wanted:
+    if batched[1] != wanted and groups > 0:
         what = "transposed=1, weight" if transposed else f"groups={groups}, weight"
         head = f"Given {what} of size {kernel}, expected input{batched} to have {wanted} channels, but got {batched[1]} channels instead"
         places = ", ".join(["batch", "channels", *("depth", "height", "width")[3 - n :]])
