@@ -291,6 +291,18 @@ def test_examples_of_the_documentation(module):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
+def test_draws_with_extreme_parameters():
+    inf, nan = math.inf, math.nan
+    assert torch.poisson(torch.tensor([0.0, inf, 1e-30])).tolist() == [0, inf, 0]
+    assert torch.binomial(torch.tensor([0.0, 5.0, 5.0, inf, 5.0, 1.0]), torch.tensor([0.5, 0.0, 1.0, 0.5, nan, 1e-30])).tolist() == [0, 0, 5, inf, 0, 0]
+    assert (torch._standard_gamma(torch.tensor([0.0, -1.0, nan, 1e-30])) == 2.0**-126).all()
+    assert abs(torch._standard_gamma(torch.tensor(1e20, dtype=torch.float64)) / 1e20 - 1) < 1e-8
+    assert torch.poisson(torch.zeros(0, 3)).shape == (0, 3) and torch._sample_dirichlet(torch.ones(2, 0)).shape == (2, 0)
+    assert torch.poisson(torch.ones(2, device="meta")).device.type == "meta"
+    large = torch.poisson(torch.full((2000,), 1e12, dtype=torch.float64))
+    assert abs(large.mean() - 1e12) < 1e5 and abs(large.std() / 1e6 - 1) < 0.1
+
+
 # ---------------------------------------------------------------- in use
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import length_hint
 
 from ..core.dtype import dtype, float16, float32, float64
-from ..random import Generator, _cast, _unit_doubles
+from ..random import Generator, _cast
 
 
 def least(d: dtype) -> float:
@@ -21,17 +22,16 @@ def least(d: dtype) -> float:
     return {float64: 2.0**-1022, float16: 2.0**-14}.get(d, 2.0**-126)
 
 
-
 class _Draws:
-    """Context manager: units in [0, 1) and standard normals of a generator, one by one."""
+    """Context manager: a function that gives the units in [0, 1) of a generator, one by one."""
 
     def __init__(self, generator: Generator, block: int) -> None:
         self.generator, self.block = generator, max(16, min(block, 1 << 16))
 
-    def __enter__(self) -> _Draws:
+    def __enter__(self) -> Callable[[], float]:
         self.generator._lock.acquire()
-        self.left: Iterator[float] = iter(())
-        return self
+        self.left: Iterator[int] = iter(())
+        return self._units().__next__
 
     def __exit__(self, *exc: object) -> None:
         g, unused = self.generator, length_hint(self.left)
@@ -40,46 +40,48 @@ class _Draws:
             g.words(2 * (self.block - unused))
         g._lock.release()
 
-    def unit(self) -> float:
-        for u in self.left:
-            return u
-        self.before = bytes(self.generator._state)
-        self.left = iter(_unit_doubles(self.generator, self.block))
-        return next(self.left)
+    def _units(self) -> Iterator[float]:
+        while True:
+            self.before = bytes(self.generator._state)
+            self.left = iter(array("Q", self.generator.words(2 * self.block)).tolist())
+            for pair in self.left:      # of two draws, the first of which is the low half here and the high one of the unit
+                yield ((pair & 0x1FFFFF) << 32 | pair >> 32) * 2.0**-53
 
-    def normal(self) -> float:
-        kept, self.generator._normal = self.generator._normal, None
-        if kept is not None:
-            return kept
-        angle, radius = 2.0 * math.pi * self.unit(), math.sqrt(-2.0 * math.log1p(-self.unit()))
-        self.generator._normal = radius * math.sin(angle)
-        return radius * math.cos(angle)
+
+_THIRD = 0.3333333432674408     # as a float32, also in float64
 
 
 def gammas(generator: Generator, shapes: Sequence[float], d: dtype) -> list[float]:
     """A gamma value of rate 1 for every shape (Marsaglia and Tsang, "A simple method for generating gamma variables", 2000)."""
-    def rounded(v: float) -> float:
-        return v if d is float64 else float(_cast([v], float32)[0])
-
-    def gamma(shape: float) -> float:
-        scale = 1.0
-        if shape < 1:
-            if shape <= 0:
-                return 0.0
-            scale, shape = (1.0 - draws.unit()) ** rounded(1.0 / shape), rounded(shape + 1.0)
-        first = rounded(shape - 0.3333333432674408)     # a third, as a float32
-        factor = 1.0 / math.sqrt(9.0 * first)
-        while True:
-            x = draws.normal()
-            root = 1.0 + factor * x
-            if root <= 0:
+    kind = d if d is float64 else float32
+    # a shape below 1 is that of a value of the shape more by one, times a power of a unit
+    powers = _cast([1.0 / a if 0 < a < 1 else 0.0 for a in shapes], kind)
+    firsts = _cast([a - _THIRD for a in _cast([a + 1.0 if a < 1 else a for a in shapes], kind)], kind)
+    sqrt, log, log1p, cos, sin, turn = math.sqrt, math.log, math.log1p, math.cos, math.sin, 2.0 * math.pi
+    values = []
+    with _Draws(generator, 3 * len(shapes)) as unit:
+        kept = generator._normal        # the second of a pair of normals
+        for shape, power, first in zip(shapes, powers, firsts):
+            if not shape > 0:
+                values.append(shape * 0.0)
                 continue
-            v, u, square = root * root * root, 1.0 - draws.unit(), x * x
-            if u < 1.0 - 0.0331 * square * square or math.log(u) < 0.5 * square + first * (1.0 - v + math.log(v)):
-                return scale * first * v
-
-    with _Draws(generator, 4 * len(shapes)) as draws:
-        return [gamma(a) if a == a else a for a in shapes]
+            scale = (1.0 - unit()) ** power if shape < 1 else 1.0
+            factor = 1.0 / sqrt(9.0 * first)
+            while True:
+                if kept is None:
+                    angle, radius = turn * unit(), sqrt(-2.0 * log1p(-unit()))
+                    x, kept = radius * cos(angle), radius * sin(angle)
+                else:
+                    x, kept = kept, None
+                root = 1.0 + factor * x
+                if root <= 0:
+                    continue
+                v, u, square = root * root * root, 1.0 - unit(), x * x
+                if u < 1.0 - 0.0331 * square * square or log(u) < 0.5 * square + first * (1.0 - v + log(v)):
+                    values.append(scale * first * v)
+                    break
+        generator._normal = kept
+    return values
 
 
 def poissons(generator: Generator, rates: Iterable[float]) -> list[float]:
@@ -87,10 +89,10 @@ def poissons(generator: Generator, rates: Iterable[float]) -> list[float]:
     generating Poisson random variables", 1993)."""
     def poisson(rate: float) -> float:
         if rate >= 10:
-            return transformed(rate)
+            return transformed(rate) if rate < math.inf else rate
         count, product, end = 0, 1.0, math.exp(-rate)
         while rate > 0:
-            product *= draws.unit()
+            product *= unit()
             if product <= end:
                 break
             count += 1
@@ -102,7 +104,7 @@ def poissons(generator: Generator, rates: Iterable[float]) -> list[float]:
         a = -0.059 + 0.02483 * b
         inverse, limit = 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
         while True:
-            u, v = draws.unit() - 0.5, draws.unit()
+            u, v = unit() - 0.5, unit()
             us = 0.5 - abs(u)
             k = math.floor((2 * a / us + b) * u + rate + 0.43)
             if us >= 0.07 and v <= limit:
@@ -113,7 +115,7 @@ def poissons(generator: Generator, rates: Iterable[float]) -> list[float]:
                 return k
 
     rates = list(rates)
-    with _Draws(generator, 2 * len(rates)) as draws:
+    with _Draws(generator, 2 * len(rates)) as unit:
         return [poisson(r) for r in rates]
 
 
@@ -123,7 +125,7 @@ def binomials(generator: Generator, counts: Sequence[float], probabilities: Sequ
     def binomial(count: float, p: float) -> float:
         if not (count > 0 and p > 0):
             return 0
-        if p >= 1:
+        if p >= 1 or count == math.inf:
             return count
         if p > 0.5:
             return count - (transformed if count * (1 - p) >= 10 else waiting)(count, 1 - p)
@@ -132,7 +134,7 @@ def binomials(generator: Generator, counts: Sequence[float], probabilities: Sequ
     def waiting(count: float, p: float) -> float:
         tried, successes, log_failure = 0.0, 0, math.log1p(-p)
         while True:
-            u = draws.unit()
+            u = unit()
             tried += math.ceil(math.log(u) / log_failure) if u else count + 1
             if tried > count:
                 return successes
@@ -145,7 +147,7 @@ def binomials(generator: Generator, counts: Sequence[float], probabilities: Sequ
         limit, odds, mode = 0.92 - 4.2 / b, p / (1 - p), math.floor((count + 1) * p)
         alpha = (2.83 + 5.1 / b) * deviation
         while True:
-            u, v = draws.unit() - 0.5, draws.unit()
+            u, v = unit() - 0.5, unit()
             us = 0.5 - abs(u)
             k = math.floor((2 * a / us + b) * u + count * p + 0.5)
             if us >= 0.07 and v <= limit:
@@ -157,7 +159,7 @@ def binomials(generator: Generator, counts: Sequence[float], probabilities: Sequ
             if math.log(v * alpha / (a / (us * us) + b)) <= bound:
                 return k
 
-    with _Draws(generator, 2 * len(counts)) as draws:
+    with _Draws(generator, 2 * len(counts)) as unit:
         return [binomial(n, p) for n, p in zip(counts, probabilities)]
 
 

@@ -421,7 +421,7 @@ def _standard_gamma(self: Any, generator: Any = None) -> Any:
 
 def _sample_dirichlet(self: Any, generator: Any = None) -> Any:
     """Dirichlet values with concentrations along the last dimension of ``self``; differentiable (see ``ops/pathwise.py``)."""
-    d, n = self.dtype, self.shape[-1] if self.ndim else 1
+    d, n = self.dtype, self.shape[-1] or 1 if self.ndim else 1
 
     def draw(g: Any, concentrations: list[float]) -> list[float]:
         values = rejection.gammas(g, concentrations, float64)
