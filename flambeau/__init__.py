@@ -53,7 +53,7 @@ _HOMES = {
     "default_generator": "random", "set_printoptions": "tensor.printing", "save": "io", "load": "io",
     "composite": "ops.composite", "explain": "visual.explain", "eager": "stream.eager", "config": "core.config",
     "finfo": "core.limits", "iinfo": "core.limits", "result_type": "tensor.api", "is_tensor": "tensor.api", "is_floating_point": "tensor.api",
-    "set_default_device": "tensor.creation", "get_default_device": "tensor.creation", "is_storage": "tensor.api", "is_complex": "tensor.api",
+    "vmap": "func", "set_default_device": "tensor.creation", "get_default_device": "tensor.creation", "is_storage": "tensor.api", "is_complex": "tensor.api",
     "set_num_threads": "runtime.threads", "get_num_threads": "runtime.threads", "set_num_interop_threads": "runtime.threads",
     "get_num_interop_threads": "runtime.threads", "_standard_gamma": "tensor.sampling", "_sample_dirichlet": "tensor.sampling",
     "_standard_gamma_grad": "ops.pathwise", "_dirichlet_grad": "ops.pathwise", "gradient": "ops.differences", "histogramdd": "ops.host",
