@@ -16,6 +16,17 @@ pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(not cpu.has_matrix_unit(), reason="this processor has no such unit (2026-11)")
 F = torch.nn.functional
 
+@pytest.mark.parametrize(("m", "k", "n"), [(1700, 2048, 40), (33, 2050, 65), (1100, 4100, 33), (64, 32, 1030), (31, 66, 500), (3, 64, 64)])
+@pytest.mark.parametrize("turned", range(4))
+def test_products_are_exact_and_rounded_once(m, k, n, turned):
+    """One block of rows and several, of k, and columns that stay packed; A in place and copied; what follows besides rounding."""
+    x, y = whole(0, *((k, m) if turned & 1 else (m, k))), whole(1, *((n, k) if turned & 2 else (k, n)))
+    a, b = x.t() if turned & 1 else x, y.t() if turned & 2 else y
+    exact = torch.from_numpy(a.float().numpy() @ b.float().numpy())         # all of it whole numbers below 2 ** 24
+    assert torch.equal(a @ b, exact.to(torch.bfloat16))
+    assert torch.equal(torch.addmm(torch.ones(n, dtype=torch.bfloat16), a, b), (exact + 1).to(torch.bfloat16))
+
+
 CASES = [       # batch, channels, outputs, size, kernel, how
     (2, 64, 64, (30, 31), (3, 3), {"padding": 1}),
     (3, 32, 96, (17, 40), (5, 3), {"padding": (0, 1)}),

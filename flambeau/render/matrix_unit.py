@@ -116,13 +116,18 @@ class MatrixWriter(ProductWriter):
         asked = self.asked(w, "%keep")
         lower = w.mul("%arow", 16)
 
+        last_row = w.plus("%c", w.mul(w.sub("%rows", 1), "%crow"))
+
         def products() -> None:
             def chunk(_: str, at: list[str]) -> list[str]:
-                a, b, *far = at
+                a, b, c, *far = at
                 far = self.ask_for_some(w, far, *asked[2:])
+                for _row in range(2):           # and for two rows of the result
+                    w.prefetch(c, write=True)
+                    c = w.select(w.op(f"icmp ult ptr {c}, {last_row}"), "ptr", w.plus(c, "%crow"), c)
                 self.chunk(w, n, a, "%arow", lower, b, self.pitch_b)
-                return [w.plus(a, "%achunk"), w.plus(b, 16 * self.pitch_b), *far]
-            *_, at, end = w.loop(0, "%k", 16, [("ptr", x) for x in ("%a", "%b", *asked[:2])], chunk)
+                return [w.plus(a, "%achunk"), w.plus(b, 16 * self.pitch_b), c, *far]
+            *_, at, end = w.loop(0, "%k", 16, [("ptr", x) for x in ("%a", "%b", "%c", *asked[:2])], chunk)
             w.store("ptr", at, "%keep", 8)
             w.store("ptr", end, w.plus("%keep", 8), 8)
         if p.rounds:

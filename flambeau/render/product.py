@@ -651,7 +651,13 @@ class ProductWriter:
         # scratch memory: what to ask for, a tile of B, the table of k, panels of A
         ahead = "%scratch"
         tile = w.plus(ahead, 64)
-        taps = w.plus(tile, w.mul(k_room, self.pitch_b))
+        tile_bytes = w.mul(k_room, self.pitch_b)
+        # the matrix unit outruns packing: all tiles of a unit's columns stay packed for many blocks of rows, if there is one block of k
+        keeps = ""
+        if p.pairs == "matrix":
+            keeps = w.op(f"and i1 {w.compare('eq', k_blocks_all, 1)}, {w.compare('sgt', m_size, w.mul(m_block, 2))}")
+        tiles_kept = w.select(keeps, "i64", w.div(w.add(n_unit, self.width - 1), self.width), 1) if keeps else "1"
+        taps = w.plus(tile, w.mul(tile_bytes, tiles_kept))
         panels_of_a = w.plus(taps, w.mul(k_room, 64)) if p.window is not None else taps
         panel_bytes = str(p.rows * PANEL_PITCH) if self.rowwise else w.mul(k_room, self.pitch_a)
         taken: dict[str, str] = {}          # the steps of loops that depend on what their bodies find
@@ -662,7 +668,7 @@ class ProductWriter:
             first, rest = w.sub(u, w.mul(across, m_units)), w.sub("%end", u)
             batch, column = w.div(across, n_units), w.rem(across, n_units)
             whole = w.op(f"and i1 {w.compare('eq', first, 0)}, {w.compare('sge', rest, m_units)}")
-            strips = w.select(whole, "i64", w.min(w.div(rest, m_units), w.sub(n_units, column)), 1)
+            strips = "1" if keeps else w.select(whole, "i64", w.min(w.div(rest, m_units), w.sub(n_units, column)), 1)
             stop = w.min(w.add(first, rest), m_units)
             taken["units"] = w.mul(strips, w.sub(stop, first))
             m0, m1 = w.mul(first, m_unit), w.min(w.mul(stop, m_unit), m_size)
@@ -672,9 +678,10 @@ class ProductWriter:
 
             def m_blocks(i0: str, _: list[str]) -> None:
                 i1 = w.min(w.add(i0, m_block), m1)
-                w.loop(0, k_blocks_all, 1, [], lambda number, _: k_blocks(i0, i1, number))
+                first = w.compare("eq", i0, m0)
+                w.loop(0, k_blocks_all, 1, [], lambda number, _: k_blocks(i0, i1, number, first))
 
-            def k_blocks(i0: str, i1: str, number: str) -> None:
+            def k_blocks(i0: str, i1: str, number: str, first: str) -> None:
                 outer = w.div(number, k_blocks_each)
                 k0 = w.mul(w.sub(number, w.mul(outer, k_blocks_each)), k_block)
                 k = w.min(k_block, w.sub(k_size, k0))
@@ -700,7 +707,8 @@ class ProductWriter:
 
                 def tiles(j: str) -> None:
                     columns = w.sub(n1, j)
-                    source, source_step = tile, str(self.pitch_b)
+                    own = w.plus(tile, w.select(keeps, "i64", w.mul(w.div(w.sub(j, n0), self.width), tile_bytes), 0)) if keeps else tile
+                    source, source_step = own, str(self.pitch_b)
                     bj = w.plus(bk, w.mul(j, b_column))
                     if isinstance(p.window, Window):
                         for g in range(p.vectors):
@@ -710,10 +718,12 @@ class ProductWriter:
                                 f"ptr {w.plus(tile, g * v.bytes)})"))
                     else:
                         def pack() -> None:
-                            self.pack_tile(w, bj, b_k, b_column, columns, k, tile)
+                            self.pack_tile(w, bj, b_k, b_column, columns, k, own)
                         if self.plain:
                             w.when(in_place, lambda: None, pack)
-                            source, source_step = w.select(in_place, "ptr", bj, tile), w.select(in_place, "i64", b_k, self.pitch_b)
+                            source, source_step = w.select(in_place, "ptr", bj, own), w.select(in_place, "i64", b_k, self.pitch_b)
+                        elif keeps:
+                            w.when(w.op(f"or i1 {first}, {w.op(f'xor i1 {keeps}, true')}"), pack)
                         else:
                             pack()
                     next_a: Rows = (w.plus(ak, w.mul(k, a_k)), *self.rows_of_a(w, a_row, a_k, w.sub(i1, i0), k))

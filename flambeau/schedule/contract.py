@@ -33,6 +33,7 @@ DOT_BYTES = 4096            # if k has no more than this, so that a tile's rows 
 DOT_NEAR = 4 << 20          # and the columns no more than this: what is packed is asked for ahead, so it comes sooner from afar
 KEPT = 18                   # panels of A that are kept packed: an eighth of the second-level cache
 MATRIX_KEPT_BYTES = 1 << 20 # of them for the matrix unit: half of it
+MATRIX_PACKED_BYTES = 4 << 20   # of columns for it, in scratch memory
 FINISHED_BYTES = 64 << 10   # of the result that are made before its epilogue is run over them
 UNIT = 1 << 20              # multiply-adds of a parallel unit, at least
 MOST_UNITS = 256
@@ -607,6 +608,8 @@ def blocked(m: int, n: int, k: int, outer: int, batch: int, d: dtype, tile_rows:
     else:
         n_units = min(wanted, round(n / (STRIP * tile_columns)))
         m_units = -(-wanted // max(1, n_units))
+    if matrix:                  # a unit keeps its columns packed
+        n_units = max(n_units, -(-n * k_block * d.itemsize // MATRIX_PACKED_BYTES))
     m_unit = _even(m, m_units, UNIT_ROWS)
     n_unit = _even(n, max(1, n_units), tile_columns)
     kept = MATRIX_KEPT_BYTES // (k_block * d.itemsize) if matrix else (4 if window else 1) * KEPT * tile_rows
