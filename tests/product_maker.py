@@ -22,7 +22,7 @@ from flambeau.core.dtype import bfloat16, dtype, float16, float32, float64, int1
 from flambeau.ir import expression as ir
 from flambeau.ir.expression import Access
 from flambeau.ir.loops import Nest
-from flambeau.runtime import pool, reference
+from flambeau.runtime import cpu, pool, reference
 
 EDGES = [1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 47, 48, 63, 64, 65, 96, 127, 128, 129, 255, 256, 257, 300]
 DTYPES = [float32] * 6 + [float64] * 3 + [int32, int64, bfloat16, bfloat16, float16, int16, uint8]
@@ -317,10 +317,10 @@ def run_case(case: Case, machine: Machine, pieces: int = 1, new: object = None) 
     return place
 
 
-def run_guarded(seed: int, maps: bool, vector_bytes: int) -> None:
+def run_guarded(seed: int, maps: bool, vector_bytes: int, kinds: list[dtype] | None = None) -> None:
     """A case twice, once at the end of each memory's last page and once at the start of its first one."""
-    case = random_case(seed, maps)
-    machine = Machine(case.maker.program(), vector_bytes)
+    case = random_case(seed, maps, kinds)
+    machine = Machine(case.maker.program(), vector_bytes, cpu.bfloat16_pairs() if vector_bytes == 64 else "")
     words = machine.words
     for at_end in (True, False):
         machine.arena = guarded(machine.plan.arena, at_end)
@@ -351,6 +351,9 @@ def main(first: int, last: int, seconds: float) -> None:
             maps = seed % 4 == 3
             print(f"seed {seed} maps {maps} vector_bytes {vector_bytes}", flush=True)
             run_guarded(seed, maps, vector_bytes)
+            if vector_bytes == 64 and cpu.bfloat16_pairs():
+                print(f"seed {seed} maps {maps} bfloat16", flush=True)
+                run_guarded(seed, maps, vector_bytes, [bfloat16])
         done += 1
     print(f"done {done}", flush=True)
 
