@@ -204,6 +204,8 @@ def in_pairs(item: Item, temporary: Callable[[int], int]) -> list[Item] | None:
     image = _image(roles, sizes)
     if image is None or image[0] is None or _direct(roles, sizes, rows, batch, float32, True) is None:
         return None
+    if columns < FEW and rows * k * 2 > MATRIX_KEPT_BYTES:
+        return None             # the filter would be fetched from afar for every small image
     a = roles.a.attr
     taps = [x for x in roles.inner if x != image[0]]
     order = [*(x for x in roles.batch if a.strides[x]), *roles.rows, *taps, image[0]]

@@ -28,6 +28,7 @@ ROWS = 8                    # at least
 WASTE = 16                  # rows whose products packing windows costs: joined channels may leave as much of their vectors empty
 CHUNK = 512                 # places that are summed over at a time: a panel of A fills the first-level cache by two thirds
 COPY_BYTES = 640 << 10      # of images: a third of the second-level cache
+PLACES = 128                # of an image, with what lies between its rows, from which it is multiplied in pairs
 PART_BYTES = 1 << 20        # of images and gradients in pairs that are multiplied for all taps
 UNITS = 4                   # at least, if that leaves each
 UNIT_TAPS = 3               # so many taps
@@ -77,6 +78,10 @@ def shifted_pairs(item: Item, narrow: Item, temporary: Callable[[int], int], vec
         reach = [sum(m * (sizes[t] - 1) for t, (a, m) in zip(taps, form.taps, strict=True) if a == i) for i in range(len(places))]
         spans = [n + r for n, r in zip(places, reach, strict=True)]     # of the image with its border along each axis
         spans[-1] += spans[-1] % 2
+        pitch = [elements(spans[i + 1:]) for i in range(len(spans))]
+        count = places[0] * pitch[0]
+        if count < PLACES:
+            return None         # results would come and go more often than places are multiplied
         outer, rank = len(batch) + form.images, len(places)
         xs, gs = ([s.attr.strides[a] for a in order] for s in (sources[which], sources[1 - which]))
 
@@ -102,8 +107,6 @@ def shifted_pairs(item: Item, narrow: Item, temporary: Callable[[int], int], vec
         gradient, to_g = padded(sources[1 - which], gs, form.batch, [places[0], *spans[1:]], [(0, n) for n in places])
         # position of a place of the copy, 0 where no tap sees it; one more row of the first axis, as the last row of places goes on into it
         image, to_x = padded(sources[which], xs, kept - 1, [spans[0] + 1, *spans[1:]], [(p[1], p[2]) for p in form.places])
-        pitch = [elements(spans[i + 1:]) for i in range(rank)]
-        count = places[0] * pitch[0]
         new = (*(sizes[a] for a in batch), *(sizes[t] for t in taps), o, c, *([sizes[kept]] if form.images else []), count)
         none = (0,) * len(taps)
         a_strides = (*to_g[:len(batch)], *none, to_g[outer], 0, *to_g[len(batch):outer], 1)
