@@ -34,7 +34,7 @@ ALLOWED = {
     "amp": {"api", "ops.casting", "ops.composite"},
     "backends": set(),
     "return_types": {"ops", "tensor"},
-    **dict.fromkeys(("nn", "optim", "utils", "io", "linalg", "fft", "func", "testing", "special", "distributions", "distributed", "serialization"), API),
+    **dict.fromkeys(("nn", "optim", "utils", "io", "linalg", "fft", "func", "jit", "testing", "special", "distributions", "distributed", "serialization"), API),
 }
 TOOLS = {"cli", "visual", "__main__"}       # look at everything; nobody but a tool imports them
 UNRESTRICTED = {"api", *TOOLS}              # `flambeau/__init__.py` is the front door
