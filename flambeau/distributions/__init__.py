@@ -26,7 +26,7 @@ _MODULES = {
     "matrices": "LKJCholesky Wishart",
     "derived": "Independent MixtureSameFamily TransformedDistribution",
     "kl": "kl_divergence register_kl",
-    "registry": "biject_to transform_to",
+    "registry": "ConstraintRegistry biject_to transform_to",
     "transforms": """AbsTransform AffineTransform CatTransform ComposeTransform CorrCholeskyTransform CumulativeDistributionTransform ExpTransform
         IndependentTransform LowerCholeskyTransform PositiveDefiniteTransform PowerTransform ReshapeTransform SigmoidTransform SoftplusTransform
         TanhTransform SoftmaxTransform StackTransform StickBreakingTransform Transform identity_transform""",
@@ -68,4 +68,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES, *_MODULES})
 
 
-__all__ = sorted(set(_HOMES) - {"ExpRelaxedCategorical", "LogitRelaxedBernoulli"})
+__all__ = sorted(set(_HOMES) - {"ConstraintRegistry", "ExpRelaxedCategorical", "LogitRelaxedBernoulli"})

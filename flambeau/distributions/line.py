@@ -358,7 +358,7 @@ class StudentT(_Checked):
     def variance(self) -> Any:
         above = self.df > 2
         df = fl.where(above, self.df, 3.0)
-        return fl.where(above, self.scale**2 * df / (df - 2), fl.where(self.df <= 1, math.nan, math.inf))
+        return fl.where(self.df <= 1, math.nan, fl.where(above, self.scale**2 * df / (df - 2), math.inf))
 
     def rsample(self, sample_shape: Any = EMPTY) -> Any:
         x = fl.randn(self._extended_shape(sample_shape), dtype=self.df.dtype)
