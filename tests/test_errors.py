@@ -374,7 +374,8 @@ def test_errors_of_two_threads_at_once():
     barrier.wait()
     for t in threads:
         t.join()
-    assert "index 3" in found[0] and "out of bounds" in found[1]
+    assert all("out of bounds" in found[i] for i in range(2))
+    assert "index 3" in found[0] or "index 4" in found[1]       # of several failures the first is known by its index: of whoever recorded first
     assert not flush.ELSEWHERE
 
 
