@@ -372,13 +372,14 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true",
                         help="steps on one thread only, in processor time instead of wall-clock time: repeatable on a busy machine")
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that everything runs")
+    parser.add_argument("--seconds", type=float, default=0.7, help="how long a step is timed in a process; many short rounds even out a busy machine")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 when a target is missed")
     options = parser.parse_args()
     if options.cpu_time and (options.threads or [1]) != [1]:
         parser.error("--cpu-time is for one thread: on several, waiting for each other is part of what a step takes")
     if options.cpu_time:
         options.threads = [1]
-    rounds, seconds = (2, 0.2) if options.quick else (options.rounds, 0.7)
+    rounds, seconds = (2, 0.2) if options.quick else (options.rounds, options.seconds)
     chosen = [replace(case, threads=n) for case in TABLE if re.search(options.only, f"{case.title} {case.script}") for n in options.threads or [1]]
     chosen = [case for case in chosen if case.kind == "step" or not options.cpu_time]
     families = [(script, n) for script, title in FAMILIES.items() if re.search(options.only, f"{title} {script}") for n in options.threads or [1, 2]]
