@@ -809,8 +809,10 @@ def _first(op: Operation, args: Sequence[Any], kwargs: dict[str, Any], written: 
     """A call that is bound and checked; ``written`` is its key, ``given`` are its tensors in the order they were written."""
     out = kwargs.pop("out", None) if kwargs else None
     to = casting.target(op.name)
-    if to is not None and out is None and any(casting.cast(v, to) is not v for v in given):
-        return op.public(*[casting.cast(v, to) for v in args], **{k: casting.cast(v, to) for k, v in kwargs.items()})
+    if to is not None and out is None:
+        made = {id(v): casting.cast(v, to) for v in given}
+        if any(made[id(v)] is not v for v in given):
+            return op.public(*[made.get(id(v), v) for v in args], **{k: made.get(id(v), v) for k, v in kwargs.items()})
     values, params = op.bind(args, kwargs)
     kinds, tensors, numbers = op.classify(values)
     if out is not None:
