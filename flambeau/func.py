@@ -119,18 +119,23 @@ def _chosen(argnums: Any, args: Sequence[Any], name: str) -> tuple[int, ...]:
     return tuple([n % len(args) for n in numbers])
 
 
+def _called(func: Callable[..., Any], numbers: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], list[Any], Any]:
+    """What was given to differentiate by, the variables that stand for it, and what ``func`` makes of these."""
+    given = [args[n] for n in numbers]
+    watched = [_watched(x) for x in given]
+    values = list(args)
+    for n, w in zip(numbers, watched, strict=True):
+        values[n] = w
+    return given, watched, func(*values, **kwargs)
+
+
 def grad_and_value(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that gives the gradient and the value of ``func``; see :func:`grad`."""
     @functools.wraps(func)
     def both(*args: Any, **kwargs: Any) -> Any:
         numbers = _chosen(argnums, args, "grad")
         with _inside():
-            given = [args[n] for n in numbers]
-            watched = [_watched(x) for x in given]
-            values = list(args)
-            for n, w in zip(numbers, watched, strict=True):
-                values[n] = w
-            value = func(*values, **kwargs)
+            given, watched, value = _called(func, numbers, args, kwargs)
             aux = None
             if has_aux:
                 if not (isinstance(value, tuple) and len(value) == 2):
@@ -241,12 +246,7 @@ def jacrev(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, has_
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = _chosen(argnums, args, "jacrev")
         with _inside():
-            given = [args[n] for n in numbers]
-            watched = [_watched(x) for x in given]
-            values = list(args)
-            for n, w in zip(numbers, watched, strict=True):
-                values[n] = w
-            value = func(*values, **kwargs)
+            given, watched, value = _called(func, numbers, args, kwargs)
             aux = None
             if has_aux:
                 value, aux = value
