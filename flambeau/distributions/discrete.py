@@ -318,20 +318,11 @@ class Categorical(_Weights, Distribution):
         return values.expand((-1, *self._batch_shape)) if expand else values
 
 
-class OneHotCategorical(Distribution):
-    """Vectors of zeros and a one, at a place that is :class:`Categorical`."""
+class _OfCategorical(Distribution):
+    """What has the parameters of a :class:`Categorical`, and is made of one."""
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
-    support = constraints.one_hot
-    has_enumerate_support = True
-    _parameters = ()
-
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
-        self._categorical = Categorical(probs, logits, validate_args=validate_args)
-        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
-
-    def _expanded(self, new: Any, batch_shape: Any) -> None:
-        new._categorical = self._categorical.expand(batch_shape)
+    _categorical: Categorical
 
     @property
     def probs(self) -> Any:
@@ -347,6 +338,21 @@ class OneHotCategorical(Distribution):
     def param_shape(self) -> Any:
         """The shape of the parameters."""
         return self._categorical.param_shape
+
+
+class OneHotCategorical(_OfCategorical):
+    """Vectors of zeros and a one, at a place that is :class:`Categorical`."""
+
+    support = constraints.one_hot
+    has_enumerate_support = True
+    _parameters = ()
+
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
+        self._categorical = Categorical(probs, logits, validate_args=validate_args)
+        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
+
+    def _expanded(self, new: Any, batch_shape: Any) -> None:
+        new._categorical = self._categorical.expand(batch_shape)
 
     @property
     def mean(self) -> Any:
@@ -468,7 +474,7 @@ class Binomial(_Binary, Distribution):
         return values.expand((-1, *self._batch_shape)) if expand else values
 
 
-class Multinomial(Distribution):
+class Multinomial(_OfCategorical):
     """How often each of n outcomes came in ``total_count`` trials.
 
     Parameters
@@ -479,7 +485,6 @@ class Multinomial(Distribution):
         Shape ``(..., n)``; one of them, as in :class:`Categorical`.
     """
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     _parameters = ()
 
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
@@ -496,21 +501,6 @@ class Multinomial(Distribution):
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> Any:
         return constraints.multinomial(self.total_count)
-
-    @property
-    def probs(self) -> Any:
-        """The probabilities of the outcomes."""
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Any:
-        """Their logarithms."""
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        """The shape of the parameters."""
-        return self._categorical.param_shape
 
     @property
     def mean(self) -> Any:
